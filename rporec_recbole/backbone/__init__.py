@@ -1,0 +1,1 @@
+"""The language model: its tokenizer, its sources, its training and its generation engine."""

@@ -1,0 +1,1 @@
+"""Reasoning texts: composed for training, generated for use, kept in a store."""

@@ -1,0 +1,47 @@
+"""Composes the reasoning texts from which the backbone learns to write.
+
+A small program, no language model: evidence and preference are facts of the history shown in the prompt, and the answer
+is the true next item of that *training* position. The intent names attributes of the next item only where the history
+shows them too, so no sentence states what the prompt does not support.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rporec_recbole.text.catalogue import Catalogue
+from rporec_recbole.text.completions import render_completion
+
+_STOP_WORDS = frozenset("a an and at by for from in is it of on or the to vs with".split())
+
+
+def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
+    """What an item is, in single words: its attributes' words, or the long words of its title if it has none.
+
+    A year becomes its decade.
+    """
+    title, attributes = catalogue.items[item]
+    words = [word.strip(",;") for attribute in attributes for word in attribute.split()]
+    if not any(attributes):
+        words = [word.strip(".,;:!?()'\"").lower() for word in title.split()]
+        words = [word for word in words if len(word) > 3 and word not in _STOP_WORDS]
+    return tuple(dict.fromkeys(f"{word[:3]}0s" if len(word) == 4 and word.isdigit() else word for word in words if word))
+
+
+def compose_completion(catalogue: Catalogue, history: Sequence[int], target: int) -> str:
+    """The training completion of one position.
+
+    Args:
+        catalogue: item texts.
+        history: the item ids that the prompt shows, oldest first, padding left out.
+        target: the next item of this training position.
+    """
+    counts = Counter(trait for item in history for trait in traits(catalogue, item))
+    recent = {trait: index for index, item in enumerate(history) for trait in traits(catalogue, item)}
+    ranked = sorted(counts, key=lambda trait: (-counts[trait], -recent[trait], trait))
+    preference = ", ".join(f"{trait} {counts[trait]}" for trait in ranked[:4]) or "no pattern"
+    shared = [trait for trait in traits(catalogue, target) if trait in counts] or ranked[:1] or ["something new"]
+    evidence = "; ".join(catalogue.items[item].title for item in history[-2:])
+    cot = f"evidence: {evidence}. preference: {preference}. intent: {', '.join(shared)}."
+    return render_completion(cot, catalogue.lines[target])

@@ -1,0 +1,78 @@
+"""Reasoning for histories: prompt, look up, generate what is missing, parse. Blind to targets by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
+from rporec_recbole.text.completions import Completion, parse_completion
+from rporec_recbole.text.prompts import PromptTemplate
+
+Kept = Callable[[list[int], list[str]], None]
+
+
+class TextGenerator(Protocol):
+    """Anything that completes prompts: a language model, a template, a file."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the texts that it would write may change."""
+        ...
+
+    def generate(self, prompts: Sequence[str], decoding: Decoding, on_batch: Kept | None = None, desc: str = "") -> list[str]:
+        """Completes every prompt; calls `on_batch(indices, texts)` as soon as a part is finished."""
+        ...
+
+
+class Reasoner:
+    """Gives each history its completion, from the store where it can.
+
+    Args:
+        generator: writes what the store lacks.
+        template: renders prompts.
+        store: keeps every completion as soon as it exists.
+    """
+
+    def __init__(self, generator: TextGenerator, template: PromptTemplate, store: CoTStore) -> None:
+        self.generator = generator
+        self.template = template
+        self.store = store
+        self._parsed: dict[str, Completion] = {}
+
+    def reason(
+        self,
+        histories: Sequence[Sequence[int]],
+        ratings: Sequence[Sequence[float]] | None,
+        decoding: Decoding,
+        desc: str = "Reasoning",
+    ) -> list[Completion]:
+        """Completions for histories, in order.
+
+        Args:
+            histories: item ids, oldest first, padding allowed.
+            ratings: as long as `histories`, or None.
+            decoding: how to draw; equal prompts get equal texts.
+            desc: label of the progress bar.
+        """
+        rated = ratings if ratings is not None else [None] * len(histories)
+        prompts = [self.template.prompt(history, rating) for history, rating in zip(histories, rated, strict=True)]
+        return self.complete(prompts, decoding, desc)
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
+        """Completions for prompts, in order; see `reason`."""
+        writer = self.generator.fingerprint
+        keys = [completion_key(prompt, writer, decoding) for prompt in prompts]
+        unknown = [key for key in keys if key not in self._parsed]
+        self._parsed.update({key: parse_completion(text) for key, text in self.store.get(unknown).items()})
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._parsed}
+        if missing:
+            order, texts = list(missing), list(missing.values())
+
+            def keep(indices: list[int], written: list[str]) -> None:
+                batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
+                self.store.put(batch, writer, decoding)
+                self._parsed.update({key: parse_completion(text) for key, (_, text) in batch.items()})
+
+            self.generator.generate(texts, decoding, keep, desc)
+        return [self._parsed[key] for key in keys]

@@ -1,0 +1,173 @@
+"""RPORec's data set: RecBole's sequential data set without its one padded row per prefix.
+
+RecBole decides which rows are training, validation and test rows; evaluation rows look exactly as in RecBole. Training
+rows are windows over whole user sequences, in which every position is a target once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils.enum_type import FeatureSource, FeatureType
+from torch import Tensor
+
+from rporec_recbole.data.ladder import rungs
+from rporec_recbole.errors import ConfigError, DatasetError
+from rporec_recbole.text.catalogue import Catalogue, build_catalogue
+
+TARGETS, RUNGS = "target_id_list", "rung_list"
+_END = "_history_end"
+
+
+class RPORecDataset(SequentialDataset):
+    """Found by RecBole's `create_dataset` under its name.
+
+    Attributes:
+        timeline: all interactions, sorted by user, then time; `timeline[i]` for integer arrays `i`.
+        n_prefix_rows: how many training rows RecBole would have made.
+    """
+
+    def __init__(self, config: Any) -> None:
+        if config["benchmark_filename"] is not None:
+            raise ConfigError("RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file.")
+        super().__init__(config)
+
+    def data_augmentation(self) -> None:
+        """One slim row per (history, next item): where the history ends and how long it is, no lists yet."""
+        self._aug_presets()
+        self._check_field("uid_field", "time_field")
+        if self.time_field not in self.inter_feat:
+            raise DatasetError(f"The data set {self.dataset_name} has no time field `{self.time_field}`, so its items have no order. Name it with --TIME_FIELD and load it with load_col.")
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.timeline = self.inter_feat
+        users = self.timeline[self.uid_field].numpy()
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, dtype=np.int64)
+        position = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
+        ends = np.flatnonzero(position > 0)
+        rows = self.timeline[torch.from_numpy(ends)]
+        lengths = torch.from_numpy(np.minimum(position[ends], self.max_item_list_len))
+        rows.update(Interaction({self.item_list_length_field: lengths, _END: torch.from_numpy(ends)}))
+        self.set_field_property(_END, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.inter_feat = rows
+
+    def build(self) -> list[RPORecDataset]:
+        """RecBole's split; lists are made for the evaluation rows, windows for the training rows."""
+        train, valid, test = super().build()
+        self.n_prefix_rows = train.n_prefix_rows = len(train.inter_feat)
+        train.train_ends = np.sort(train.inter_feat[_END].numpy())
+        train.inter_feat = self._windows(train.train_ends)
+        for part in (valid, test):
+            part.inter_feat = self._with_lists(part.inter_feat)
+        return [train, valid, test]
+
+    def _with_lists(self, rows: Interaction) -> Interaction:
+        ends = rows[_END]
+        lengths = rows[self.item_list_length_field]
+        columns = {name: rows[name] for name in rows.columns if name != _END}
+        steps = torch.arange(self.max_item_list_len)
+        real = steps < lengths[:, None]
+        index = torch.where(real, (ends - lengths)[:, None] + steps, 0)
+        for field in self.timeline.columns:
+            if field != self.uid_field:
+                values = self.timeline[field][index]
+                mask = real.view(*real.shape, *([1] * (values.dim() - 2)))
+                columns[getattr(self, f"{field}_list_field")] = torch.where(mask, values, torch.zeros_like(values))
+        return Interaction(columns)
+
+    def _windows(self, ends: np.ndarray) -> Interaction:
+        """Windows of at most `max_item_list_len` training positions, cut from each user's newest position backwards.
+
+        Args:
+            ends: sorted timeline indices of the training targets; `ends[i]` is also where that target's history ends.
+
+        Returns:
+            rows with `user_id`, the input items, their targets and the targets' rungs, each `[W, T]`, right-padded
+            with 0; every training target stands in one window.
+        """
+        size = self.max_item_list_len
+        users = self.timeline[self.uid_field].numpy()
+        items = self.timeline[self.iid_field].numpy()
+        early, rl = self.config["ladder_early"], self.config["ladder_rl"]
+        starts, stops, rung_of = [], [], np.zeros(len(users), dtype=np.int64)
+        bounds = np.flatnonzero(np.r_[True, users[ends][1:] != users[ends][:-1], True]) if len(ends) else np.zeros(1, dtype=int)
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+            own = ends[low:high]
+            rung_of[own] = rungs(len(own), early, rl)
+            for stop in range(high - low, 0, -size):
+                starts.append(own[max(0, stop - size)])
+                stops.append(own[stop - 1] + 1)
+        first, stop = torch.tensor(starts), torch.tensor(stops)
+        steps = torch.arange(size)
+        real = steps < (stop - first)[:, None]
+        index = torch.where(real, first[:, None] + steps, 0)
+        as_targets = lambda values: torch.where(real, torch.from_numpy(values)[index], 0)  # noqa: E731
+        inputs = torch.where(real, torch.from_numpy(items)[torch.clamp(index - 1, min=0)], 0)
+        for name in (TARGETS, RUNGS):
+            self.set_field_property(name, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, size)
+        return Interaction(
+            {
+                self.uid_field: torch.from_numpy(users)[first],
+                self.item_id_list_field: inputs,
+                self.item_list_length_field: stop - first,
+                TARGETS: as_targets(items),
+                RUNGS: as_targets(rung_of),
+            }
+        )
+
+    def positions(self, rung: int, per_user: int | None = None) -> np.ndarray:
+        """Timeline indices of the training targets on one rung, in timeline order; call it on the training part.
+
+        Args:
+            rung: one of `ladder.EARLY`, `FUSION`, `RL`.
+            per_user: only so many of each user's newest.
+        """
+        users = self.timeline[self.uid_field].numpy()[self.train_ends]
+        chosen: list[np.ndarray] = []
+        for own in np.split(self.train_ends, np.flatnonzero(users[1:] != users[:-1]) + 1):
+            on_rung = own[rungs(len(own), self.config["ladder_early"], self.config["ladder_rl"]) == rung]
+            chosen.append(on_rung if per_user is None else on_rung[-per_user:])
+        return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+
+    def histories(self, ends: np.ndarray) -> Interaction:
+        """Rows shaped like evaluation rows (history lists and the target's `item_id`) for given timeline indices."""
+        users = self.timeline[self.uid_field].numpy()
+        starts = np.searchsorted(users, users[ends], side="left")
+        rows = self.timeline[torch.from_numpy(ends)]
+        lengths = torch.from_numpy(np.minimum(ends - starts, self.max_item_list_len))
+        rows.update(Interaction({self.item_list_length_field: lengths, _END: torch.from_numpy(ends)}))
+        return self._with_lists(rows)
+
+    def train_targets(self) -> Tensor:
+        """Item ids of all training targets, `[n_prefix_rows]`."""
+        return self.timeline[self.iid_field][torch.from_numpy(self.train_ends)]
+
+    def catalogue(self, fields: list[str], max_characters: int) -> Catalogue:
+        """Item texts of the named columns of the `.item` file.
+
+        Raises:
+            DatasetError: a column does not exist.
+        """
+        columns = [self._texts(field) for field in fields]
+        return build_catalogue(columns, self.field2id_token[self.iid_field], fields, max_characters)
+
+    def _texts(self, field: str) -> list[str]:
+        if self.item_feat is None or field not in self.item_feat.columns:
+            raise DatasetError(f"The data set {self.dataset_name} has no item text column `{field}`.")
+        values, tokens = self.item_feat[field], self.field2id_token.get(field)
+        if tokens is None:
+            return [f"{value:g}" if value.dim() == 0 else " ".join(f"{v:g}" for v in value) for value in values]
+        rows = values.view(len(values), -1).tolist()
+        return [" ".join(str(tokens[i]) for i in row if i != 0) for row in rows]
+
+    @property
+    def item_counter(self) -> Any:
+        """How often each item is a training target; RecBole's popularity metrics read it."""
+        from collections import Counter
+
+        if hasattr(self, "train_ends"):
+            return Counter(self.train_targets().tolist())
+        return super().item_counter

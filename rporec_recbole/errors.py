@@ -1,0 +1,50 @@
+"""Every exception that this package raises on purpose.
+
+Each message says what was given, what is allowed and what to do next. The command line turns any of them into exit
+code 2 and one message; everything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RPORecError(Exception):
+    """Base of all expected failures."""
+
+
+class ConfigError(RPORecError, ValueError):
+    """A setting is unknown, misspelt, of the wrong type or out of range."""
+
+
+class DatasetError(RPORecError, ValueError):
+    """A data set is missing, malformed or lacks what the model needs."""
+
+
+class BackboneError(RPORecError, ValueError):
+    """A language model or its tokenizer cannot be loaded or used."""
+
+
+class StoreError(RPORecError, RuntimeError):
+    """The store of reasoning texts cannot be read or written."""
+
+
+class RunFolderError(RPORecError, RuntimeError):
+    """A run folder cannot be created, written or restored."""
+
+
+class RewardError(RPORecError, RuntimeError):
+    """A reward failed or was not a finite number; the offending texts were saved."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A hint such as ``" Did you mean `epochs`?"``, or an empty string when nothing is close.
+
+    Args:
+        given: what the user wrote.
+        allowed: the names that exist.
+    """
+    names = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.6)
+    return f" Did you mean `{names[close[0]]}`?" if close else ""

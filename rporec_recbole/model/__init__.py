@@ -1,0 +1,1 @@
+"""The recommendation head, its losses, and the RecBole model that joins it with the backbone."""

@@ -1,0 +1,86 @@
+"""Text encoders: strings to fixed-size vectors. Items, reasoning and answers share one space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+from rporec_recbole.errors import RunFolderError
+
+_TOKEN = r"(?u)\b\w+\b"
+
+
+class LSAEncoder:
+    """TF-IDF over words and word pairs, then truncated SVD to unit vectors (latent semantic analysis).
+
+    S. Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 41(6), 1990. Needs no download; fitted on the
+    catalogue, so a text without any catalogue word becomes the zero vector.
+
+    Args:
+        vocabulary: term -> column.
+        idf: `[terms]` inverse document frequencies.
+        components: `[D, terms]` right singular vectors.
+    """
+
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, components: np.ndarray) -> None:
+        self._tfidf = TfidfVectorizer(vocabulary=vocabulary, ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN)
+        self._tfidf.idf_ = idf.astype(np.float64)
+        self.components = components.astype(np.float32)
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], size: int, seed: int) -> LSAEncoder:
+        """Fits on the catalogue's texts.
+
+        Args:
+            texts: one per item.
+            size: wanted dimension; a small catalogue gives fewer, the rest of the vector is zero.
+            seed: seed of the randomized SVD.
+        """
+        tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN, max_features=50_000)
+        matrix = tfidf.fit_transform(texts)
+        rank = max(1, min(size, min(matrix.shape) - 1))
+        svd = TruncatedSVD(rank, random_state=seed).fit(matrix)
+        components = np.zeros((size, matrix.shape[1]), dtype=np.float32)
+        components[:rank] = svd.components_
+        vocabulary = {term: int(column) for term, column in tfidf.vocabulary_.items()}
+        return cls(vocabulary, tfidf.idf_, components)
+
+    @property
+    def size(self) -> int:
+        """Dimension D of the vectors."""
+        return len(self.components)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """`[len(texts), D]` float32; rows have length 1, or 0 where no known word stands."""
+        if not len(texts):
+            return np.zeros((0, self.size), dtype=np.float32)
+        vectors = self._tfidf.transform(texts) @ self.components.T
+        return normalize(np.asarray(vectors, dtype=np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Writes `encoder.json` (terms) and `encoder.safetensors` (numbers) into a folder."""
+        vocabulary = self._tfidf.vocabulary
+        terms = sorted(vocabulary, key=vocabulary.__getitem__)
+        (folder / "encoder.json").write_text(json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False), encoding="utf-8")
+        save_file({"idf": np.ascontiguousarray(self._tfidf.idf_), "components": self.components}, folder / "encoder.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> LSAEncoder:
+        """Reads what `save` wrote.
+
+        Raises:
+            RunFolderError: a file is missing or damaged.
+        """
+        try:
+            terms = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["terms"]
+            arrays = load_file(folder / "encoder.safetensors")
+            return cls({term: i for i, term in enumerate(terms)}, arrays["idf"], arrays["components"])
+        except Exception as error:
+            raise RunFolderError(f"The text encoder in {folder} cannot be restored ({error}). Run the training again.") from error

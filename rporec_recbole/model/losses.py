@@ -1,0 +1,102 @@
+"""The losses, as pure functions: tensors in, one number out.
+
+L = L_rec + lambda L_CoT. L_rec is softmax cross-entropy over the full catalogue, L_CoT the next-token cross-entropy of
+the completion. Head and backbone meet in text only, so the two terms have no parameter in common.
+
+Letters in shapes: P positions, R rows, T steps, H hidden size, N items, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+
+
+def recommendation_loss(
+    users: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    seen: Tensor,
+    seen_rows: Tensor,
+    seen_until: Tensor,
+    offset: Tensor | None,
+    logit_budget: int,
+) -> Tensor:
+    """Mean cross-entropy of the targets over the full catalogue, the padding item left out.
+
+    The scores are those of `rechead.score_items`. They are made in chunks of at most `logit_budget` numbers, and the
+    gradients are taken while a chunk is there, so memory does not grow with positions times items and nothing is
+    computed twice.
+
+    Args:
+        users: `[P, H]` user vectors.
+        items: `[N, H]` item vectors.
+        targets: `[P]` item ids.
+        seen: `[R, T]` distinct items of the input rows, 0 elsewhere (see `rechead.distinct`).
+        seen_rows: `[P]` which row of `seen` is the history of each position.
+        seen_until: `[P]` the history of a position is its row up to and including this step.
+        offset: `[P]` offset of the history's items, or None.
+        logit_budget: see above.
+    """
+    with torch.autocast(users.device.type, enabled=False):
+        return _FullSoftmax.apply(users.float(), items.float(), offset if offset is None else offset.float(), targets, seen, seen_rows, seen_until, logit_budget)
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """Forward computes the loss and its gradients chunk by chunk: with p = softmax(scores) and y one-hot,
+
+    d/du = (p - y) E / P,    dE = sum (p - y)^T u / P,    db = sum over the history of (p - y) / P.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, offset: Tensor | None, targets: Tensor, seen: Tensor, rows: Tensor, until: Tensor, budget: int) -> Tensor:
+        positions, n_items = len(users), len(items)
+        scale = 1.0 / max(1, positions)
+        size = max(1, min(positions, budget // n_items))
+        steps = torch.arange(seen.shape[1], device=seen.device)
+        grad_users, grad_items = torch.empty_like(users), torch.zeros_like(items)
+        grad_offset = None if offset is None else torch.empty_like(offset)
+        buffer = users.new_empty(size, n_items)
+        total = users.new_zeros((), dtype=torch.float64)
+        for start in range(0, positions, size):
+            part = slice(start, min(start + size, positions))
+            count = part.stop - start
+            logits = torch.mm(users[part], items.T, out=buffer[:count])
+            logits[:, 0] = -torch.inf  # also swallows the offsets of padded steps, which all point at item 0
+            history = torch.where(steps <= until[part, None], seen[rows[part]], 0)
+            if offset is not None:
+                logits.scatter_add_(1, history, offset[part, None].expand(-1, history.shape[1]))
+            target = targets[part, None]
+            own = logits.gather(1, target)
+            peak = logits.amax(dim=1, keepdim=True)
+            p = logits.sub_(peak).exp_()
+            mass = p.sum(dim=1, keepdim=True)
+            total += (mass.log() + peak - own).sum()
+            p.mul_(scale / mass)
+            p.scatter_add_(1, target, p.new_full((count, 1), -scale))
+            torch.mm(p, items, out=grad_users[part])
+            grad_items.addmm_(p.T, users[part])
+            if grad_offset is not None:
+                grad_offset[part] = (p.gather(1, history) * (history != 0)).sum(dim=1)
+        ctx.save_for_backward(grad_users, grad_items, *(() if grad_offset is None else (grad_offset,)))
+        return (total * scale).to(users.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grad_users, grad_items, *rest = ctx.saved_tensors
+        return upstream * grad_users, upstream * grad_items, upstream * rest[0] if rest else None, None, None, None, None, None
+
+
+def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean next-token cross-entropy over the completion's tokens.
+
+    Args:
+        logits: `[R, T, V]`; step t predicts token t + 1.
+        labels: `[R, T]` token ids, `IGNORE` at the prompt and at padding.
+    """
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)

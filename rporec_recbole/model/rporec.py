@@ -1,0 +1,170 @@
+"""RPORec as a RecBole sequential model: joins head, text encoder and backbone. Wiring, no maths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from rporec_recbole.backbone.load import Backbone
+from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.data.dataset import RUNGS, TARGETS
+from rporec_recbole.errors import DatasetError
+from rporec_recbole.model.encoder import LSAEncoder
+from rporec_recbole.model.losses import cot_loss, recommendation_loss
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
+from rporec_recbole.settings import settings_from
+from rporec_recbole.text.catalogue import Catalogue
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
+
+_SCORING_ROWS = 1024
+
+
+class RPORec(SequentialRecommender):
+    """Reinforced Preference Optimization for Reasoning-Augmented Recommendations (Gao et al., arXiv 2605.21967).
+
+    The backbone is not a submodule: `parameters()` and `state_dict()` are the head's, so RecBole's optimizer and
+    checkpoints never hold a language model.
+
+    Attributes:
+        head: the `RecHead`.
+        backbone: the language model, once a stage has made it.
+        reasoner: writes or looks up reasoning, once there is a backbone.
+        reasoning_on: whether scores use reasoning; off until the fusion is trained.
+        max_rung: `calculate_loss` learns from positions up to this rung of the ladder.
+
+    Raises:
+        DatasetError: the data set has no item text and `ids_only` is off.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.settings = settings_from(config)
+        self.seed = int(config["seed"])
+        self.rating_list = None
+        rating = config["RATING_FIELD"]
+        if rating and rating in dataset.field2type:
+            self.rating_list = rating + config["LIST_SUFFIX"]
+        self.catalogue: Catalogue | None = None
+        self.encoder: LSAEncoder | None = None
+        if not self.settings.text.ids_only:
+            self._read_item_text(config, dataset)
+        head = self.settings.head
+        item_text = None if self.encoder is None or self.catalogue is None else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
+        self.head = RecHead(
+            self.n_items,
+            item_text,
+            hidden_size=head.hidden_size,
+            layers=head.n_layers,
+            heads=head.n_heads,
+            inner_size=head.inner_size,
+            dropout=head.dropout,
+            max_length=head.MAX_ITEM_LIST_LENGTH,
+            initializer_range=head.initializer_range,
+            history_bias=head.history_bias,
+        )
+        self.backbone: Backbone | None = None
+        self.reasoner: Reasoner | None = None
+        self.reasoning_on = False
+        self.max_rung = 3
+
+    def _read_item_text(self, config: Any, dataset: Any) -> None:
+        text = self.settings.text
+        if not text.item_text_fields:
+            there = [] if dataset.item_feat is None else [name for name in dataset.item_feat.columns if name != dataset.iid_field]
+            raise DatasetError(
+                f"RPORec needs item text, and nothing says which columns of {config['dataset']}.item hold it. Name them, "
+                f"title first: --item_text_fields=\"[title,...]\" (loaded columns: {there or 'none'}), or run the trunk "
+                "alone with --ids_only=True."
+            )
+        self.catalogue = dataset.catalogue(text.item_text_fields, text.title_characters)
+        if self.catalogue.untitled:
+            self.logger.warning(f"{self.catalogue.untitled} of {len(self.catalogue) - 1} items have no {text.item_text_fields[0]}; their id stands in for it.")
+        self.encoder = LSAEncoder.fit(self.catalogue.lines[1:], text.text_size, self.seed)
+
+    def connect(self, backbone: Backbone, store: CoTStore) -> None:
+        """Gives the model its language model and the store of what it writes."""
+        assert self.catalogue is not None, "a backbone needs item text"
+        text, limits = self.settings.text, self.settings.backbone
+        style = text.prompt_style
+        if style == "auto":
+            style = "compact" if limits.backbone == "tiny" else "instruct"
+        template = PromptTemplate(self.catalogue, text.prompt_items, style, limits.max_prompt_tokens, backbone.count_tokens)
+        self.backbone = backbone
+        self.reasoner = Reasoner(backbone, template, store)
+
+    # --- losses -----------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction, cot_batch: dict[str, Tensor] | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """L_rec, or the two parts (L_rec, lambda L_CoT); RecBole's trainer adds the parts of a tuple.
+
+        Args:
+            interaction: windows of the training part.
+            cot_batch: a collated batch of reasoning texts (`Backbone.collate`).
+        """
+        inputs, targets, rung = interaction[self.ITEM_SEQ], interaction[TARGETS], interaction[RUNGS]
+        items = self.head.item_vectors()
+        states = self.head.states(inputs, items)
+        learned = (targets > 0) & (rung <= self.max_rung)
+        rows, steps = learned.nonzero(as_tuple=True)
+        users = states[learned]
+        loss = recommendation_loss(
+            users, items, targets[learned], distinct(inputs), rows, steps, self.head.history_offset(users), self.settings.head.logit_budget
+        )
+        return loss if cot_batch is None else (loss, self.weighted_cot_loss(cot_batch))
+
+    def weighted_cot_loss(self, cot_batch: dict[str, Tensor]) -> Tensor:
+        """lambda L_CoT of a collated batch."""
+        assert self.backbone is not None, "the CoT loss needs a backbone"
+        return self.settings.backbone.cot_weight * cot_loss(self.backbone.logits(cot_batch), cot_batch["labels"])
+
+    # --- reasoning --------------------------------------------------------------------------------------------------
+
+    def completions(self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
+        """What the backbone writes for each row's history. Reads the history and its ratings, nothing else."""
+        assert self.reasoner is not None, "no backbone is connected"
+        histories = interaction[self.ITEM_SEQ].tolist()
+        ratings = interaction[self.rating_list].tolist() if self.rating_list else None
+        return self.reasoner.reason(histories, ratings, decoding, desc)
+
+    def encode_completions(self, completions: Sequence[Completion]) -> Reasoning:
+        """Completions as the head reads them, on the model's device."""
+        assert self.encoder is not None, "reasoning needs item text"
+        cot = self.encoder.encode([one.cot for one in completions])
+        answer = self.encoder.encode([one.answer for one in completions])
+        vectors = torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
+        return Reasoning(vectors, torch.tensor([one.well_formed for one in completions], device=self.device))
+
+    @property
+    def evaluation_decoding(self) -> Decoding:
+        """Greedy, one completion a user."""
+        return Decoding(max_new_tokens=self.settings.backbone.max_new_tokens)
+
+    # --- scores -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of all items, `[B, N]`; never reads the target that RecBole leaves in the batch."""
+        reasoning = None
+        if self.reasoning_on:
+            reasoning = self.encode_completions(self.completions(interaction, self.evaluation_decoding))
+        parts = []
+        for start in range(0, len(interaction), _SCORING_ROWS):
+            rows = slice(start, start + _SCORING_ROWS)
+            part = None if reasoning is None else Reasoning(reasoning.vectors[rows], reasoning.well_formed[rows])
+            parts.append(self.head.scores(interaction[self.ITEM_SEQ][rows], part))
+        return torch.cat(parts)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Scores of the items named in the batch, `[B]`; RecBole's sampled evaluation asks for these."""
+        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)

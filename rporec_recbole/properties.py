@@ -1,0 +1,68 @@
+"""Finds and reads the YAML files under `properties/`, in a checkout and in an installed wheel alike."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rporec_recbole.errors import ConfigError
+
+
+@cache
+def properties_dir() -> Path:
+    """The folder that holds `overall.yaml`, `model/` and `dataset/`.
+
+    Raises:
+        ConfigError: the installation lacks its YAML files.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "yaml", package.parent / "properties"):
+        if (folder / "overall.yaml").is_file():
+            return folder
+    raise ConfigError(f"The YAML files of rporec_recbole are missing beside {package}. Reinstall the package.")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads one YAML mapping; an empty file is an empty mapping.
+
+    Numbers such as `1e-3` are floats, as in RecBole's files (YAML 1.1 alone would make them strings).
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or is no mapping of names to values.
+    """
+    path = Path(path)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}. Check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config file {path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"The config file {path} must be a mapping of names to values, such as `epochs: 10`.")
+    return content
+
+
+@cache
+def _loader() -> type[yaml.SafeLoader]:
+    import re
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+    return Loader
+
+
+def layered_properties(model: str, dataset: str) -> dict[str, Any]:
+    """Our defaults for one model on one data set: overall, then model, then data set; later layers win, as in RecBole."""
+    merged: dict[str, Any] = {}
+    for name in ("overall", f"model/{model}", f"dataset/{dataset}"):
+        path = properties_dir() / f"{name}.yaml"
+        if path.is_file():
+            merged.update(read_yaml(path))
+    return merged

@@ -1,0 +1,43 @@
+"""The rank of the target and the metrics of a rank: one definition for rewards, evaluation and reports.
+
+Letters in shapes: B rows, N items (0 is RecBole's padding item).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def target_rank(scores: Tensor, target: Tensor) -> Tensor:
+    """Rank of each row's target among all items; 1 is best and ties count against the model.
+
+    ``rank = |{i : not score_i < score_target}|``, so an item that ties with the target stands above it, a NaN score
+    counts as standing above it, and a NaN target comes last. Mask an item by giving it ``-inf``.
+
+    Args:
+        scores: ``[B, N]``.
+        target: ``[B]`` item ids.
+
+    Returns:
+        ``[B]`` integer ranks.
+    """
+    own = scores.gather(1, target.view(-1, 1))
+    return (~(scores < own)).sum(dim=1)
+
+
+def ndcg_at(rank: Tensor, k: int) -> Tensor:
+    """NDCG@k of a single relevant item: ``1 / log2(rank + 1)`` if ``rank <= k``, else 0. Shapes ``[B] -> [B]``."""
+    gain = 1.0 / torch.log2(rank.to(torch.float64) + 1.0)
+    return torch.where(rank <= k, gain, torch.zeros_like(gain))
+
+
+def hit_at(rank: Tensor, k: int) -> Tensor:
+    """1 where ``rank <= k``, else 0. Shapes ``[B] -> [B]``."""
+    return (rank <= k).to(torch.float64)
+
+
+def reciprocal_rank_at(rank: Tensor, k: int) -> Tensor:
+    """``1 / rank`` where ``rank <= k``, else 0. Shapes ``[B] -> [B]``."""
+    value = 1.0 / rank.to(torch.float64)
+    return torch.where(rank <= k, value, torch.zeros_like(value))

@@ -1,0 +1,315 @@
+"""The border with RecBole: registration, config, data. Nothing above this file needs to know how RecBole finds things."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+
+from rporec_recbole.compat import install_repairs
+from rporec_recbole.data.atomic import check_rows, read_header
+from rporec_recbole.errors import ConfigError, DatasetError, did_you_mean
+from rporec_recbole.properties import layered_properties, properties_dir, read_yaml
+
+_PACKAGES = ("sequential_recommender", "general_recommender", "context_aware_recommender", "knowledge_aware_recommender", "exlib_recommender")
+_RECBOLE = Path(recbole.__file__).parent
+_CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
+_registered = False
+
+
+def register() -> None:
+    """Makes `RPORec` a RecBole sequential model for RecBole's own look-ups, and installs the repairs.
+
+    Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the name, and `Config` stands on this
+    package's defaults. Called when `rporec_recbole` is imported; later calls do nothing.
+    """
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    install_repairs()
+    import recbole.data.dataset
+    import recbole.model.sequential_recommender as sequential
+    import recbole.trainer
+
+    from rporec_recbole.data.dataset import RPORecDataset
+    from rporec_recbole.model import rporec
+    from rporec_recbole.training.trainer import RPORecTrainer
+
+    sys.modules["recbole.model.sequential_recommender.rporec"] = rporec
+    sequential.rporec = rporec
+    sequential.RPORec = rporec.RPORec
+    recbole.trainer.RPORecTrainer = RPORecTrainer
+    recbole.data.dataset.RPORecDataset = RPORecDataset
+
+    load_internal = Config._load_internal_config_dict
+    set_defaults = Config._set_default_parameters
+
+    @functools.wraps(load_internal)
+    def load_internal_and_ours(self: Config, model: str, model_class: type, dataset: str) -> None:
+        load_internal(self, model, model_class, dataset)
+        ours = layered_properties(model, dataset)
+        texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
+        if model != "RPORec":
+            ours.pop("item_text_fields", None)
+        elif texts:
+            ours["load_col"] = _with_columns(ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts])
+        if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
+            ours = {key: value for key, value in ours.items() if key not in ("eval_args", "metrics", "valid_metric", "load_col")}
+        self.internal_config_dict.update(ours)
+        loss = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
+        if model_class.type == ModelType.SEQUENTIAL and loss == "CE" and not hasattr(model_class, "input_type"):
+            # RecBole's own default, one uniform negative, is an error for the cross-entropy that these models default to.
+            self.internal_config_dict["train_neg_sample_args"] = None
+
+    @functools.wraps(set_defaults)
+    def set_defaults_and_paths(self: Config) -> None:
+        given = self.final_config_dict.get("data_path")
+        set_defaults(self)
+        if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(str(given)) / "ml-100k" / "ml-100k.inter").is_file():
+            self.final_config_dict["data_path"] = str(Path(str(given)) / "ml-100k")
+
+    Config._load_internal_config_dict = load_internal_and_ours
+    Config._set_default_parameters = set_defaults_and_paths
+
+
+def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequence[str]) -> dict[str, Any]:
+    merged = dict(load_col or {})
+    if merged.get(source) != "*":
+        merged[source] = list(dict.fromkeys([*merged.get(source, []), *columns]))
+    return merged
+
+
+# --- config -----------------------------------------------------------------------------------------------------------
+
+
+def model_names() -> list[str]:
+    """Names of all models that can be run: RecBole's classes and RPORec."""
+    names = {"RPORec"}
+    for package in _PACKAGES:
+        for path in (_RECBOLE / "model" / package).glob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names |= {node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem}
+    return sorted(names)
+
+
+def known_keys(model: str, dataset: str) -> dict[str, Any]:
+    """Config keys that mean something for this model and data set, with their default values."""
+    keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding"} | _keys_in_code(model))
+    for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
+        path = _RECBOLE / f"properties/{name}.yaml"
+        if path.is_file():
+            keys.update(read_yaml(path))
+    keys.update(layered_properties(model, dataset))
+    return keys
+
+
+def _keys_in_code(model: str) -> set[str]:
+    """Keys that RecBole's core or the model's own file reads, whether or not a YAML file names them."""
+    core = [path for part in ("config", "data", "evaluator", "trainer", "utils", "sampler") for path in (_RECBOLE / part).rglob("*.py")]
+    core += [_RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
+    own = [_RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
+    return {key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))}
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as Python sees it: numbers, True, False, None, lists, dicts; anything else is text."""
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() in ("none", "null", "~"):
+        return None
+    if text[:1] in "[{":
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.safe_load(text)
+    return text
+
+
+def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> None:
+    """Refuses keys that nothing reads and values of another type than the default.
+
+    Raises:
+        ConfigError: lists all problems, with the likely spelling.
+    """
+    allowed = known_keys(model, dataset)
+    problems = []
+    for key, value in overrides.items():
+        if key not in allowed:
+            problems.append(f"`{key}` is not a setting of {model} on {dataset}.{did_you_mean(key, allowed)}")
+            continue
+        default = allowed[key]
+        kinds: tuple[type, ...] = (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
+        if default is None or value is None or key in ("topk", "metrics", "stages"):
+            continue
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            problems.append(f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}")
+    if problems:
+        raise ConfigError("Settings:\n  " + "\n  ".join(problems))
+
+
+@contextlib.contextmanager
+def hidden_arguments() -> Iterator[None]:
+    """RecBole's Config reads `sys.argv` whenever it is made; inside this block it finds nothing there."""
+    kept = sys.argv
+    sys.argv = kept[:1]
+    try:
+        yield
+    finally:
+        sys.argv = kept
+
+
+def build_config(model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+    """RecBole's Config for a model and a data set.
+
+    Args:
+        model: a name among `model_names()`.
+        dataset: name of the data set.
+        config_files: YAML files; later ones win.
+        overrides: win over the files.
+
+    Raises:
+        ConfigError: unknown model, misspelt key, value of the wrong type, unreadable file.
+    """
+    register()
+    names = model_names()
+    if model not in names:
+        same = [name for name in names if name.lower() == model.lower()]
+        hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
+        raise ConfigError(f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run.")
+    values: dict[str, Any] = {}
+    for file in config_files:
+        values.update(read_yaml(file))
+    values.update(overrides or {})
+    values = {key: value for key, value in values.items() if key not in ("model", "dataset")}
+    check_overrides(model, dataset, values)
+    try:
+        get_model(model)
+    except ImportError as error:
+        raise ConfigError(f"{model} needs a package that is not installed: {error}. Install it and try again.") from error
+    try:
+        with hidden_arguments():
+            config = Config(model=model, dataset=dataset, config_dict=_protected(values))
+    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
+    wanted = str(config["valid_metric"]).lower().split("@")
+    metrics = [metric.lower() for metric in config["metrics"]]
+    if wanted[0] not in metrics or (len(wanted) == 2 and wanted[1] not in [str(k) for k in config["topk"]]):
+        raise ConfigError(f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}.")
+    return config
+
+
+def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
+    # RecBole `eval`s every text in config_dict; a quoted literal comes back as the text itself.
+    return {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def repeatable_config(config: Config) -> dict[str, Any]:
+    """The complete config as plain YAML values, enough to build it again."""
+    skipped = {"device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args", "test_neg_sample_args"}
+    values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
+    values["data_path"] = str(Path(values["data_path"]).parent)
+    if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
+        values["train_neg_sample_args"] = None
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def check_dataset_files(config: Config) -> None:
+    """Checks the files that RecBole is about to read.
+
+    Raises:
+        DatasetError: a file is missing or malformed.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    separator = config["field_separator"]
+    inter = folder / f"{name}.inter"
+    if config["benchmark_filename"] is not None:
+        return
+    if not inter.is_file():
+        if not folder.exists() and name in read_yaml(_RECBOLE / "properties/dataset/url.yaml"):
+            return  # RecBole downloads it
+        raise DatasetError(
+            f"The data set `{name}` is not there: {inter} does not exist. Put {name}.inter (and {name}.item) into {folder}, "
+            f"or name the parent folder with --data_path=DIR. `ml-100k` needs no files."
+        )
+    fields = read_header(inter, separator)
+    needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO":
+        needed.append(config["TIME_FIELD"])
+    missing = [field for field in needed if field not in fields]
+    if missing:
+        raise DatasetError(f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD.")
+    check_rows(inter, separator, required=tuple(needed))
+    items = folder / f"{name}.item"
+    wanted = (config["load_col"] or {}).get("item")
+    if wanted and wanted != "*" and config["model"] == "RPORec" and not config["ids_only"]:
+        there = read_header(items, separator) if items.is_file() else {}
+        gone = [field for field in config["item_text_fields"] or [] if field not in there]
+        if gone:
+            found = f"{items} has the columns {list(there)}" if there else f"{items} does not exist"
+            raise DatasetError(f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.')
+    if items.is_file() and wanted:
+        check_rows(items, separator)
+
+
+def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
+    """Data set and the three loaders: (dataset, train, valid, test).
+
+    Raises:
+        DatasetError: a file is missing or malformed, or nothing is left after filtering.
+    """
+    check_dataset_files(config)
+    init_seed(config["seed"], config["reproducibility"])
+    try:
+        dataset = create_dataset(config)
+    except OSError as error:
+        raise DatasetError(
+            f"The data set `{config['dataset']}` could not be downloaded or read ({error}). Put its atomic files into "
+            f"{config['data_path']} or name their parent folder with --data_path=DIR."
+        ) from error
+    if not len(dataset.inter_feat):
+        raise DatasetError(f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval.")
+    train, valid, test = data_preparation(config, dataset)
+    return dataset, train, valid, test
+
+
+def build_model(config: Config, train_data: Any) -> Any:
+    """A new model on the config's device; seeds first, so that equal seeds give equal weights."""
+    init_seed(config["seed"], config["reproducibility"])
+    return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+
+
+def build_trainer(config: Config, model: Any) -> Any:
+    """The trainer that RecBole names for this model."""
+    return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+
+
+def recbole_logger() -> logging.Logger:
+    """The logger that all of RecBole writes to (the root logger)."""
+    return logging.getLogger()

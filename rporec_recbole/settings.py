@@ -1,0 +1,219 @@
+"""RPORec's settings: frozen, one dataclass per part, checked when they are made.
+
+The defaults and their explanations live in one place, `properties/model/RPORec.yaml`; the classes here give types and
+rules. Only `settings_from` reads a config; everything behind it takes plain arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from rporec_recbole.errors import ConfigError, did_you_mean
+from rporec_recbole.properties import properties_dir, read_yaml
+
+STAGES = {"1a": "trunk", "1b": "backbone warm-up", "1c": "fusion", "2": "reinforcement learning", "2b": "re-alignment"}
+REWARDS = ("rechead",)
+REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Which stages run, and who learns from which training positions."""
+
+    stages: list
+    ladder_early: float
+    ladder_rl: float
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The recommendation head: trunk and fusion."""
+
+    rechead: str
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    inner_size: int
+    dropout: float
+    initializer_range: float
+    history_bias: bool
+    logit_budget: int
+    MAX_ITEM_LIST_LENGTH: int
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Item text, prompts and the text encoder."""
+
+    item_text_fields: list | None
+    ids_only: bool
+    title_characters: int
+    prompt_items: int
+    prompt_style: str
+    text_encoder: str
+    text_size: int
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """The language model, its warm-up and its generation limits."""
+
+    backbone: str
+    backbone_dtype: str
+    tiny_vocabulary: int
+    tiny_hidden_size: int
+    tiny_layers: int
+    lora: bool
+    lora_rank: int
+    lora_alpha: int
+    cot_weight: float
+    warmup_examples: int
+    warmup_batch_size: int
+    warmup_learning_rate: float
+    max_prompt_tokens: int
+    max_new_tokens: int
+    generation_batch_tokens: int
+    cot_temperature: float
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """How the fusion learns from generated reasoning (stages 1c and 2b)."""
+
+    fusion_positions: int
+    fusion_epochs: int
+    fusion_batch_size: int
+    fusion_learning_rate: float
+    cot_dropout: float
+    realign_learning_rate_factor: float
+
+
+@dataclass(frozen=True)
+class RLSettings:
+    """GRPO (stage 2)."""
+
+    rl_steps: int
+    rl_prompts: int
+    group_size: int
+    rl_learning_rate: float
+    rl_temperature: float
+    kl_weight: float
+    reward: str
+    reward_weights: dict
+    reward_k: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of RPORec's settings."""
+
+    stage: StageSettings
+    head: HeadSettings
+    text: TextSettings
+    backbone: BackboneSettings
+    fusion: FusionSettings
+    rl: RLSettings
+
+
+_POSITIVE = "a whole number of at least 1"
+_SHARE = "a number from 0 up to, but not including, 1"
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        "hidden_size n_layers n_heads inner_size logit_budget MAX_ITEM_LIST_LENGTH title_characters prompt_items text_size "
+        "tiny_hidden_size tiny_layers lora_rank lora_alpha warmup_examples warmup_batch_size max_prompt_tokens max_new_tokens "
+        "generation_batch_tokens fusion_positions fusion_epochs fusion_batch_size rl_steps rl_prompts reward_k".split(),
+        (lambda v: v >= 1, _POSITIVE),
+    ),
+    **dict.fromkeys(("dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),
+    **dict.fromkeys(
+        ("warmup_learning_rate", "fusion_learning_rate", "rl_learning_rate", "realign_learning_rate_factor", "rl_temperature", "initializer_range"),
+        (lambda v: v > 0, "a number above 0"),
+    ),
+    **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
+    "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
+    "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
+    "tiny_vocabulary": (lambda v: v >= 300, "at least 300 (256 bytes and the special tokens)"),
+    "stages": (lambda v: all(s in STAGES for s in v), f"a list of stages among {list(STAGES)}"),
+    "rechead": (lambda v: v == "fused", "`fused`"),
+    "text_encoder": (lambda v: v == "lsa", "`lsa`"),
+    "prompt_style": (lambda v: v in ("auto", "compact", "instruct"), "`auto`, `compact` or `instruct`"),
+    "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
+    "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),
+    "reward_weights": (
+        lambda v: v and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items()),
+        f"a mapping from reward parts, among {list(REWARD_PARTS)}, to numbers",
+    ),
+}
+
+
+def settings_from(config: Any) -> Settings:
+    """Picks RPORec's settings out of a config and checks them.
+
+    Args:
+        config: anything with `config[key]`, such as a RecBole `Config` or a dict.
+
+    Raises:
+        ConfigError: lists every setting that is missing, of the wrong type or out of range.
+    """
+    problems: list[str] = []
+    parts = {field.name: _part(get_type_hints(Settings)[field.name], config, problems) for field in dataclasses.fields(Settings)}
+    if not problems:
+        head = parts["head"]
+        if head.hidden_size % head.n_heads:
+            problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of `n_heads={head.n_heads}`")
+        tiny = parts["backbone"].tiny_hidden_size
+        if tiny % 64:
+            problems.append(f"`tiny_hidden_size={tiny}` must be a multiple of 64")
+    if problems:
+        raise ConfigError("Settings of RPORec:\n  " + "\n  ".join(problems))
+    return Settings(**parts)
+
+
+def default_settings(**overrides: Any) -> Settings:
+    """The settings of `properties/model/RPORec.yaml`, with some of them changed.
+
+    Raises:
+        ConfigError: as `settings_from`, and for a name that does not exist.
+    """
+    values = read_yaml(properties_dir() / "model/RPORec.yaml")
+    for key in overrides:
+        if key not in values:
+            raise ConfigError(f"RPORec has no setting `{key}`.{did_you_mean(key, values)}")
+    return settings_from({**values, **overrides})
+
+
+def _part(kind: type, config: Any, problems: list[str]) -> Any:
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        try:
+            value = config[name]
+        except KeyError:
+            value = None
+        if name == "stages" and isinstance(value, (list, tuple)):
+            value = [str(stage) for stage in value]  # YAML reads stage 2 as a number
+        value, problem = _checked(name, value, hint)
+        if problem:
+            problems.append(problem)
+        values[name] = value
+    return kind(**values) if not problems else None
+
+
+def _checked(name: str, value: Any, hint: Any) -> tuple[Any, str | None]:
+    optional = hint == list | None
+    if value is None and optional:
+        return None, None
+    wanted = list if optional else hint
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if wanted is list and isinstance(value, tuple):
+        value = list(value)
+    rule = _RULES.get(name)
+    if type(value) is not wanted:
+        expected = rule[1] if rule else {list: "a list", str: "a text", bool: "True or False"}.get(wanted, f"of type {wanted.__name__}")
+        return value, f"`{name}={value!r}` must be {expected}"
+    if rule and not rule[0](value):
+        return value, f"`{name}={value!r}` must be {rule[1]}"
+    return value, None

@@ -1,0 +1,60 @@
+"""The prompt of a history: its newest items, oldest first. The target never stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rporec_recbole.text.catalogue import Catalogue
+
+_INSTRUCTION = """You recommend items. Below is what a user chose, oldest first.
+Reason briefly about the evidence, the preference behind it and the intent, then guess the next item.
+Write exactly: <think>evidence, preference, intent</think><answer>title | category | year or brand</answer>
+
+"""
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Turns histories into prompts.
+
+    Attributes:
+        catalogue: item texts.
+        max_items: the newest so many items are shown; older ones are dropped.
+        style: `instruct` explains the task and the schema, for pretrained models; `compact` shows the history alone,
+            for a model that was trained on this very form.
+        max_tokens: a longer prompt loses its oldest items first, never its end or its instruction.
+        count_tokens: how many tokens a text has.
+    """
+
+    catalogue: Catalogue
+    max_items: int
+    style: str = "compact"
+    max_tokens: int = 1 << 30
+    count_tokens: Callable[[str], int] = len
+    _line_tokens: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def prompt(self, history: Sequence[int], ratings: Sequence[float] | None = None) -> str:
+        """Renders one history.
+
+        Args:
+            history: item ids, oldest first; zeros (padding) are skipped.
+            ratings: the user's rating of each, if known.
+        """
+        rated = list(ratings) if ratings is not None else [None] * len(history)
+        shown = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]
+        lines = [self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n") for item, rating in shown]
+        instruction = _INSTRUCTION if self.style == "instruct" else ""
+        room = self.max_tokens - (self._tokens(instruction) if instruction else 0)
+        kept: list[str] = []
+        for line in reversed(lines):
+            room -= self._tokens(line)
+            if room < 0 and kept:
+                break
+            kept.append(line)
+        return instruction + "".join(reversed(kept))
+
+    def _tokens(self, line: str) -> int:
+        if line not in self._line_tokens:
+            self._line_tokens[line] = self.count_tokens(line)
+        return self._line_tokens[line]

@@ -1,0 +1,1 @@
+"""The stages: trunk, backbone warm-up, fusion, reinforcement learning, re-alignment."""

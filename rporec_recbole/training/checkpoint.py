@@ -1,0 +1,87 @@
+"""What a trained RPORec is on disk: safetensors and JSON, nothing that needs unpickling.
+
+    head.safetensors    trunk and fusion
+    rporec.json         whether reasoning is on, and what else is needed to build the model again
+    encoder/            text encoder
+    backbone/           an ordinary Hugging Face folder, or a PEFT adapter
+    reasoning.sqlite    the store of reasoning texts
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rporec_recbole.backbone.load import load_backbone
+from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.errors import RunFolderError
+
+HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
+_FORMAT = 1
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes a trained model.
+
+    Args:
+        model: an `RPORec`.
+        folder: made if missing.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / HEAD)
+        if model.encoder is not None:
+            (folder / ENCODER).mkdir(exist_ok=True)
+            model.encoder.save(folder / ENCODER)
+        if model.backbone is not None:
+            model.backbone.save(folder / BACKBONE)
+        state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
+        (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir.") from error
+
+
+def load_head(model: Any, path: Path) -> None:
+    """Loads trunk and fusion from a `head.safetensors`.
+
+    Raises:
+        RunFolderError: the file is missing, damaged or belongs to another model.
+    """
+    try:
+        weights = load_file(path)
+        model.load_state_dict({name: tensor.to(model.device) for name, tensor in weights.items()})
+    except Exception as error:
+        raise RunFolderError(f"{path} cannot be restored: {str(error).splitlines()[0]}. It must be the head of a run with the same data set and sizes.") from error
+
+
+def restore(model: Any, folder: Path) -> None:
+    """Brings a new model into the state that `save` wrote.
+
+    Args:
+        model: an `RPORec` made from the run's own config and data.
+        folder: the run folder.
+
+    Raises:
+        RunFolderError: a file is missing or damaged.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder / STATE} cannot be read ({error}); {folder} holds no finished RPORec run.") from error
+    if state.get("format") != _FORMAT:
+        raise RunFolderError(f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it.")
+    if model.encoder is not None:
+        model.encoder = type(model.encoder).load(folder / ENCODER)
+    load_head(model, folder / HEAD)
+    if state["has_backbone"]:
+        backbone = load_backbone(folder / BACKBONE, model.settings.backbone, torch.device(model.device))
+        model.connect(backbone, CoTStore(folder / STORE))
+    model.reasoning_on = bool(state["reasoning_on"])
+    model.eval()

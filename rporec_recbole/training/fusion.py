@@ -1,0 +1,135 @@
+"""Stages 1c and 2b: the fusion learns how much generated reasoning may move a user vector. The trunk stays frozen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class FusionRows:
+    """Positions with everything the fusion needs of them; the trunk has run already.
+
+    Attributes:
+        states: `[R, H]` trunk states.
+        seen: `[R, T]` distinct items of each history.
+        reasoning: what the backbone wrote, encoded.
+        targets: `[R]` item ids.
+    """
+
+    states: Tensor
+    seen: Tensor
+    reasoning: Reasoning
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@torch.no_grad()
+def fusion_rows(head: RecHead, histories: Tensor, reasoning: Reasoning, targets: Tensor) -> FusionRows:
+    """Runs the trunk over histories, `[R, T]`, once."""
+    head.eval()
+    items = head.item_vectors()
+    parts = range(0, len(histories), _ROWS)
+    states = torch.cat([head.last_state(histories[i : i + _ROWS], items) for i in parts])
+    seen = torch.cat([distinct(histories[i : i + _ROWS]) for i in parts])
+    return FusionRows(states, seen, reasoning, targets)
+
+
+def fusion_loss(head: RecHead, items: Tensor, rows: FusionRows, index: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of the targets over the full catalogue.
+
+    Args:
+        head: its fusion gets the gradient.
+        items: `[N, H]` item vectors.
+        rows: all positions.
+        index: `[B]` which of them.
+        shown: `[B]` False hides a row's reasoning (CoT dropout); None shows all.
+    """
+    well_formed = rows.reasoning.well_formed[index]
+    reasoning = Reasoning(rows.reasoning.vectors[index], well_formed if shown is None else well_formed & shown)
+    state = rows.states[index]
+    scores = score_items(head.user_vectors(state, reasoning), items, rows.seen[index], head.history_offset(state))
+    return F.cross_entropy(scores, rows.targets[index])
+
+
+def train_fusion(
+    head: RecHead,
+    train: FusionRows,
+    valid: FusionRows | None,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    cot_dropout: float,
+    seed: int,
+    desc: str,
+    on_epoch: Callable[[int, float, float], None],
+) -> int:
+    """Trains the fusion's weights and keeps the epoch with the lowest validation loss.
+
+    Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
+
+    Args:
+        head: only `head.fusion` changes.
+        train: positions of the fusion rung.
+        valid: validation positions; None keeps the last epoch.
+        epochs: passes over `train`.
+        batch_size: positions per step.
+        learning_rate: of Adam.
+        cot_dropout: share of rows whose reasoning is hidden in a step.
+        seed: seed of order and dropout.
+        desc: label of the progress bar.
+        on_epoch: gets (epoch, training loss, validation loss).
+
+    Returns:
+        the epoch that was kept.
+    """
+    fusion = head.fusion
+    assert fusion is not None, "an ids-only head has no fusion"
+    head.eval()
+    with torch.no_grad():
+        items = head.item_vectors()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
+    best, best_epoch = _loss(head, items, valid), 0
+    best_weights = copy.deepcopy(fusion.state_dict())
+    on_epoch(0, _loss(head, items, train), best)
+    for epoch in tqdm(range(1, epochs + 1), desc=desc, unit="epoch", leave=False):
+        order = torch.randperm(len(train), generator=generator)
+        total = 0.0
+        for index in order.split(batch_size):
+            shown = torch.rand(len(index), generator=generator) >= cot_dropout
+            loss = fusion_loss(head, items, train, index.to(train.targets.device), shown.to(train.targets.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+        score = _loss(head, items, valid)
+        on_epoch(epoch, total / max(1, len(train)), score)
+        if valid is None or score < best:
+            best, best_epoch = score, epoch
+            best_weights = copy.deepcopy(fusion.state_dict())
+    fusion.load_state_dict(best_weights)
+    return best_epoch
+
+
+@torch.no_grad()
+def _loss(head: RecHead, items: Tensor, rows: FusionRows | None) -> float:
+    if rows is None or not len(rows):
+        return float("nan")
+    total = 0.0
+    for index in torch.arange(len(rows), device=rows.targets.device).split(_ROWS):
+        total += fusion_loss(head, items, rows, index).item() * len(index)
+    return total / len(rows)

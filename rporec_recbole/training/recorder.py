@@ -1,0 +1,27 @@
+"""Keeps every number worth a curve: in memory for `curves.png`, and as TensorBoard events."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+
+class Recorder:
+    """Scalars by name.
+
+    Args:
+        tensorboard: a `SummaryWriter`, or None.
+
+    Attributes:
+        curves: name -> list of (step, value), names such as `1a trunk/loss`.
+    """
+
+    def __init__(self, tensorboard: Any = None) -> None:
+        self._tensorboard = tensorboard
+        self.curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+
+    def add(self, name: str, step: int, value: float) -> None:
+        """Records one value of one curve."""
+        self.curves[name].append((step, float(value)))
+        if self._tensorboard is not None:
+            self._tensorboard.add_scalar(name.replace(" ", "_"), float(value), step)

@@ -1,0 +1,362 @@
+"""RPORecTrainer: RecBole's trainer, with RPORec's stages inside `fit` and safe checkpoints.
+
+1a  trunk            L_rec on early positions, no language model involved
+1b  warm-up          lambda L_CoT on early positions (L_rec + lambda L_CoT if 1a is off)
+1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
+2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
+2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer
+from recbole.utils import calculate_valid_score, early_stopping
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.cot.compose import compose_completion
+from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.data import ladder
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.model.rechead import distinct, score_items
+from rporec_recbole.settings import STAGES
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.training import checkpoint
+from rporec_recbole.training.fusion import FusionRows, fusion_rows, train_fusion
+from rporec_recbole.training.recorder import Recorder
+from rporec_recbole.training.rewards import RecheadReward
+from rporec_recbole.training.warmup import warm_up
+
+
+class RPORecTrainer(Trainer):
+    """Runs the stages that `stages` names, in order; found by RecBole's `get_trainer` under its name.
+
+    Attributes:
+        stages: stage -> {"seconds": ..., and what else is worth knowing of it}.
+        recorder: all curves.
+        stage_results: stage -> validation metrics after it.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.settings = model.settings
+        self.seed = int(config["seed"])
+        self.stages: dict[str, dict[str, Any]] = {}
+        self.stage_results: dict[str, dict[str, float]] = {}
+        self.recorder = Recorder(self.tensorboard)
+        self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
+        self._scratch: tempfile.TemporaryDirectory | None = None
+        self._wanted = self._check_stages()
+
+    def _check_stages(self) -> list[str]:
+        asked = self.settings.stage.stages
+        wanted = [stage for stage in STAGES if stage in asked]
+        if self.settings.text.ids_only:
+            wanted = [stage for stage in wanted if stage == "1a"]
+        for stage, needed in (("2", "1c"), ("2b", "1c")):
+            if stage in wanted and needed not in wanted:
+                raise ConfigError(f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`.")
+        if not wanted:
+            raise ConfigError(f"`stages={asked}` leaves nothing to do. Name at least one of {list(STAGES)}.")
+        return wanted
+
+    @property
+    def folder(self) -> Path:
+        """Where the head, the backbone and the store lie: the run folder, or a temporary one if there is none."""
+        if self.run_dir is not None:
+            return self.run_dir
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="rporec-")
+        return Path(self._scratch.name)
+
+    # --- RecBole's interface ------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float] | None]:
+        """Runs the stages and leaves the model in its final state.
+
+        Args:
+            train_data: RecBole's training loader.
+            valid_data: RecBole's validation loader; without it nothing stops early.
+            verbose: log what each stage did.
+            saved: write head, encoder and backbone into `folder` at the end.
+            show_progress: also show RecBole's bars of each evaluation.
+            callback_fn: called with (epoch, score) after each validation of stage 1a.
+
+        Returns:
+            (validation score, validation metrics) of the final model; (-inf, None) without `valid_data`.
+        """
+        self._verbose = verbose
+        self.eval_collector.data_collect(train_data)
+        self.model.reasoning_on = False
+        run = {
+            "1a": lambda: self._train_trunk(train_data, valid_data, callback_fn),
+            "1b": lambda: self._warm_up_backbone(train_data),
+            "1c": lambda: self._train_fusion("1c", train_data, valid_data, 1.0),
+            "2": lambda: self._refine_backbone(train_data),
+            "2b": lambda: self._train_fusion("2b", train_data, valid_data, self.settings.fusion.realign_learning_rate_factor),
+        }
+        for stage in self._wanted:
+            with self._timed(stage):
+                self.stages[stage].update(run[stage]() or {})
+                if valid_data and stage not in ("1b", "2"):
+                    result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress))
+                    self.best_valid_result, self.stage_results[stage] = result, result
+                    self.best_valid_score = calculate_valid_score(result, self.valid_metric)
+        if saved:
+            checkpoint.save(self.model, self.folder)
+        return self.best_valid_score, self.best_valid_result
+
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float] | None:
+        """RecBole's evaluation; missing reasoning of all rows is generated first, in large batches.
+
+        Args:
+            eval_data: RecBole's validation or test loader.
+            load_best_model: restore the head that `fit` saved. `fit` leaves the best one in place, so this matters
+                only if weights were changed since.
+            model_file: a `head.safetensors` to load instead.
+            show_progress: show RecBole's bar.
+        """
+        if not eval_data:
+            return None
+        if model_file is not None:
+            checkpoint.load_head(self.model, Path(model_file))
+        elif load_best_model and (self.folder / checkpoint.HEAD).is_file():
+            checkpoint.load_head(self.model, self.folder / checkpoint.HEAD)
+        if self.model.reasoning_on:
+            self.model.completions(eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation")
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    # --- stages -------------------------------------------------------------------------------------------------------
+
+    def _train_trunk(self, train_data: Any, valid_data: Any, callback_fn: Callable[[int, float], None] | None) -> dict[str, Any]:
+        """Stage 1a: early stopping on RecBole's validation metric, best epoch kept."""
+        self.model.max_rung = ladder.EARLY if len(self._wanted) > 1 else ladder.RL
+        return self._train_head("1a trunk", train_data, valid_data, self.epochs, callback_fn)
+
+    def _train_head(
+        self, name: str, train_data: Any, valid_data: Any, epochs: int, callback_fn: Callable[[int, float], None] | None = None
+    ) -> dict[str, Any]:
+        best_score, best_weights, best_epoch, waited = self.best_valid_score, None, 0, 0
+        with tqdm(total=epochs, desc=name, unit="epoch", leave=False) as bar:
+            for epoch in range(epochs):
+                loss = self._train_epoch(train_data, epoch) / len(train_data)
+                self.recorder.add(f"{name}/loss", epoch + 1, loss)
+                bar.update()
+                if not valid_data or ((epoch + 1) % self.eval_step and epoch + 1 < epochs):
+                    continue
+                score, _ = self._valid_epoch(valid_data)
+                self.recorder.add(f"{name}/{self.valid_metric}", epoch + 1, score)
+                bar.set_postfix(loss=f"{loss:.3f}", **{self.valid_metric: f"{score:.4f}"})
+                best_score, waited, stop, better = early_stopping(score, best_score, waited, self.stopping_step, self.valid_metric_bigger)
+                if better:
+                    best_weights, best_epoch = copy.deepcopy(self.model.state_dict()), epoch + 1
+                if callback_fn:
+                    callback_fn(epoch, score)
+                if stop:
+                    break
+        if best_weights is not None:
+            self.model.load_state_dict(best_weights)
+        self.best_valid_score = best_score
+        return {"epochs": epoch + 1, "best_epoch": best_epoch or epoch + 1}
+
+    def _warm_up_backbone(self, train_data: Any) -> dict[str, Any]:
+        """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:
+        head and backbone share no parameter. Without 1a both terms train side by side."""
+        settings = self.settings.backbone
+        prompts, completions = self._composed_examples(train_data.dataset)
+        self._make_backbone([*prompts, *completions])
+        if settings.cot_weight == 0:
+            return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
+        model, backbone = self.model, self.model.backbone
+        windows: Iterator[Interaction] | None = None
+        if "1a" not in self._wanted:
+            model.train()
+            windows = itertools.chain.from_iterable(train_data for _ in itertools.count())
+
+        def loss_of(batch: dict[str, Tensor]) -> Tensor:
+            if windows is None:
+                return model.weighted_cot_loss(batch)
+            rec, cot = model.calculate_loss(next(windows).to(self.device), batch)
+            self.optimizer.zero_grad()
+            rec.backward()
+            self.optimizer.step()
+            return cot
+
+        # The prompt is read at most as long as generation will show it.
+        backbone_prompts = [self.model.reasoner.template.prompt(*row) for row in self._example_rows]
+        warm_up(
+            backbone,
+            backbone.encode_examples(backbone_prompts, completions),
+            loss_of,
+            batch_size=settings.warmup_batch_size,
+            learning_rate=settings.warmup_learning_rate,
+            seed=self.seed,
+            on_step=lambda step, loss: self.recorder.add("1b backbone warm-up/loss", step + 1, loss),
+        )
+        return {"examples": len(completions), "backbone_parameters": backbone.parameters}
+
+    def _train_fusion(self, stage: str, train_data: Any, valid_data: Any, rate_factor: float) -> dict[str, Any]:
+        """Stages 1c and 2b."""
+        settings, dataset, model = self.settings.fusion, train_data.dataset, self.model
+        if model.backbone is None:
+            self._make_backbone(list(model.catalogue.lines))
+        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+        if not len(ends):
+            raise ConfigError(f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it.")
+        decoding = Decoding(self.settings.backbone.cot_temperature, self.settings.backbone.max_new_tokens, self.seed)
+        train, written = self._fusion_rows(dataset.histories(ends), decoding, f"{stage} reasoning")
+        valid = None
+        if valid_data:
+            valid, _ = self._fusion_rows(valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation")
+        name = f"{stage} {STAGES[stage]}"
+
+        def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
+            self.recorder.add(f"{name}/loss", epoch, loss)
+            self.recorder.add(f"{name}/valid loss", epoch, valid_loss)
+
+        kept = train_fusion(
+            model.head,
+            train,
+            valid,
+            epochs=settings.fusion_epochs,
+            batch_size=settings.fusion_batch_size,
+            learning_rate=settings.fusion_learning_rate * rate_factor,
+            cot_dropout=settings.cot_dropout,
+            seed=self.seed,
+            desc=name,
+            on_epoch=on_epoch,
+        )
+        model.reasoning_on = True
+        well_formed = float(np.mean([one.well_formed for one in written]))
+        self._log(f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of {settings.fusion_epochs}")
+        return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
+
+    def _refine_backbone(self, train_data: Any) -> dict[str, Any]:
+        """Stage 2."""
+        from rporec_recbole.training.rl import train_rl
+
+        settings, model, dataset = self.settings.rl, self.model, train_data.dataset
+        ends = dataset.positions(ladder.RL)
+        wanted = settings.rl_steps * settings.rl_prompts
+        if len(ends) < settings.rl_prompts:
+            raise ConfigError(f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`.")
+        chosen = np.random.default_rng(self.seed).permutation(len(ends))[:wanted]
+        rows = dataset.histories(ends[chosen])
+        histories = rows[model.ITEM_SEQ].tolist()
+        ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
+        prompts = [model.reasoner.template.prompt(*pair) for pair in zip(histories, ratings, strict=True)]
+        targets = rows[model.ITEM_ID]
+        step = itertools.count(1)
+
+        def observe(parts: dict[str, float]) -> None:
+            at = next(step)
+            for name, value in parts.items():
+                self.recorder.add(f"2 reinforcement learning/{name}", at, value)
+
+        with tempfile.TemporaryDirectory() as reference:
+            model.backbone.save(Path(reference))
+            steps = train_rl(
+                model.backbone,
+                prompts,
+                RecheadReward(self._scorer(rows), targets, settings.reward_weights, settings.reward_k, observe),
+                settings,
+                max_new_tokens=self.settings.backbone.max_new_tokens,
+                reference=reference,
+                seed=self.seed,
+                on_log=self._record_rl,
+            )
+        return {"steps": steps, "prompts": len(prompts)}
+
+    # --- helpers of the stages ----------------------------------------------------------------------------------------
+
+    def _composed_examples(self, dataset: Any) -> tuple[list[str], list[str]]:
+        """Prompts and composed completions of a sample of early positions."""
+        model = self.model
+        ends = dataset.positions(ladder.EARLY)
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(ends))[: self.settings.backbone.warmup_examples])
+        rows = dataset.histories(ends[chosen])
+        histories = rows[model.ITEM_SEQ].tolist()
+        ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
+        shown = self.settings.text.prompt_items
+        completions = [
+            compose_completion(model.catalogue, [item for item in history if item][-shown:], target)
+            for history, target in zip(histories, rows[model.ITEM_ID].tolist(), strict=True)
+        ]
+        self._example_rows = list(zip(histories, ratings, strict=True))
+        template = PromptTemplate(model.catalogue, shown, "compact")
+        return [template.prompt(*row) for row in self._example_rows], completions
+
+    def _make_backbone(self, texts: Sequence[str]) -> None:
+        backbone = make_backbone(self.settings.backbone, [*self.model.catalogue.lines, *texts], self.device, self.seed)
+        self.model.connect(backbone, CoTStore(self.folder / checkpoint.STORE))
+        self._log(f"backbone {backbone.name}: {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}, {str(backbone.model.dtype).removeprefix('torch.')}")
+
+    def _fusion_rows(self, rows: Interaction, decoding: Decoding, desc: str) -> tuple[FusionRows, list[Completion]]:
+        model = self.model
+        written = model.completions(rows, decoding, desc)
+        reasoning = model.encode_completions(written)
+        histories, targets = rows[model.ITEM_SEQ].to(self.device), rows[model.ITEM_ID].to(self.device)
+        return fusion_rows(model.head, histories, reasoning, targets), written
+
+    def _scorer(self, rows: Interaction) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
+        """Scores of the frozen head for completions of given rows: the evaluation path, trunk run once."""
+        model = self.model
+        nothing = model.encode_completions([Completion("")] * len(rows))
+        base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(self.device), nothing, rows[model.ITEM_ID].to(self.device))
+
+        @torch.no_grad()
+        def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+            index = torch.as_tensor(list(positions), device=self.device)
+            state = base.states[index]
+            users = model.head.user_vectors(state, model.encode_completions(completions))
+            return score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
+
+        return score
+
+    def _record_rl(self, step: int, numbers: dict[str, float]) -> None:
+        for name in ("kl", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"):
+            if name in numbers:
+                self.recorder.add(f"2 reinforcement learning/{name.rsplit('/', 1)[-1]}", step, numbers[name])
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        self.stages[stage] = {"name": STAGES[stage], "seconds": 0.0}
+        self._log(f"stage {stage} ({STAGES[stage]}) starts")
+        start = perf_counter()
+        yield
+        self.stages[stage]["seconds"] = perf_counter() - start
+        after = self.stage_results.get(stage)
+        score = f"; {self.config['valid_metric']} {after[self.valid_metric]:.4f} on validation" if after else ""
+        self._log(f"stage {stage} ({STAGES[stage]}) took {self.stages[stage]['seconds']:.1f} s{score}")
+
+    def _log(self, message: str) -> None:
+        if self._verbose:
+            self.logger.info(message)
