@@ -6,23 +6,26 @@ import ast
 import contextlib
 import functools
 import importlib
-import importlib.util
-import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import recbole
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.evaluator import Collector
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from rporec_recbole.compat import install_repairs
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.errors import ConfigError, DatasetError, did_you_mean
-from rporec_recbole.properties import layered_properties, properties_dir, read_yaml
+from rporec_recbole.evaluation.ranks import rank_table
+from rporec_recbole.properties import layered_properties, read_yaml
+from rporec_recbole.ranking import target_rank
 
 _PACKAGES = ("sequential_recommender", "general_recommender", "context_aware_recommender", "knowledge_aware_recommender", "exlib_recommender")
 _RECBOLE = Path(recbole.__file__).parent
@@ -221,7 +224,7 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def repeatable_config(config: Config) -> dict[str, Any]:
     """The complete config as plain YAML values, enough to build it again."""
-    skipped = {"device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args", "test_neg_sample_args"}
+    skipped = {"run_dir", "checkpoint_dir", "device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args", "test_neg_sample_args"}
     values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
     values["data_path"] = str(Path(values["data_path"]).parent)
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
@@ -310,6 +313,35 @@ def build_trainer(config: Config, model: Any) -> Any:
     return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
 
 
-def recbole_logger() -> logging.Logger:
-    """The logger that all of RecBole writes to (the root logger)."""
-    return logging.getLogger()
+class RankCollector(Collector):
+    """RecBole's collector, which also keeps the rank of every evaluated target.
+
+    Put it in place of `trainer.eval_collector` before `fit`. It sees the very scores that RecBole's metrics see, for
+    every model alike, so ranks and metrics cannot disagree.
+
+    Args:
+        config: RecBole's config.
+        dataset: maps ids back to tokens.
+    """
+
+    def __init__(self, config: Config, dataset: Any) -> None:
+        super().__init__(config)
+        self._dataset = dataset
+        self._rows: list[tuple[Any, Any, Any]] = []
+
+    def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
+        """Collects one batch; see RecBole's `Collector`."""
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if positive_u is not None:
+            rows, targets = positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device)
+            users = interaction[self._dataset.uid_field][positive_u.to(interaction[self._dataset.uid_field].device)]
+            ranks = target_rank(scores_tensor[rows], targets)
+            self._rows.append((users.cpu().numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
+
+    def take(self, split: str) -> pd.DataFrame:
+        """The ranks collected since the last call, as a table (see `evaluation.ranks`)."""
+        columns = [np.concatenate(parts) for parts in zip(*self._rows, strict=True)] if self._rows else [np.zeros(0, dtype=np.int64)] * 3
+        self._rows = []
+        users, items, ranks = columns
+        dataset = self._dataset
+        return rank_table(split, dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items), ranks)

@@ -14,7 +14,14 @@ from typing import Any, get_type_hints
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.properties import properties_dir, read_yaml
 
-STAGES = {"1a": "trunk", "1b": "backbone warm-up", "1c": "fusion", "2": "reinforcement learning", "2b": "re-alignment"}
+STAGES = {
+    "1a": "trunk",
+    "1b": "backbone warm-up",
+    "1c": "fusion",
+    "2": "reinforcement learning",
+    "2b": "re-alignment",
+    "refresh": "trunk on all positions",
+}
 REWARDS = ("rechead",)
 REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
 
@@ -26,6 +33,7 @@ class StageSettings:
     stages: list
     ladder_early: float
     ladder_rl: float
+    refresh_epochs: int
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         "hidden_size n_layers n_heads inner_size logit_budget MAX_ITEM_LIST_LENGTH title_characters prompt_items text_size "
         "tiny_hidden_size tiny_layers lora_rank lora_alpha warmup_examples warmup_batch_size max_prompt_tokens max_new_tokens "
-        "generation_batch_tokens fusion_positions fusion_epochs fusion_batch_size rl_steps rl_prompts reward_k".split(),
+        "generation_batch_tokens fusion_positions fusion_epochs fusion_batch_size rl_steps rl_prompts reward_k refresh_epochs".split(),
         (lambda v: v >= 1, _POSITIVE),
     ),
     **dict.fromkeys(("dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),

@@ -102,20 +102,29 @@ class Backbone:
         return examples
 
     def collate(self, examples: Sequence[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
-        """Right-padded `input_ids`, `attention_mask` and `labels`, each `[R, T]`, on the model's device."""
+        """A training batch on the model's device, padded on the left so that completions end together.
+
+        Returns:
+            `input_ids`, `attention_mask`, `position_ids`, each `[R, T]`, and `labels`, `[R, K]`: the last K tokens,
+            which hold all completions.
+        """
         width = max(len(tokens) for tokens, _ in examples)
+        kept = max(sum(label != IGNORE for label in labels) for _, labels in examples) + 1
         pad = self.tokenizer.pad_token_id
         batch = {
-            "input_ids": [tokens + [pad] * (width - len(tokens)) for tokens, _ in examples],
-            "attention_mask": [[1] * len(tokens) + [0] * (width - len(tokens)) for tokens, _ in examples],
-            "labels": [labels + [IGNORE] * (width - len(labels)) for _, labels in examples],
+            "input_ids": [[pad] * (width - len(tokens)) + tokens for tokens, _ in examples],
+            "attention_mask": [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens, _ in examples],
+            "labels": [([IGNORE] * (width - len(labels)) + labels)[-kept:] for _, labels in examples],
         }
-        return {name: torch.tensor(rows, device=self.device) for name, rows in batch.items()}
+        tensors = {name: torch.tensor(rows, device=self.device) for name, rows in batch.items()}
+        tensors["position_ids"] = tensors["attention_mask"].cumsum(1).sub_(1).clamp_(min=0)
+        return tensors
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """`[R, T, V]` for a collated batch."""
+        """`[R, K, V]` for the last K tokens of a collated batch; the prompt's logits, which nobody learns, are not made."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
         with training_autocast(self.device):
-            return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+            return self.model(**inputs, use_cache=False, logits_to_keep=batch["labels"].shape[1]).logits
 
     @property
     def end_tokens(self) -> list[int]:
@@ -174,14 +183,17 @@ class Backbone:
         self.tokenizer.save_pretrained(folder)
 
 
-def training_autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast where the hardware multiplies it natively, else a context that does nothing."""
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively, so that training in it is faster."""
     if device.type == "cuda":
-        enabled = torch.cuda.is_bf16_supported()
-    else:
-        known = torch.cpu.get_capabilities()
-        enabled = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+        return torch.cuda.is_bf16_supported()
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def training_autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where it is faster, else a context that does nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=multiplies_bfloat16(device))
 
 
 def make_backbone(settings: BackboneSettings, texts: Iterable[str], device: torch.device, seed: int) -> Backbone:

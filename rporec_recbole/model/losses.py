@@ -96,7 +96,7 @@ def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean next-token cross-entropy over the completion's tokens.
 
     Args:
-        logits: `[R, T, V]`; step t predicts token t + 1.
-        labels: `[R, T]` token ids, `IGNORE` at the prompt and at padding.
+        logits: `[R, K, V]`; step t predicts token t + 1.
+        labels: `[R, K]` token ids, `IGNORE` at the prompt and at padding.
     """
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rporec_recbole.backbone.load import Backbone
+from rporec_recbole.backbone.load import Backbone, multiplies_bfloat16
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.settings import RLSettings
 from rporec_recbole.training.rewards import RecheadReward
@@ -102,7 +102,7 @@ def train_rl(
             beta=settings.kl_weight,
             gradient_checkpointing=device.type == "cuda" and backbone.parameters > 100_000_000,
             use_cpu=device.type == "cpu",
-            bf16=False,
+            bf16=multiplies_bfloat16(device),
             seed=seed,
             logging_steps=1,
             save_strategy="no",

@@ -5,6 +5,9 @@
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
 2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned
+refresh              the trunk learns from all positions, the later ones too; backbone and fusion stay as they are
+
+Early stopping, the kept epoch of the fusion and the kept epoch of the refresh are chosen on RecBole's validation split.
 """
 
 from __future__ import annotations
@@ -66,8 +69,8 @@ class RPORecTrainer(Trainer):
         asked = self.settings.stage.stages
         wanted = [stage for stage in STAGES if stage in asked]
         if self.settings.text.ids_only:
-            wanted = [stage for stage in wanted if stage == "1a"]
-        for stage, needed in (("2", "1c"), ("2b", "1c")):
+            asked = wanted = [stage for stage in wanted if stage == "1a"]
+        for stage, needed in (("2", "1c"), ("2b", "1c"), ("refresh", "1a")):
             if stage in wanted and needed not in wanted:
                 raise ConfigError(f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`.")
         if not wanted:
@@ -116,6 +119,7 @@ class RPORecTrainer(Trainer):
             "1c": lambda: self._train_fusion("1c", train_data, valid_data, 1.0),
             "2": lambda: self._refine_backbone(train_data),
             "2b": lambda: self._train_fusion("2b", train_data, valid_data, self.settings.fusion.realign_learning_rate_factor),
+            "refresh": lambda: self._refresh_trunk(train_data, valid_data),
         }
         for stage in self._wanted:
             with self._timed(stage):
@@ -161,10 +165,15 @@ class RPORecTrainer(Trainer):
         self.model.max_rung = ladder.EARLY if len(self._wanted) > 1 else ladder.RL
         return self._train_head("1a trunk", train_data, valid_data, self.epochs, callback_fn)
 
+    def _refresh_trunk(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
+        """Refresh: validation counts with reasoning on, and the trunk stays as it was if no epoch is better."""
+        self.model.max_rung = ladder.RL
+        return self._train_head("refresh trunk", train_data, valid_data, self.settings.stage.refresh_epochs)
+
     def _train_head(
         self, name: str, train_data: Any, valid_data: Any, epochs: int, callback_fn: Callable[[int, float], None] | None = None
     ) -> dict[str, Any]:
-        best_score, best_weights, best_epoch, waited = self.best_valid_score, None, 0, 0
+        best_score, best_weights, best_epoch, waited = self.best_valid_score, copy.deepcopy(self.model.state_dict()), 0, 0
         with tqdm(total=epochs, desc=name, unit="epoch", leave=False) as bar:
             for epoch in range(epochs):
                 loss = self._train_epoch(train_data, epoch) / len(train_data)
@@ -182,10 +191,10 @@ class RPORecTrainer(Trainer):
                     callback_fn(epoch, score)
                 if stop:
                     break
-        if best_weights is not None:
+        if valid_data:
             self.model.load_state_dict(best_weights)
-        self.best_valid_score = best_score
-        return {"epochs": epoch + 1, "best_epoch": best_epoch or epoch + 1}
+            self.best_valid_score = best_score
+        return {"epochs": epoch + 1, "best_epoch": best_epoch if valid_data else epoch + 1}
 
     def _warm_up_backbone(self, train_data: Any) -> dict[str, Any]:
         """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:

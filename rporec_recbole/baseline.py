@@ -1,0 +1,83 @@
+"""RecBole's own models on disk without pickle: `model.safetensors`, and JSON for what is no tensor.
+
+A few of RecBole's models keep state outside their parameters (`other_parameter`): tensors, NumPy arrays and SciPy
+matrices are stored as tensors, plain numbers and texts as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+
+from rporec_recbole.errors import RunFolderError
+
+WEIGHTS, EXTRA = "model.safetensors", "model.json"
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes a trained RecBole model.
+
+    Raises:
+        RunFolderError: it cannot be written, or has state of a kind that is not supported.
+    """
+    tensors = {f"state.{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    extra: dict[str, Any] = {}
+    for name, value in (model.other_parameter() or {}).items():
+        extra[name] = _pack(name, value, tensors)
+    try:
+        save_file(tensors, folder / WEIGHTS)
+        (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir.") from error
+
+
+def restore(model: Any, folder: Path) -> None:
+    """Brings a new RecBole model into the saved state.
+
+    Raises:
+        RunFolderError: a file is missing, damaged, or of another model.
+    """
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
+        model.load_state_dict({name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")})
+        if extra:
+            model.load_other_parameter({name: _unpack(name, kind, tensors) for name, kind in extra.items()})
+    except Exception as error:
+        raise RunFolderError(f"The model in {folder} cannot be restored: {str(error).splitlines()[0]}. Run the training again.") from error
+
+
+def _pack(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    key = f"other.{name}"
+    if isinstance(value, torch.Tensor):
+        tensors[key] = value.detach().cpu().contiguous().clone()
+        return {"kind": "tensor"}
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        tensors[key] = torch.from_numpy(np.ascontiguousarray(value))
+        return {"kind": "array"}
+    if sparse.issparse(value):
+        matrix = value.tocsr()
+        for part in ("data", "indices", "indptr"):
+            tensors[f"{key}.{part}"] = torch.from_numpy(np.ascontiguousarray(getattr(matrix, part)))
+        return {"kind": "sparse", "format": value.format, "shape": list(matrix.shape)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"kind": "plain", "value": value}
+    raise RunFolderError(f"The model keeps `{name}` of type {type(value).__name__}, which cannot be saved without pickle.")
+
+
+def _unpack(name: str, kind: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    key = f"other.{name}"
+    if kind["kind"] == "tensor":
+        return tensors[key]
+    if kind["kind"] == "array":
+        return tensors[key].numpy()
+    if kind["kind"] == "sparse":
+        parts = tuple(tensors[f"{key}.{part}"].numpy() for part in ("data", "indices", "indptr"))
+        return sparse.csr_matrix(parts, shape=tuple(kind["shape"])).asformat(kind["format"])
+    return kind["value"]

@@ -1,0 +1,120 @@
+"""The command line: `rporec`, and `python run_recbole.py`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
+
+HELP = """\
+usage: rporec --model=MODEL --dataset=DATASET [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
+       rporec doctor
+
+Trains and evaluates one model on one data set and writes a run folder.
+
+  --model         RPORec, or any RecBole model: SASRec, GRU4Rec, BERT4Rec, BPR, Pop, ...
+  --dataset       ml-100k needs no files; others are read from dataset/NAME/NAME.inter (.item, .user)
+  --data_path     another parent folder of data sets
+  --config_files  YAML files with settings, separated by spaces; later ones win. The config.yaml of a
+                  run folder repeats that run (model and data set included)
+  --run_dir       where to write; default saved/MODEL-DATASET-TIME
+  --key=value     any setting of RecBole or RPORec; wins over files. Lists as --topk="[5,10]"
+
+examples
+  rporec --model=RPORec --dataset=ml-100k                          both stages on a laptop, about 8 minutes
+  rporec --model=RPORec --dataset=ml-100k --stages="[1a]"          its trunk alone
+  rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B --lora=True
+  rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
+
+RPORec's settings and what they mean: properties/model/RPORec.yaml
+doctor: versions, and the repairs that let RecBole run on them
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code: 0, or 2 with one message for what the user can repair."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        if given == ["doctor"]:
+            _doctor()
+            return 0
+        _run(parse_arguments(given))
+        return 0
+    except RPORecError as error:
+        print(f"rporec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rporec: interrupted; what was written so far stays in the run folder.", file=sys.stderr)
+        return 130
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """`--key=value` pairs as a dict of Python values.
+
+    Raises:
+        ConfigError: an argument has another form, or a key stands twice with different values.
+    """
+    from rporec_recbole.recbole_bridge import parse_value
+
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not equals or not key:
+            hint = f" Write --{key}=VALUE." if argument.startswith("--") else did_you_mean(argument, ["doctor"])
+            raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
+        value = text if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone") else parse_value(text)
+        if key in values and values[key] != value:
+            raise ConfigError(f"`--{key}` is given twice, as {values[key]!r} and {value!r}. Give it once.")
+        values[key] = value
+    return values
+
+
+def _run(values: dict[str, Any]) -> None:
+    from rporec_recbole.properties import read_yaml
+    from rporec_recbole.run import run
+
+    files = str(values.pop("config_files", "")).split()
+    named: dict[str, Any] = {}
+    for file in files:
+        named.update({key: value for key, value in read_yaml(file).items() if key in ("model", "dataset")})
+    named.update({key: values.pop(key) for key in ("model", "dataset") if key in values})
+    for key in ("model", "dataset"):
+        if not named.get(key):
+            raise ConfigError(f"--{key}=NAME is missing, for example --model=RPORec --dataset=ml-100k.")
+    result = run(str(named["model"]), str(named["dataset"]), files, values)
+    print(summary(result.metrics, str(result.run_dir)))
+
+
+def summary(metrics: dict[str, Any], run_dir: str) -> str:
+    """The last words of a run: results, seconds by stage, where everything is."""
+    shown = [name for name in metrics["test"] if name.split("@")[0] in ("ndcg", "hit", "mrr")] or list(metrics["test"])
+    width = max(9, *(len(name) + 2 for name in shown)) if shown else 9
+    lines = [
+        "",
+        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {metrics['candidates']:,} candidates, seed {metrics['seed']}",
+        " " * 8 + "".join(f"{name:>{width}}" for name in shown),
+    ]
+    for split in ("valid", "test"):
+        lines.append(f"{split:<8}" + "".join(f"{metrics[split][name]:>{width}.4f}" if name in metrics[split] else " " * width for name in shown))
+    lines += ["", "seconds"]
+    lines += [f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}" for stage, entry in metrics["stages"].items()]
+    lines += [f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}", "", f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt"]
+    return "\n".join(lines)
+
+
+def _doctor() -> None:
+    from rporec_recbole.compat import REPAIRS
+    from rporec_recbole.run_folder import versions
+
+    for name, number in versions().items():
+        print(f"{name:<16}{number}")
+    print(f"\n{len(REPAIRS)} repairs of RecBole are in force:")
+    for repair in REPAIRS:
+        print(f"\n{repair.name}\n  symptom:     {repair.symptom}\n  cause:       {repair.cause}\n  remove when: {repair.remove_when}")

@@ -1,0 +1,1 @@
+"""Results: ranks of every evaluated row, paired statistics, figures."""

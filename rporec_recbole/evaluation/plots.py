@@ -1,0 +1,43 @@
+"""Figures from numbers. Each function returns a matplotlib `Figure` and shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+_COLUMNS = 3
+
+
+def plot_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
+    """One small panel per curve, in the order in which the curves began.
+
+    Args:
+        curves: name (`stage/quantity`) -> (step, value) pairs.
+        title: of the whole figure.
+    """
+    drawn = {name: points for name, points in curves.items() if points}
+    rows = max(1, -(-len(drawn) // _COLUMNS))
+    figure = Figure(figsize=(4.2 * _COLUMNS, 2.6 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    for index, (name, points) in enumerate(drawn.items()):
+        axes = figure.add_subplot(rows, _COLUMNS, index + 1)
+        steps, values = zip(*points, strict=True)
+        smoothed = _smoothed(values)
+        axes.plot(steps, values, color="#9db4c8", linewidth=1, marker="o" if len(steps) < 3 else None)
+        if smoothed is not None:
+            axes.plot(steps, smoothed, color="#1f4e79", linewidth=1.6)
+        stage, _, quantity = name.rpartition("/")
+        axes.set_title(quantity, fontsize=10)
+        axes.set_xlabel(stage, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _smoothed(values: Sequence[float], window: int = 9) -> list[float] | None:
+    """Centred moving average, or None for short curves."""
+    if len(values) < 2 * window:
+        return None
+    half = window // 2
+    return [sum(part) / len(part) for part in (values[max(0, i - half) : i + half + 1] for i in range(len(values)))]

@@ -1,0 +1,178 @@
+"""One run from settings to a run folder, for RPORec and for RecBole's own models; and its way back, `load_run`."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rporec_recbole import baseline
+from rporec_recbole.errors import RunFolderError
+from rporec_recbole.evaluation.plots import plot_curves
+from rporec_recbole.properties import read_yaml
+from rporec_recbole.recbole_bridge import RankCollector, build_config, build_data, build_model, build_trainer, repeatable_config
+from rporec_recbole.run_folder import CONFIG, CURVES, logging_to, make_run_folder, versions, write_config, write_results
+from rporec_recbole.training import checkpoint
+
+_CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        run_dir: the run folder.
+        metrics: the content of `metrics.json`.
+    """
+
+    run_dir: Path
+    metrics: dict[str, Any]
+
+
+def run(model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> RunResult:
+    """Trains and evaluates a model and writes everything into a run folder.
+
+    Args:
+        model: `RPORec` or one of RecBole's models.
+        dataset: name of the data set.
+        config_files: YAML files, later ones win.
+        overrides: settings that win over the files; `run_dir` chooses the folder.
+
+    Raises:
+        RPORecError: whatever the user can repair; the message says how.
+    """
+    config = build_config(model, dataset, config_files, overrides)
+    folder = make_run_folder(config["run_dir"], model, dataset)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
+    with logging_to(folder):
+        return _run(config, folder)
+
+
+def _run(config: Any, folder: Path) -> RunResult:
+    log = logging.getLogger()
+    name = config["model"]
+    write_config(folder, repeatable_config(config))
+    start = perf_counter()
+    data, train, valid, test = build_data(config)
+    model = build_model(config, train)
+    trainer = build_trainer(config, model)
+    trainer.eval_collector = collector = RankCollector(config, data)
+    log.info(f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, {config['device']}; writing to {folder}")
+    prepared = perf_counter() - start
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+
+    def watch(epoch: int, score: float) -> None:
+        curves.setdefault(f"train/{config['valid_metric']}", []).append((epoch + 1, score))
+
+    start = perf_counter()
+    trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=watch)
+    trained = perf_counter() - start
+    collector.take("training")
+
+    results: dict[str, dict[str, float]] = {}
+    tables: list[pd.DataFrame] = []
+    start = perf_counter()
+    for split, loader in (("valid", valid), ("test", test)):
+        found = trainer.evaluate(loader, load_best_model=True, show_progress=False) or {}
+        results[split] = {metric: float(value) for metric, value in found.items()}
+        tables.append(collector.take(split))
+    stages = {"data": {"name": "data and model", "seconds": prepared}}
+    if isinstance(getattr(trainer, "stages", None), dict):
+        stages.update(trainer.stages)
+        curves = trainer.recorder.curves
+    else:
+        stages["train"] = {"name": "training", "seconds": trained}
+        curves["train/loss"] = [(epoch + 1, float(loss)) for epoch, loss in getattr(trainer, "train_loss_dict", {}).items() if loss is not None]
+        baseline.save(model, folder)
+    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
+    metrics = {
+        "model": name,
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "users": int(data.user_num - 1),
+        "candidates": int(data.item_num - 1),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **results,
+        "valid_after_stage": getattr(trainer, "stage_results", {}),
+        "stages": stages,
+        "versions": versions(),
+    }
+    plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
+    trainer.tensorboard.close()
+    write_results(folder, metrics, pd.concat(tables, ignore_index=True))
+    return RunResult(folder, metrics)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, restored: the same data, the same model, the same scores.
+
+    Attributes:
+        run_dir: the run folder.
+        config: RecBole's Config of the run.
+        dataset: RecBole's data set.
+        loaders: split -> RecBole's loader (`train`, `valid`, `test`).
+        model: the trained model, in eval mode.
+    """
+
+    run_dir: Path
+    config: Any
+    dataset: Any
+    loaders: dict[str, Any]
+    model: Any
+
+    def evaluate(self, split: str = "test") -> tuple[dict[str, float], pd.DataFrame]:
+        """Evaluates again with RecBole's evaluator.
+
+        Args:
+            split: `valid` or `test`.
+
+        Returns:
+            the metrics, and the ranks as in `ranks.parquet`.
+        """
+        with logging_to(None):
+            trainer = build_trainer(self.config, self.model)
+            trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
+            collector.data_collect(self.loaders["train"])
+            found = trainer.evaluate(self.loaders[split], load_best_model=False)
+            trainer.tensorboard.close()
+        shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
+        return {metric: float(value) for metric, value in found.items()}, collector.take(split)
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Restores a finished run. Nothing is unpickled.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        RunFolderError: the folder holds no finished run, or a file of it is damaged.
+        RPORecError: the data set of the run is not there any more.
+    """
+    folder = Path(path)
+    if not (folder / CONFIG).is_file():
+        raise RunFolderError(f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to.")
+    values = read_yaml(folder / CONFIG)
+    config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
+    with logging_to(None):
+        dataset, train, valid, test = build_data(config)
+        model = build_model(config, train)
+    if config["model"] == "RPORec":
+        checkpoint.restore(model, folder)
+    else:
+        baseline.restore(model, folder)
+    with torch.no_grad():
+        model.eval()
+    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
