@@ -26,7 +26,9 @@ def save(model: Any, folder: Path) -> None:
     Raises:
         RunFolderError: it cannot be written, or has state of a kind that is not supported.
     """
-    tensors = {f"state.{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    tensors = {
+        f"state.{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
     extra: dict[str, Any] = {}
     for name, value in (model.other_parameter() or {}).items():
         extra[name] = _pack(name, value, tensors)
@@ -34,7 +36,9 @@ def save(model: Any, folder: Path) -> None:
         save_file(tensors, folder / WEIGHTS)
         (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise RunFolderError(f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir.") from error
+        raise RunFolderError(
+            f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
+        ) from error
 
 
 def restore(model: Any, folder: Path) -> None:
@@ -46,11 +50,15 @@ def restore(model: Any, folder: Path) -> None:
     try:
         tensors = load_file(folder / WEIGHTS)
         extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
-        model.load_state_dict({name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")})
+        model.load_state_dict(
+            {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
+        )
         if extra:
             model.load_other_parameter({name: _unpack(name, kind, tensors) for name, kind in extra.items()})
     except Exception as error:
-        raise RunFolderError(f"The model in {folder} cannot be restored: {str(error).splitlines()[0]}. Run the training again.") from error
+        raise RunFolderError(
+            f"The model in {folder} cannot be restored: {str(error).splitlines()[0]}. Run the training again."
+        ) from error
 
 
 def _pack(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -68,7 +76,9 @@ def _pack(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, 
         return {"kind": "sparse", "format": value.format, "shape": list(matrix.shape)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"kind": "plain", "value": value}
-    raise RunFolderError(f"The model keeps `{name}` of type {type(value).__name__}, which cannot be saved without pickle.")
+    raise RunFolderError(
+        f"The model keeps `{name}` of type {type(value).__name__}, which cannot be saved without pickle."
+    )
 
 
 def _unpack(name: str, kind: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:

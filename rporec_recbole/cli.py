@@ -69,7 +69,11 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         if not argument.startswith("--") or not equals or not key:
             hint = f" Write --{key}=VALUE." if argument.startswith("--") else did_you_mean(argument, ["doctor"])
             raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
-        value = text if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone") else parse_value(text)
+        value = (
+            text
+            if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone")
+            else parse_value(text)
+        )
         if key in values and values[key] != value:
             raise ConfigError(f"`--{key}` is given twice, as {values[key]!r} and {value!r}. Give it once.")
         values[key] = value
@@ -102,10 +106,19 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
         " " * 8 + "".join(f"{name:>{width}}" for name in shown),
     ]
     for split in ("valid", "test"):
-        lines.append(f"{split:<8}" + "".join(f"{metrics[split][name]:>{width}.4f}" if name in metrics[split] else " " * width for name in shown))
+        lines.append(
+            f"{split:<8}"
+            + "".join(
+                f"{metrics[split][name]:>{width}.4f}" if name in metrics[split] else " " * width for name in shown
+            )
+        )
     lines += ["", "seconds"]
     lines += [f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}" for stage, entry in metrics["stages"].items()]
-    lines += [f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}", "", f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt"]
+    lines += [
+        f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}",
+        "",
+        f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
+    ]
     return "\n".join(lines)
 
 
@@ -117,4 +130,6 @@ def _doctor() -> None:
         print(f"{name:<16}{number}")
     print(f"\n{len(REPAIRS)} repairs of RecBole are in force:")
     for repair in REPAIRS:
-        print(f"\n{repair.name}\n  symptom:     {repair.symptom}\n  cause:       {repair.cause}\n  remove when: {repair.remove_when}")
+        print(
+            f"\n{repair.name}\n  symptom:     {repair.symptom}\n  cause:       {repair.cause}\n  remove when: {repair.remove_when}"
+        )

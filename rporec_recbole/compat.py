@@ -52,11 +52,15 @@ def install_repairs() -> None:
     for repair in REPAIRS:
         repair.apply()
     # What these warn of is repaired above, or harmless: RecBole never writes into the arrays it shares.
-    warnings.filterwarnings("ignore", category=pd.errors.ChainedAssignmentError, module=r"recbole\.")
+    warnings.filterwarnings(
+        "ignore", category=getattr(pd.errors, "ChainedAssignmentError", FutureWarning), module=r"recbole\."
+    )
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable", module=r"recbole\.")
 
 
-def _repair(name: str, *, symptom: str, cause: str, remove_when: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def _repair(
+    name: str, *, symptom: str, cause: str, remove_when: str
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
     def register(apply: Callable[[], None]) -> Callable[[], None]:
         REPAIRS.append(Repair(name, symptom, cause, remove_when, apply))
         return apply
@@ -73,7 +77,14 @@ def _repair(name: str, *, symptom: str, cause: str, remove_when: str) -> Callabl
 def _numpy_aliases() -> None:
     from recbole.config import Config
 
-    aliases = {"float": np.float64, "int": np.int64, "complex": np.complex128, "object": np.object_, "str": np.str_, "unicode": np.str_}
+    aliases = {
+        "float": np.float64,
+        "int": np.int64,
+        "complex": np.complex128,
+        "object": np.object_,
+        "str": np.str_,
+        "unicode": np.str_,
+    }
 
     def set_aliases(self: Any = None) -> None:
         # Only names that NumPy lacks: np.bool and np.long are NumPy 2's own.
@@ -158,12 +169,20 @@ def _agg_len() -> None:
 
     @functools.wraps(remap)
     def remap_rowwise(self: Any, remap_list: list) -> None:
-        remap(self, [(RowwiseFrame(f), field, ftype) if ftype == FeatureType.TOKEN_SEQ else (f, field, ftype) for f, field, ftype in remap_list])
+        remap(
+            self,
+            [
+                (RowwiseFrame(f), field, ftype) if ftype == FeatureType.TOKEN_SEQ else (f, field, ftype)
+                for f, field, ftype in remap_list
+            ],
+        )
 
     @functools.wraps(normalize)
     def normalize_rowwise(self: Any) -> None:
         original = self.field2feats
-        self.field2feats = lambda field: [RowwiseFrame(feat) if self.field2type[field] == FeatureType.FLOAT_SEQ else feat for feat in original(field)]
+        self.field2feats = lambda field: [
+            RowwiseFrame(feat) if self.field2type[field] == FeatureType.FLOAT_SEQ else feat for feat in original(field)
+        ]
         try:
             normalize(self)
         finally:
@@ -339,7 +358,13 @@ def _own_checkpoints() -> None:
         written.add(os.path.realpath(kwargs.get("saved_model_file", self.saved_model_file)))
 
     @functools.wraps(evaluate)
-    def evaluate_own(self: Any, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False) -> Any:
+    def evaluate_own(
+        self: Any,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
         # Only a file that this very process wrote is unpickled; a checkpoint from elsewhere meets torch's safe default.
         own = load_best_model and os.path.realpath(model_file or self.saved_model_file) in written
         with _unpickling_allowed() if own else contextlib.nullcontext():

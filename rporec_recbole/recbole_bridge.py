@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,13 @@ from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.properties import layered_properties, read_yaml
 from rporec_recbole.ranking import target_rank
 
-_PACKAGES = ("sequential_recommender", "general_recommender", "context_aware_recommender", "knowledge_aware_recommender", "exlib_recommender")
+_PACKAGES = (
+    "sequential_recommender",
+    "general_recommender",
+    "context_aware_recommender",
+    "knowledge_aware_recommender",
+    "exlib_recommender",
+)
 _RECBOLE = Path(recbole.__file__).parent
 _CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 _registered = False
@@ -62,16 +67,22 @@ def register() -> None:
     set_defaults = Config._set_default_parameters
 
     @functools.wraps(load_internal)
-    def load_internal_and_ours(self: Config, model: str, model_class: type, dataset: str) -> None:
+    def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
         load_internal(self, model, model_class, dataset)
         ours = layered_properties(model, dataset)
         texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
         if model != "RPORec":
             ours.pop("item_text_fields", None)
         elif texts:
-            ours["load_col"] = _with_columns(ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts])
+            ours["load_col"] = _with_columns(
+                ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts]
+            )
         if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
-            ours = {key: value for key, value in ours.items() if key not in ("eval_args", "metrics", "valid_metric", "load_col")}
+            ours = {
+                key: value
+                for key, value in ours.items()
+                if key not in ("eval_args", "metrics", "valid_metric", "load_col")
+            }
         self.internal_config_dict.update(ours)
         loss = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
         if model_class.type == ModelType.SEQUENTIAL and loss == "CE" and not hasattr(model_class, "input_type"):
@@ -82,7 +93,11 @@ def register() -> None:
     def set_defaults_and_paths(self: Config) -> None:
         given = self.final_config_dict.get("data_path")
         set_defaults(self)
-        if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(str(given)) / "ml-100k" / "ml-100k.inter").is_file():
+        if (
+            self.dataset == "ml-100k"
+            and "data_path" in self.external_config_dict
+            and (Path(str(given)) / "ml-100k" / "ml-100k.inter").is_file()
+        ):
             self.final_config_dict["data_path"] = str(Path(str(given)) / "ml-100k")
 
     Config._load_internal_config_dict = load_internal_and_ours
@@ -105,7 +120,9 @@ def model_names() -> list[str]:
     for package in _PACKAGES:
         for path in (_RECBOLE / "model" / package).glob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            names |= {node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem}
+            names |= {
+                node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem
+            }
     return sorted(names)
 
 
@@ -122,10 +139,16 @@ def known_keys(model: str, dataset: str) -> dict[str, Any]:
 
 def _keys_in_code(model: str) -> set[str]:
     """Keys that RecBole's core or the model's own file reads, whether or not a YAML file names them."""
-    core = [path for part in ("config", "data", "evaluator", "trainer", "utils", "sampler") for path in (_RECBOLE / part).rglob("*.py")]
+    core = [
+        path
+        for part in ("config", "data", "evaluator", "trainer", "utils", "sampler")
+        for path in (_RECBOLE / part).rglob("*.py")
+    ]
     core += [_RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
     own = [_RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
-    return {key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))}
+    return {
+        key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
+    }
 
 
 def parse_value(text: str) -> Any:
@@ -157,11 +180,15 @@ def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> N
             problems.append(f"`{key}` is not a setting of {model} on {dataset}.{did_you_mean(key, allowed)}")
             continue
         default = allowed[key]
-        kinds: tuple[type, ...] = (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
+        kinds: tuple[type, ...] = (
+            (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
+        )
         if default is None or value is None or key in ("topk", "metrics", "stages"):
             continue
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            problems.append(f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}")
+            problems.append(
+                f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
+            )
     if problems:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
 
@@ -177,7 +204,9 @@ def hidden_arguments() -> Iterator[None]:
         sys.argv = kept
 
 
-def build_config(model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+def build_config(
+    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Config:
     """RecBole's Config for a model and a data set.
 
     Args:
@@ -194,7 +223,9 @@ def build_config(model: str, dataset: str, config_files: Iterable[str] = (), ove
     if model not in names:
         same = [name for name in names if name.lower() == model.lower()]
         hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
-        raise ConfigError(f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run.")
+        raise ConfigError(
+            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run."
+        )
     values: dict[str, Any] = {}
     for file in config_files:
         values.update(read_yaml(file))
@@ -204,7 +235,9 @@ def build_config(model: str, dataset: str, config_files: Iterable[str] = (), ove
     try:
         get_model(model)
     except ImportError as error:
-        raise ConfigError(f"{model} needs a package that is not installed: {error}. Install it and try again.") from error
+        raise ConfigError(
+            f"{model} needs a package that is not installed: {error}. Install it and try again."
+        ) from error
     try:
         with hidden_arguments():
             config = Config(model=model, dataset=dataset, config_dict=_protected(values))
@@ -213,7 +246,9 @@ def build_config(model: str, dataset: str, config_files: Iterable[str] = (), ove
     wanted = str(config["valid_metric"]).lower().split("@")
     metrics = [metric.lower() for metric in config["metrics"]]
     if wanted[0] not in metrics or (len(wanted) == 2 and wanted[1] not in [str(k) for k in config["topk"]]):
-        raise ConfigError(f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}.")
+        raise ConfigError(
+            f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}."
+        )
     return config
 
 
@@ -224,7 +259,19 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def repeatable_config(config: Config) -> dict[str, Any]:
     """The complete config as plain YAML values, enough to build it again."""
-    skipped = {"run_dir", "checkpoint_dir", "device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args", "test_neg_sample_args"}
+    skipped = {
+        "run_dir",
+        "checkpoint_dir",
+        "device",
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "valid_metric_bigger",
+        "local_rank",
+        "single_spec",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+    }
     values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
     values["data_path"] = str(Path(values["data_path"]).parent)
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
@@ -267,7 +314,9 @@ def check_dataset_files(config: Config) -> None:
         needed.append(config["TIME_FIELD"])
     missing = [field for field in needed if field not in fields]
     if missing:
-        raise DatasetError(f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD.")
+        raise DatasetError(
+            f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
+        )
     check_rows(inter, separator, required=tuple(needed))
     items = folder / f"{name}.item"
     wanted = (config["load_col"] or {}).get("item")
@@ -276,7 +325,9 @@ def check_dataset_files(config: Config) -> None:
         gone = [field for field in config["item_text_fields"] or [] if field not in there]
         if gone:
             found = f"{items} has the columns {list(there)}" if there else f"{items} does not exist"
-            raise DatasetError(f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.')
+            raise DatasetError(
+                f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
+            )
     if items.is_file() and wanted:
         check_rows(items, separator)
 
@@ -297,7 +348,9 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
             f"{config['data_path']} or name their parent folder with --data_path=DIR."
         ) from error
     if not len(dataset.inter_feat):
-        raise DatasetError(f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval.")
+        raise DatasetError(
+            f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval."
+        )
     train, valid, test = data_preparation(config, dataset)
     return dataset, train, valid, test
 
@@ -340,8 +393,14 @@ class RankCollector(Collector):
 
     def take(self, split: str) -> pd.DataFrame:
         """The ranks collected since the last call, as a table (see `evaluation.ranks`)."""
-        columns = [np.concatenate(parts) for parts in zip(*self._rows, strict=True)] if self._rows else [np.zeros(0, dtype=np.int64)] * 3
+        columns = (
+            [np.concatenate(parts) for parts in zip(*self._rows, strict=True)]
+            if self._rows
+            else [np.zeros(0, dtype=np.int64)] * 3
+        )
         self._rows = []
         users, items, ranks = columns
         dataset = self._dataset
-        return rank_table(split, dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items), ranks)
+        return rank_table(
+            split, dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items), ranks
+        )

@@ -17,7 +17,14 @@ from rporec_recbole import baseline
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import RankCollector, build_config, build_data, build_model, build_trainer, repeatable_config
+from rporec_recbole.recbole_bridge import (
+    RankCollector,
+    build_config,
+    build_data,
+    build_model,
+    build_trainer,
+    repeatable_config,
+)
 from rporec_recbole.run_folder import CONFIG, CURVES, logging_to, make_run_folder, versions, write_config, write_results
 from rporec_recbole.training import checkpoint
 
@@ -37,7 +44,9 @@ class RunResult:
     metrics: dict[str, Any]
 
 
-def run(model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> RunResult:
+def run(
+    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> RunResult:
     """Trains and evaluates a model and writes everything into a run folder.
 
     Args:
@@ -65,7 +74,9 @@ def _run(config: Any, folder: Path) -> RunResult:
     model = build_model(config, train)
     trainer = build_trainer(config, model)
     trainer.eval_collector = collector = RankCollector(config, data)
-    log.info(f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, {config['device']}; writing to {folder}")
+    log.info(
+        f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, {config['device']}; writing to {folder}"
+    )
     prepared = perf_counter() - start
 
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -91,7 +102,11 @@ def _run(config: Any, folder: Path) -> RunResult:
         curves = trainer.recorder.curves
     else:
         stages["train"] = {"name": "training", "seconds": trained}
-        curves["train/loss"] = [(epoch + 1, float(loss)) for epoch, loss in getattr(trainer, "train_loss_dict", {}).items() if loss is not None]
+        curves["train/loss"] = [
+            (epoch + 1, float(loss))
+            for epoch, loss in getattr(trainer, "train_loss_dict", {}).items()
+            if loss is not None
+        ]
         baseline.save(model, folder)
     shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
@@ -162,7 +177,9 @@ def load_run(path: str | Path) -> LoadedRun:
     """
     folder = Path(path)
     if not (folder / CONFIG).is_file():
-        raise RunFolderError(f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to.")
+        raise RunFolderError(
+            f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to."
+        )
     values = read_yaml(folder / CONFIG)
     config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)

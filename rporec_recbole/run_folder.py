@@ -1,11 +1,11 @@
 """The run folder: where a run writes, how it logs, and which files it leaves.
 
-    config.yaml       complete; `--config_files=config.yaml` repeats the run
-    metrics.json      results in full precision, stages with seconds, versions
-    ranks.parquet     split, user_id, item_id, rank: one row per evaluated row
-    log.txt           everything that was logged
-    tensorboard/      the same curves as events
-    curves.png        the same curves as a picture
+config.yaml       complete; `--config_files=config.yaml` repeats the run
+metrics.json      results in full precision, stages with seconds, versions
+ranks.parquet     split, user_id, item_id, rank: one row per evaluated row
+log.txt           everything that was logged
+tensorboard/      the same curves as events
+curves.png        the same curves as a picture
 """
 
 from __future__ import annotations
@@ -28,8 +28,26 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.errors import RunFolderError
 
-CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES = "config.yaml", "metrics.json", "ranks.parquet", "log.txt", "tensorboard", "curves.png"
-_PACKAGES = ("rporec_recbole", "recbole", "torch", "transformers", "trl", "peft", "numpy", "pandas", "scipy", "scikit-learn")
+CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES = (
+    "config.yaml",
+    "metrics.json",
+    "ranks.parquet",
+    "log.txt",
+    "tensorboard",
+    "curves.png",
+)
+_PACKAGES = (
+    "rporec_recbole",
+    "recbole",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -55,12 +73,16 @@ def make_run_folder(wanted: str | None, model: str, dataset: str) -> Path:
         folder = Path(str(wanted))
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise RunFolderError(f"The run folder {folder} is not empty. Choose another --run_dir, or move the old run away.")
+            raise RunFolderError(
+                f"The run folder {folder} is not empty. Choose another --run_dir, or move the old run away."
+            )
         probe = folder / LOG
         probe.touch()
         return folder
     except OSError as error:
-        raise RunFolderError(f"The run folder {wanted or 'saved/'} cannot be made or written: {error}. Choose another with --run_dir=PATH.") from error
+        raise RunFolderError(
+            f"The run folder {wanted or 'saved/'} cannot be made or written: {error}. Choose another with --run_dir=PATH."
+        ) from error
 
 
 class _PlainFormatter(logging.Formatter):
@@ -132,7 +154,9 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
     try:
         ranks.to_parquet(folder / RANKS, index=False)
     except OSError as error:
-        raise RunFolderError(f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far.") from error
+        raise RunFolderError(
+            f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far."
+        ) from error
     _write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
 
 
@@ -140,4 +164,6 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RunFolderError(f"{path} cannot be written: {error}. Free disk space or choose another --run_dir.") from error
+        raise RunFolderError(
+            f"{path} cannot be written: {error}. Free disk space or choose another --run_dir."
+        ) from error

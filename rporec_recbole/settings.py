@@ -130,14 +130,45 @@ _POSITIVE = "a whole number of at least 1"
 _SHARE = "a number from 0 up to, but not including, 1"
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        "hidden_size n_layers n_heads inner_size logit_budget MAX_ITEM_LIST_LENGTH title_characters prompt_items text_size "
-        "tiny_hidden_size tiny_layers lora_rank lora_alpha warmup_examples warmup_batch_size max_prompt_tokens max_new_tokens "
-        "generation_batch_tokens fusion_positions fusion_epochs fusion_batch_size rl_steps rl_prompts reward_k refresh_epochs".split(),
+        [
+            "hidden_size",
+            "n_layers",
+            "n_heads",
+            "inner_size",
+            "logit_budget",
+            "MAX_ITEM_LIST_LENGTH",
+            "title_characters",
+            "prompt_items",
+            "text_size",
+            "tiny_hidden_size",
+            "tiny_layers",
+            "lora_rank",
+            "lora_alpha",
+            "warmup_examples",
+            "warmup_batch_size",
+            "max_prompt_tokens",
+            "max_new_tokens",
+            "generation_batch_tokens",
+            "fusion_positions",
+            "fusion_epochs",
+            "fusion_batch_size",
+            "rl_steps",
+            "rl_prompts",
+            "reward_k",
+            "refresh_epochs",
+        ],
         (lambda v: v >= 1, _POSITIVE),
     ),
     **dict.fromkeys(("dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),
     **dict.fromkeys(
-        ("warmup_learning_rate", "fusion_learning_rate", "rl_learning_rate", "realign_learning_rate_factor", "rl_temperature", "initializer_range"),
+        (
+            "warmup_learning_rate",
+            "fusion_learning_rate",
+            "rl_learning_rate",
+            "realign_learning_rate_factor",
+            "rl_temperature",
+            "initializer_range",
+        ),
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
@@ -151,7 +182,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
     "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),
     "reward_weights": (
-        lambda v: v and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items()),
+        lambda v: (
+            v
+            and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items())
+        ),
         f"a mapping from reward parts, among {list(REWARD_PARTS)}, to numbers",
     ),
 }
@@ -167,7 +201,10 @@ def settings_from(config: Any) -> Settings:
         ConfigError: lists every setting that is missing, of the wrong type or out of range.
     """
     problems: list[str] = []
-    parts = {field.name: _part(get_type_hints(Settings)[field.name], config, problems) for field in dataclasses.fields(Settings)}
+    parts = {
+        field.name: _part(get_type_hints(Settings)[field.name], config, problems)
+        for field in dataclasses.fields(Settings)
+    }
     if not problems:
         head = parts["head"]
         if head.hidden_size % head.n_heads:
@@ -220,7 +257,11 @@ def _checked(name: str, value: Any, hint: Any) -> tuple[Any, str | None]:
         value = list(value)
     rule = _RULES.get(name)
     if type(value) is not wanted:
-        expected = rule[1] if rule else {list: "a list", str: "a text", bool: "True or False"}.get(wanted, f"of type {wanted.__name__}")
+        expected = (
+            rule[1]
+            if rule
+            else {list: "a list", str: "a text", bool: "True or False"}.get(wanted, f"of type {wanted.__name__}")
+        )
         return value, f"`{name}={value!r}` must be {expected}"
     if rule and not rule[0](value):
         return value, f"`{name}={value!r}` must be {rule[1]}"

@@ -99,7 +99,12 @@ def _uniforms(identity: str, decoding: Decoding) -> np.ndarray:
 
 
 def _generate_batch(
-    model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding, ends: set[int], pad: int, uniforms: np.ndarray | None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    ends: set[int],
+    pad: int,
+    uniforms: np.ndarray | None,
 ) -> list[Generated]:
     device = model.device
     longest = max(len(p) for p in prompts)
@@ -132,10 +137,10 @@ def _generate_batch(
             alive, chosen, mask, position = alive[keep], chosen[keep], mask[keep], position[keep]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         position = position + 1
-        out = model(input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
-    return [
-        Generated(new_tokens[i, :n].tolist(), logprobs[i, :n].tolist()) for i, n in enumerate(lengths.tolist())
-    ]
+        out = model(
+            input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        )
+    return [Generated(new_tokens[i, :n].tolist(), logprobs[i, :n].tolist()) for i, n in enumerate(lengths.tolist())]
 
 
 def _choose(logits: Tensor, temperature: float, draws: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -231,16 +231,26 @@ def load_backbone(folder: Path, settings: BackboneSettings, device: torch.device
 
 def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings) -> Backbone:
     return Backbone(
-        model, tokenizer, settings.backbone, batch_tokens=settings.generation_batch_tokens, max_prompt_tokens=settings.max_prompt_tokens
+        model,
+        tokenizer,
+        settings.backbone,
+        batch_tokens=settings.generation_batch_tokens,
+        max_prompt_tokens=settings.max_prompt_tokens,
     )
 
 
 def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
-    wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": torch.bfloat16 if device.type == "cuda" else torch.float32}[dtype]
+    wanted = {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
+    }[dtype]
     # On CPU, decoding one token at a time is several times faster with eager attention than with sdpa.
     attention = "eager" if device.type == "cpu" else "sdpa"
     folder = Path(source)
-    if (source.startswith((".", "/", "~")) or folder.exists()) and not any((folder / name).is_file() for name in ("config.json", _ADAPTER)):
+    if (source.startswith((".", "/", "~")) or folder.exists()) and not any(
+        (folder / name).is_file() for name in ("config.json", _ADAPTER)
+    ):
         raise BackboneError(
             f"`backbone={source}` is a local path but no model folder: it needs config.json, weights and tokenizer files, "
             "as `save_pretrained` writes them. Give such a folder, a Hugging Face id, or `tiny`."
@@ -251,7 +261,9 @@ def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
         if (folder / _ADAPTER).is_file():
             from peft import AutoPeftModelForCausalLM
 
-            model = AutoPeftModelForCausalLM.from_pretrained(source, dtype=wanted, attn_implementation=attention, is_trainable=True)
+            model = AutoPeftModelForCausalLM.from_pretrained(
+                source, dtype=wanted, attn_implementation=attention, is_trainable=True
+            )
         else:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=wanted, attn_implementation=attention)
     except Exception as error:  # transformers raises many kinds; the user needs one message

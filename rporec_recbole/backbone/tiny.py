@@ -38,11 +38,17 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
     )
 
 
-def build_tiny(tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, max_length: int, seed: int) -> Qwen3ForCausalLM:
+def build_tiny(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, max_length: int, seed: int
+) -> Qwen3ForCausalLM:
     """An untrained Qwen3 model of a few million parameters.
 
     Args:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import render_completion
 
-_STOP_WORDS = frozenset("a an and at by for from in is it of on or the to vs with".split())
+_STOP_WORDS = frozenset(
+    ["a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "vs", "with"]
+)
 
 
 def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
@@ -26,7 +28,9 @@ def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
     if not any(attributes):
         words = [word.strip(".,;:!?()'\"").lower() for word in title.split()]
         words = [word for word in words if len(word) > 3 and word not in _STOP_WORDS]
-    return tuple(dict.fromkeys(f"{word[:3]}0s" if len(word) == 4 and word.isdigit() else word for word in words if word))
+    return tuple(
+        dict.fromkeys(f"{word[:3]}0s" if len(word) == 4 and word.isdigit() else word for word in words if word)
+    )
 
 
 def compose_completion(catalogue: Catalogue, history: Sequence[int], target: int) -> str:

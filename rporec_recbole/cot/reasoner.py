@@ -20,7 +20,9 @@ class TextGenerator(Protocol):
         """Changes whenever the texts that it would write may change."""
         ...
 
-    def generate(self, prompts: Sequence[str], decoding: Decoding, on_batch: Kept | None = None, desc: str = "") -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], decoding: Decoding, on_batch: Kept | None = None, desc: str = ""
+    ) -> list[str]:
         """Completes every prompt; calls `on_batch(indices, texts)` as soon as a part is finished."""
         ...
 

@@ -65,7 +65,9 @@ class CoTStore:
             )
             self._db.commit()
         except sqlite3.Error as error:
-            raise StoreError(f"The store of reasoning texts at {path} cannot be opened ({error}). Move it away to start a new one.") from error
+            raise StoreError(
+                f"The store of reasoning texts at {path} cannot be opened ({error}). Move it away to start a new one."
+            ) from error
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM completions").fetchone()[0])
@@ -97,7 +99,9 @@ class CoTStore:
             with self._db:
                 self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
-            raise StoreError(f"The store of reasoning texts at {self.path} cannot be written ({error}). Free disk space or fix its permissions.") from error
+            raise StoreError(
+                f"The store of reasoning texts at {self.path} cannot be written ({error}). Free disk space or fix its permissions."
+            ) from error
 
     def close(self) -> None:
         """Writes everything into the one file and closes it."""

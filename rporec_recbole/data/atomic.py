@@ -57,9 +57,15 @@ def check_rows(path: Path, separator: str = "\t", required: tuple[str, ...] = ()
             if values == [""]:
                 continue
             if len(values) != len(kinds):
-                problems.append(f"line {count + 1} has {len(values)} fields instead of {len(kinds)}: {line.strip()[:80]!r}")
+                problems.append(
+                    f"line {count + 1} has {len(values)} fields instead of {len(kinds)}: {line.strip()[:80]!r}"
+                )
             else:
-                problems += [f"line {count + 1}: `{name}` is {values[i]!r}, not a number" for i, name in numbers if not _is_number(values[i])]
+                problems += [
+                    f"line {count + 1}: `{name}` is {values[i]!r}, not a number"
+                    for i, name in numbers
+                    if not _is_number(values[i])
+                ]
                 problems += [f"line {count + 1}: `{name}` is empty" for i, name in needed if not values[i]]
             if len(problems) >= limit:
                 break

@@ -6,6 +6,8 @@ rows are windows over whole user sequences, in which every position is a target 
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,13 @@ class RPORecDataset(SequentialDataset):
         n_prefix_rows: how many training rows RecBole would have made.
     """
 
+    inter_feat: Any
+
     def __init__(self, config: Any) -> None:
         if config["benchmark_filename"] is not None:
-            raise ConfigError("RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file.")
+            raise ConfigError(
+                "RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file."
+            )
         super().__init__(config)
 
     def data_augmentation(self) -> None:
@@ -41,9 +47,11 @@ class RPORecDataset(SequentialDataset):
         self._aug_presets()
         self._check_field("uid_field", "time_field")
         if self.time_field not in self.inter_feat:
-            raise DatasetError(f"The data set {self.dataset_name} has no time field `{self.time_field}`, so its items have no order. Name it with --TIME_FIELD and load it with load_col.")
+            raise DatasetError(
+                f"The data set {self.dataset_name} has no time field `{self.time_field}`, so its items have no order. Name it with --TIME_FIELD and load it with load_col."
+            )
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        self.timeline = self.inter_feat
+        self.timeline: Interaction = self.inter_feat
         users = self.timeline[self.uid_field].numpy()
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, dtype=np.int64)
         position = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
@@ -93,13 +101,17 @@ class RPORecDataset(SequentialDataset):
         items = self.timeline[self.iid_field].numpy()
         early, rl = self.config["ladder_early"], self.config["ladder_rl"]
         starts, stops, rung_of = [], [], np.zeros(len(users), dtype=np.int64)
-        bounds = np.flatnonzero(np.r_[True, users[ends][1:] != users[ends][:-1], True]) if len(ends) else np.zeros(1, dtype=int)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        bounds = (
+            np.flatnonzero(np.r_[True, users[ends][1:] != users[ends][:-1], True])
+            if len(ends)
+            else np.zeros(1, dtype=int)
+        )
+        for low, high in itertools.pairwise(bounds):
             own = ends[low:high]
             rung_of[own] = rungs(len(own), early, rl)
-            for stop in range(high - low, 0, -size):
-                starts.append(own[max(0, stop - size)])
-                stops.append(own[stop - 1] + 1)
+            for last in range(high - low, 0, -size):
+                starts.append(own[max(0, last - size)])
+                stops.append(own[last - 1] + 1)
         first, stop = torch.tensor(starts), torch.tensor(stops)
         steps = torch.arange(size)
         real = steps < (stop - first)[:, None]
@@ -166,8 +178,6 @@ class RPORecDataset(SequentialDataset):
     @property
     def item_counter(self) -> Any:
         """How often each item is a training target; RecBole's popularity metrics read it."""
-        from collections import Counter
-
         if hasattr(self, "train_ends"):
             return Counter(self.train_targets().tolist())
         return super().item_counter

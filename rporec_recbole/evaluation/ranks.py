@@ -16,9 +16,13 @@ COLUMNS = ["split", "user_id", "item_id", "rank"]
 METRICS = {"ndcg": ndcg_at, "hit": hit_at, "mrr": reciprocal_rank_at}
 
 
-def rank_table(split: str, users: Sequence[str], items: Sequence[str], ranks: Sequence[int]) -> pd.DataFrame:
+def rank_table(
+    split: str, users: Sequence[str], items: Sequence[str], ranks: Sequence[int] | np.ndarray
+) -> pd.DataFrame:
     """A table with the columns `split`, `user_id`, `item_id` (original tokens) and `rank` (1 is best)."""
-    table = pd.DataFrame({"split": split, "user_id": list(users), "item_id": list(items), "rank": np.asarray(ranks, dtype=np.int64)})
+    table = pd.DataFrame(
+        {"split": split, "user_id": list(users), "item_id": list(items), "rank": np.asarray(ranks, dtype=np.int64)}
+    )
     return table[COLUMNS]
 
 

@@ -20,7 +20,13 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_bootstrap(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+def paired_bootstrap(
+    ours: Sequence[float] | np.ndarray,
+    theirs: Sequence[float] | np.ndarray,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
     """Mean of `ours - theirs` with a percentile bootstrap interval (Efron, 1979) over pairs.
 
     Args:
@@ -39,7 +45,13 @@ def paired_bootstrap(ours: Sequence[float], theirs: Sequence[float], level: floa
     return Interval(float(difference.mean()), float(low), float(high))
 
 
-def paired_ratio(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+def paired_ratio(
+    ours: Sequence[float] | np.ndarray,
+    theirs: Sequence[float] | np.ndarray,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
     """Ratio of means, `mean(ours) / mean(theirs)`, with a percentile bootstrap interval over pairs.
 
     Raises:
@@ -55,7 +67,9 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float], level: float = 
     return Interval(float(a.mean() / b.mean()), float(low), float(high))
 
 
-def paired_randomization(ours: Sequence[float], theirs: Sequence[float], draws: int = 10_000, seed: int = 0) -> float:
+def paired_randomization(
+    ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0
+) -> float:
     """Two-sided p-value of the mean difference under random sign flips (Fisher, 1935), never exactly 0.
 
     Raises:
@@ -73,10 +87,12 @@ def paired_randomization(ours: Sequence[float], theirs: Sequence[float], draws: 
     return (extreme + 1) / (draws + 1)
 
 
-def _differences(ours: Sequence[float], theirs: Sequence[float]) -> np.ndarray:
+def _differences(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> np.ndarray:
     a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"Paired samples must be two non-empty lists of equal length; got shapes {a.shape} and {b.shape}.")
+        raise ValueError(
+            f"Paired samples must be two non-empty lists of equal length; got shapes {a.shape} and {b.shape}."
+        )
     return a - b
 
 

@@ -30,7 +30,9 @@ class LSAEncoder:
     """
 
     def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, components: np.ndarray) -> None:
-        self._tfidf = TfidfVectorizer(vocabulary=vocabulary, ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN)
+        self._tfidf = TfidfVectorizer(
+            vocabulary=vocabulary, ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN
+        )
         self._tfidf.idf_ = idf.astype(np.float64)
         self.components = components.astype(np.float32)
 
@@ -68,8 +70,13 @@ class LSAEncoder:
         """Writes `encoder.json` (terms) and `encoder.safetensors` (numbers) into a folder."""
         vocabulary = self._tfidf.vocabulary
         terms = sorted(vocabulary, key=vocabulary.__getitem__)
-        (folder / "encoder.json").write_text(json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False), encoding="utf-8")
-        save_file({"idf": np.ascontiguousarray(self._tfidf.idf_), "components": self.components}, folder / "encoder.safetensors")
+        (folder / "encoder.json").write_text(
+            json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False), encoding="utf-8"
+        )
+        save_file(
+            {"idf": np.ascontiguousarray(self._tfidf.idf_), "components": self.components},
+            folder / "encoder.safetensors",
+        )
 
     @classmethod
     def load(cls, folder: Path) -> LSAEncoder:
@@ -83,4 +90,6 @@ class LSAEncoder:
             arrays = load_file(folder / "encoder.safetensors")
             return cls({term: i for i, term in enumerate(terms)}, arrays["idf"], arrays["components"])
         except Exception as error:
-            raise RunFolderError(f"The text encoder in {folder} cannot be restored ({error}). Run the training again.") from error
+            raise RunFolderError(
+                f"The text encoder in {folder} cannot be restored ({error}). Run the training again."
+            ) from error

@@ -44,7 +44,16 @@ def recommendation_loss(
         logit_budget: see above.
     """
     with torch.autocast(users.device.type, enabled=False):
-        return _FullSoftmax.apply(users.float(), items.float(), offset if offset is None else offset.float(), targets, seen, seen_rows, seen_until, logit_budget)
+        return _FullSoftmax.apply(
+            users.float(),
+            items.float(),
+            offset if offset is None else offset.float(),
+            targets,
+            seen,
+            seen_rows,
+            seen_until,
+            logit_budget,
+        )
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -54,7 +63,17 @@ class _FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, offset: Tensor | None, targets: Tensor, seen: Tensor, rows: Tensor, until: Tensor, budget: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        offset: Tensor | None,
+        targets: Tensor,
+        seen: Tensor,
+        rows: Tensor,
+        until: Tensor,
+        budget: int,
+    ) -> Tensor:
         positions, n_items = len(users), len(items)
         scale = 1.0 / max(1, positions)
         size = max(1, min(positions, budget // n_items))
@@ -89,7 +108,16 @@ class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_users, grad_items, *rest = ctx.saved_tensors
-        return upstream * grad_users, upstream * grad_items, upstream * rest[0] if rest else None, None, None, None, None, None
+        return (
+            upstream * grad_users,
+            upstream * grad_items,
+            upstream * rest[0] if rest else None,
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -60,7 +60,11 @@ class RPORec(SequentialRecommender):
         if not self.settings.text.ids_only:
             self._read_item_text(config, dataset)
         head = self.settings.head
-        item_text = None if self.encoder is None or self.catalogue is None else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
+        item_text = (
+            None
+            if self.encoder is None or self.catalogue is None
+            else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
+        )
         self.head = RecHead(
             self.n_items,
             item_text,
@@ -81,15 +85,21 @@ class RPORec(SequentialRecommender):
     def _read_item_text(self, config: Any, dataset: Any) -> None:
         text = self.settings.text
         if not text.item_text_fields:
-            there = [] if dataset.item_feat is None else [name for name in dataset.item_feat.columns if name != dataset.iid_field]
+            there = (
+                []
+                if dataset.item_feat is None
+                else [name for name in dataset.item_feat.columns if name != dataset.iid_field]
+            )
             raise DatasetError(
                 f"RPORec needs item text, and nothing says which columns of {config['dataset']}.item hold it. Name them, "
-                f"title first: --item_text_fields=\"[title,...]\" (loaded columns: {there or 'none'}), or run the trunk "
+                f'title first: --item_text_fields="[title,...]" (loaded columns: {there or "none"}), or run the trunk '
                 "alone with --ids_only=True."
             )
         self.catalogue = dataset.catalogue(text.item_text_fields, text.title_characters)
         if self.catalogue.untitled:
-            self.logger.warning(f"{self.catalogue.untitled} of {len(self.catalogue) - 1} items have no {text.item_text_fields[0]}; their id stands in for it.")
+            self.logger.warning(
+                f"{self.catalogue.untitled} of {len(self.catalogue) - 1} items have no {text.item_text_fields[0]}; their id stands in for it."
+            )
         self.encoder = LSAEncoder.fit(self.catalogue.lines[1:], text.text_size, self.seed)
 
     def connect(self, backbone: Backbone, store: CoTStore) -> None:
@@ -99,13 +109,17 @@ class RPORec(SequentialRecommender):
         style = text.prompt_style
         if style == "auto":
             style = "compact" if limits.backbone == "tiny" else "instruct"
-        template = PromptTemplate(self.catalogue, text.prompt_items, style, limits.max_prompt_tokens, backbone.count_tokens)
+        template = PromptTemplate(
+            self.catalogue, text.prompt_items, style, limits.max_prompt_tokens, backbone.count_tokens
+        )
         self.backbone = backbone
         self.reasoner = Reasoner(backbone, template, store)
 
     # --- losses -----------------------------------------------------------------------------------------------------
 
-    def calculate_loss(self, interaction: Interaction, cot_batch: dict[str, Tensor] | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def calculate_loss(
+        self, interaction: Interaction, cot_batch: dict[str, Tensor] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """L_rec, or the two parts (L_rec, lambda L_CoT); RecBole's trainer adds the parts of a tuple.
 
         Args:
@@ -119,7 +133,14 @@ class RPORec(SequentialRecommender):
         rows, steps = learned.nonzero(as_tuple=True)
         users = states[learned]
         loss = recommendation_loss(
-            users, items, targets[learned], distinct(inputs), rows, steps, self.head.history_offset(users), self.settings.head.logit_budget
+            users,
+            items,
+            targets[learned],
+            distinct(inputs),
+            rows,
+            steps,
+            self.head.history_offset(users),
+            self.settings.head.logit_budget,
         )
         return loss if cot_batch is None else (loss, self.weighted_cot_loss(cot_batch))
 

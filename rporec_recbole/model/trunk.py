@@ -33,7 +33,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
         """`[B, T, H] -> [B, T, H]`; `allowed[b, 0, i, j]` says whether position i may look at j."""
         rows, steps, size = x.shape
-        q, k, v = self.qkv(self.attention_norm(x)).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.attention_norm(x)).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         x = x + self.dropout(self.merge(mixed.transpose(1, 2).reshape(rows, steps, size)))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
@@ -53,7 +55,9 @@ class Trunk(nn.Module):
         max_length: longest history.
     """
 
-    def __init__(self, hidden_size: int, layers: int, heads: int, inner_size: int, dropout: float, max_length: int) -> None:
+    def __init__(
+        self, hidden_size: int, layers: int, heads: int, inner_size: int, dropout: float, max_length: int
+    ) -> None:
         super().__init__()
         self.position = nn.Embedding(max_length, hidden_size)
         self.dropout = nn.Dropout(dropout)

@@ -53,7 +53,9 @@ def clean_text(text: str, max_characters: int) -> str:
         text: any string.
         max_characters: longer texts are cut at the last space before the limit, if there is one.
     """
-    visible = "".join(" " if c.isspace() else c for c in text if c.isspace() or not unicodedata.category(c).startswith("C"))
+    visible = "".join(
+        " " if c.isspace() else c for c in text if c.isspace() or not unicodedata.category(c).startswith("C")
+    )
     words = visible.replace("<", "‹").replace(">", "›").replace("|", "/").split()
     cleaned = " ".join(words)
     if len(cleaned) <= max_characters:

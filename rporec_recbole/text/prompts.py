@@ -43,7 +43,10 @@ class PromptTemplate:
         """
         rated = list(ratings) if ratings is not None else [None] * len(history)
         shown = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]
-        lines = [self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n") for item, rating in shown]
+        lines = [
+            self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
+            for item, rating in shown
+        ]
         instruction = _INSTRUCTION if self.style == "instruct" else ""
         room = self.max_tokens - (self._tokens(instruction) if instruction else 0)
         kept: list[str] = []

@@ -1,10 +1,10 @@
 """What a trained RPORec is on disk: safetensors and JSON, nothing that needs unpickling.
 
-    head.safetensors    trunk and fusion
-    rporec.json         whether reasoning is on, and what else is needed to build the model again
-    encoder/            text encoder
-    backbone/           an ordinary Hugging Face folder, or a PEFT adapter
-    reasoning.sqlite    the store of reasoning texts
+head.safetensors    trunk and fusion
+rporec.json         whether reasoning is on, and what else is needed to build the model again
+encoder/            text encoder
+backbone/           an ordinary Hugging Face folder, or a PEFT adapter
+reasoning.sqlite    the store of reasoning texts
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def save(model: Any, folder: Path) -> None:
         state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
         (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise RunFolderError(f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir.") from error
+        raise RunFolderError(
+            f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
+        ) from error
 
 
 def load_head(model: Any, path: Path) -> None:
@@ -58,7 +60,9 @@ def load_head(model: Any, path: Path) -> None:
         weights = load_file(path)
         model.load_state_dict({name: tensor.to(model.device) for name, tensor in weights.items()})
     except Exception as error:
-        raise RunFolderError(f"{path} cannot be restored: {str(error).splitlines()[0]}. It must be the head of a run with the same data set and sizes.") from error
+        raise RunFolderError(
+            f"{path} cannot be restored: {str(error).splitlines()[0]}. It must be the head of a run with the same data set and sizes."
+        ) from error
 
 
 def restore(model: Any, folder: Path) -> None:
@@ -74,9 +78,13 @@ def restore(model: Any, folder: Path) -> None:
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{folder / STATE} cannot be read ({error}); {folder} holds no finished RPORec run.") from error
+        raise RunFolderError(
+            f"{folder / STATE} cannot be read ({error}); {folder} holds no finished RPORec run."
+        ) from error
     if state.get("format") != _FORMAT:
-        raise RunFolderError(f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it.")
+        raise RunFolderError(
+            f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it."
+        )
     if model.encoder is not None:
         model.encoder = type(model.encoder).load(folder / ENCODER)
     load_head(model, folder / HEAD)

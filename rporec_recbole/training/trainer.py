@@ -34,7 +34,7 @@ from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.model.rechead import distinct, score_items
+from rporec_recbole.model.rechead import score_items
 from rporec_recbole.settings import STAGES
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
@@ -72,7 +72,9 @@ class RPORecTrainer(Trainer):
             asked = wanted = [stage for stage in wanted if stage == "1a"]
         for stage, needed in (("2", "1c"), ("2b", "1c"), ("refresh", "1a")):
             if stage in wanted and needed not in wanted:
-                raise ConfigError(f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`.")
+                raise ConfigError(
+                    f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`."
+                )
         if not wanted:
             raise ConfigError(f"`stages={asked}` leaves nothing to do. Name at least one of {list(STAGES)}.")
         return wanted
@@ -118,14 +120,16 @@ class RPORecTrainer(Trainer):
             "1b": lambda: self._warm_up_backbone(train_data),
             "1c": lambda: self._train_fusion("1c", train_data, valid_data, 1.0),
             "2": lambda: self._refine_backbone(train_data),
-            "2b": lambda: self._train_fusion("2b", train_data, valid_data, self.settings.fusion.realign_learning_rate_factor),
+            "2b": lambda: self._train_fusion(
+                "2b", train_data, valid_data, self.settings.fusion.realign_learning_rate_factor
+            ),
             "refresh": lambda: self._refresh_trunk(train_data, valid_data),
         }
         for stage in self._wanted:
             with self._timed(stage):
                 self.stages[stage].update(run[stage]() or {})
                 if valid_data and stage not in ("1b", "2"):
-                    result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress))
+                    result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
                     self.best_valid_result, self.stage_results[stage] = result, result
                     self.best_valid_score = calculate_valid_score(result, self.valid_metric)
         if saved:
@@ -155,12 +159,16 @@ class RPORecTrainer(Trainer):
         elif load_best_model and (self.folder / checkpoint.HEAD).is_file():
             checkpoint.load_head(self.model, self.folder / checkpoint.HEAD)
         if self.model.reasoning_on:
-            self.model.completions(eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation")
+            self.model.completions(
+                eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
+            )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     # --- stages -------------------------------------------------------------------------------------------------------
 
-    def _train_trunk(self, train_data: Any, valid_data: Any, callback_fn: Callable[[int, float], None] | None) -> dict[str, Any]:
+    def _train_trunk(
+        self, train_data: Any, valid_data: Any, callback_fn: Callable[[int, float], None] | None
+    ) -> dict[str, Any]:
         """Stage 1a: early stopping on RecBole's validation metric, best epoch kept."""
         self.model.max_rung = ladder.EARLY if len(self._wanted) > 1 else ladder.RL
         return self._train_head("1a trunk", train_data, valid_data, self.epochs, callback_fn)
@@ -171,9 +179,19 @@ class RPORecTrainer(Trainer):
         return self._train_head("refresh trunk", train_data, valid_data, self.settings.stage.refresh_epochs)
 
     def _train_head(
-        self, name: str, train_data: Any, valid_data: Any, epochs: int, callback_fn: Callable[[int, float], None] | None = None
+        self,
+        name: str,
+        train_data: Any,
+        valid_data: Any,
+        epochs: int,
+        callback_fn: Callable[[int, float], None] | None = None,
     ) -> dict[str, Any]:
-        best_score, best_weights, best_epoch, waited = self.best_valid_score, copy.deepcopy(self.model.state_dict()), 0, 0
+        best_score, best_weights, best_epoch, waited = (
+            self.best_valid_score,
+            copy.deepcopy(self.model.state_dict()),
+            0,
+            0,
+        )
         with tqdm(total=epochs, desc=name, unit="epoch", leave=False) as bar:
             for epoch in range(epochs):
                 loss = self._train_epoch(train_data, epoch) / len(train_data)
@@ -184,7 +202,9 @@ class RPORecTrainer(Trainer):
                 score, _ = self._valid_epoch(valid_data)
                 self.recorder.add(f"{name}/{self.valid_metric}", epoch + 1, score)
                 bar.set_postfix(loss=f"{loss:.3f}", **{self.valid_metric: f"{score:.4f}"})
-                best_score, waited, stop, better = early_stopping(score, best_score, waited, self.stopping_step, self.valid_metric_bigger)
+                best_score, waited, stop, better = early_stopping(
+                    score, best_score, waited, self.stopping_step, self.valid_metric_bigger
+                )
                 if better:
                     best_weights, best_epoch = copy.deepcopy(self.model.state_dict()), epoch + 1
                 if callback_fn:
@@ -239,12 +259,16 @@ class RPORecTrainer(Trainer):
             self._make_backbone(list(model.catalogue.lines))
         ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
         if not len(ends):
-            raise ConfigError(f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it.")
+            raise ConfigError(
+                f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it."
+            )
         decoding = Decoding(self.settings.backbone.cot_temperature, self.settings.backbone.max_new_tokens, self.seed)
         train, written = self._fusion_rows(dataset.histories(ends), decoding, f"{stage} reasoning")
         valid = None
         if valid_data:
-            valid, _ = self._fusion_rows(valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation")
+            valid, _ = self._fusion_rows(
+                valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
+            )
         name = f"{stage} {STAGES[stage]}"
 
         def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
@@ -265,7 +289,9 @@ class RPORecTrainer(Trainer):
         )
         model.reasoning_on = True
         well_formed = float(np.mean([one.well_formed for one in written]))
-        self._log(f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of {settings.fusion_epochs}")
+        self._log(
+            f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of {settings.fusion_epochs}"
+        )
         return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
 
     def _refine_backbone(self, train_data: Any) -> dict[str, Any]:
@@ -276,7 +302,9 @@ class RPORecTrainer(Trainer):
         ends = dataset.positions(ladder.RL)
         wanted = settings.rl_steps * settings.rl_prompts
         if len(ends) < settings.rl_prompts:
-            raise ConfigError(f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`.")
+            raise ConfigError(
+                f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`."
+            )
         chosen = np.random.default_rng(self.seed).permutation(len(ends))[:wanted]
         rows = dataset.histories(ends[chosen])
         histories = rows[model.ITEM_SEQ].tolist()
@@ -310,7 +338,9 @@ class RPORecTrainer(Trainer):
         """Prompts and composed completions of a sample of early positions."""
         model = self.model
         ends = dataset.positions(ladder.EARLY)
-        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(ends))[: self.settings.backbone.warmup_examples])
+        chosen = np.sort(
+            np.random.default_rng(self.seed).permutation(len(ends))[: self.settings.backbone.warmup_examples]
+        )
         rows = dataset.histories(ends[chosen])
         histories = rows[model.ITEM_SEQ].tolist()
         ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
@@ -326,7 +356,9 @@ class RPORecTrainer(Trainer):
     def _make_backbone(self, texts: Sequence[str]) -> None:
         backbone = make_backbone(self.settings.backbone, [*self.model.catalogue.lines, *texts], self.device, self.seed)
         self.model.connect(backbone, CoTStore(self.folder / checkpoint.STORE))
-        self._log(f"backbone {backbone.name}: {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}, {str(backbone.model.dtype).removeprefix('torch.')}")
+        self._log(
+            f"backbone {backbone.name}: {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}, {str(backbone.model.dtype).removeprefix('torch.')}"
+        )
 
     def _fusion_rows(self, rows: Interaction, decoding: Decoding, desc: str) -> tuple[FusionRows, list[Completion]]:
         model = self.model
@@ -339,7 +371,9 @@ class RPORecTrainer(Trainer):
         """Scores of the frozen head for completions of given rows: the evaluation path, trunk run once."""
         model = self.model
         nothing = model.encode_completions([Completion("")] * len(rows))
-        base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(self.device), nothing, rows[model.ITEM_ID].to(self.device))
+        base = fusion_rows(
+            model.head, rows[model.ITEM_SEQ].to(self.device), nothing, rows[model.ITEM_ID].to(self.device)
+        )
 
         @torch.no_grad()
         def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:

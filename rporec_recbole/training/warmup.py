@@ -64,7 +64,9 @@ def warm_up(
         for step, batch in enumerate(batches):
             loss = loss_of(backbone.collate(batch))
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"The CoT loss became {loss.item()} at step {step}; lower warmup_learning_rate.")
+                raise FloatingPointError(
+                    f"The CoT loss became {loss.item()} at step {step}; lower warmup_learning_rate."
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)

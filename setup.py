@@ -1,0 +1,27 @@
+"""Build script. Facts stand in pyproject.toml; here is only what it cannot say.
+
+`properties/` lies outside the package, beside RecBole users' own YAML files, and travels in the wheel as
+`rporec_recbole/yaml`.
+"""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[
+        *find_packages(include=["rporec_recbole*"]),
+        "rporec_recbole.yaml",
+        "rporec_recbole.yaml.model",
+        "rporec_recbole.yaml.dataset",
+    ],
+    package_dir={
+        "rporec_recbole.yaml": "properties",
+        "rporec_recbole.yaml.model": "properties/model",
+        "rporec_recbole.yaml.dataset": "properties/dataset",
+    },
+    package_data={
+        "rporec_recbole": ["py.typed"],
+        "rporec_recbole.yaml": ["*.yaml"],
+        "rporec_recbole.yaml.model": ["*.yaml"],
+        "rporec_recbole.yaml.dataset": ["*.yaml"],
+    },
+)
