@@ -23,6 +23,7 @@ from rporec_recbole.recbole_bridge import (
     build_data,
     build_model,
     build_trainer,
+    check_dataset_files,
     repeatable_config,
 )
 from rporec_recbole.run_folder import CONFIG, CURVES, logging_to, make_run_folder, versions, write_config, write_results
@@ -59,6 +60,7 @@ def run(
         RPORecError: whatever the user can repair; the message says how.
     """
     config = build_config(model, dataset, config_files, overrides)
+    check_dataset_files(config)  # before anything is written
     folder = make_run_folder(config["run_dir"], model, dataset)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
     with logging_to(folder):
@@ -124,6 +126,8 @@ def _run(config: Any, folder: Path) -> RunResult:
     }
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
     trainer.tensorboard.close()
+    if getattr(model, "reasoner", None) is not None:
+        model.reasoner.store.close()
     write_results(folder, metrics, pd.concat(tables, ignore_index=True))
     return RunResult(folder, metrics)
 

@@ -48,6 +48,7 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
 )
+_LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, "checkpoints"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,7 +73,7 @@ def make_run_folder(wanted: str | None, model: str, dataset: str) -> Path:
                     return folder
         folder = Path(str(wanted))
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if not {path.name for path in folder.iterdir()} <= _LEFT_BY_A_FALSE_START:
             raise RunFolderError(
                 f"The run folder {folder} is not empty. Choose another --run_dir, or move the old run away."
             )

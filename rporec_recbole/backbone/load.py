@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,9 @@ from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.settings import BackboneSettings
 from rporec_recbole.text.completions import ANSWER_END
 
-_ADAPTER = "adapter_config.json"
+_ADAPTER, _BASE = "adapter_config.json", "base"
+# Config entries that say where a model came from or how it runs, not what it writes.
+_VOLATILE = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures", "use_cache", "dtype"}
 
 
 class Backbone:
@@ -70,7 +73,8 @@ class Backbone:
         """SHA-256 over architecture, vocabulary and weights; part of every store key."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            digest.update(self.model.config.to_json_string(use_diff=True).encode())
+            described = {key: str(value) for key, value in self.model.config.to_dict().items() if key not in _VOLATILE}
+            digest.update(json.dumps(described, sort_keys=True).encode())
             digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
             for name, tensor in sorted(self.model.state_dict().items()):
                 digest.update(name.encode())
@@ -178,7 +182,13 @@ class Backbone:
         return self.decode(self.generate_tokens(prompts, decoding, keep, desc or None))
 
     def save(self, folder: Path) -> None:
-        """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer."""
+        """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer.
+
+        The base of an adapter on `tiny` exists nowhere else, so it goes along as `base/`.
+        """
+        transformers_logging.disable_progress_bar()
+        if self.is_adapter and self.name == "tiny":
+            copy.deepcopy(self.model).unload().save_pretrained(folder / _BASE)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -259,11 +269,15 @@ def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
         transformers_logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(source)
         if (folder / _ADAPTER).is_file():
-            from peft import AutoPeftModelForCausalLM
+            from peft import PeftConfig, PeftModel
 
-            model = AutoPeftModelForCausalLM.from_pretrained(
-                source, dtype=wanted, attn_implementation=attention, is_trainable=True
+            base = (
+                str(folder / _BASE)
+                if (folder / _BASE).is_dir()
+                else PeftConfig.from_pretrained(source).base_model_name_or_path
             )
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=wanted, attn_implementation=attention)
+            model = PeftModel.from_pretrained(model, source, is_trainable=True)
         else:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=wanted, attn_implementation=attention)
     except Exception as error:  # transformers raises many kinds; the user needs one message

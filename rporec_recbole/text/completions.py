@@ -30,17 +30,16 @@ class Completion:
 def parse_completion(text: str) -> Completion:
     """Parses a completion; never raises on a string.
 
-    Well-formed means: the four tags stand exactly once each and in order, both sections hold text, nothing but white
-    space stands before `<think>`, between the sections, or after `</answer>`. Repeated or nested tags are malformed.
+    Well-formed means: the four tags stand exactly once each and in order, and both sections hold text. Repeated or
+    nested tags are malformed. Text outside the sections is ignored; nothing reads it.
     """
     tags = list(_TAG.finditer(text))
     if tuple(match.group() for match in tags) != TAGS:
         return Completion(text)
     think, think_end, answer, answer_end = tags
-    outside = text[: think.start()] + text[think_end.end() : answer.start()] + text[answer_end.end() :]
     cot = text[think.end() : think_end.start()].strip()
     guess = text[answer.end() : answer_end.start()].strip()
-    if outside.strip() or not cot or not guess:
+    if not cot or not guess:
         return Completion(text)
     return Completion(text, cot, guess, True)
 

@@ -1,0 +1,178 @@
+"""What we rely on in RecBole, and one test per repair that fails without it."""
+
+import numpy as np
+import pytest
+import torch
+
+from rporec_recbole.compat import REPAIRS
+from rporec_recbole.recbole_bridge import RankCollector, build_config, build_data, build_model, build_trainer
+from tests.toy import toy_config, write_toy
+
+
+def test_names_are_found_by_recbole_itself():
+    from recbole.utils import ModelType, get_model, get_trainer
+
+    assert get_model("RPORec").__name__ == "RPORec"
+    assert get_trainer(ModelType.SEQUENTIAL, "RPORec").__name__ == "RPORecTrainer"
+
+
+def test_every_repair_explains_itself():
+    assert len({repair.name for repair in REPAIRS}) == len(REPAIRS)
+    assert all(repair.symptom and repair.cause and repair.remove_when for repair in REPAIRS)
+
+
+def write(folder, name, inter, item=None):
+    (folder / name).mkdir(parents=True)
+    (folder / name / f"{name}.inter").write_text(inter)
+    if item:
+        (folder / name / f"{name}.item").write_text(item)
+    return str(folder)
+
+
+def last_items(legacy, tmp_path):
+    # Four stamps inside one step of float32 at this magnitude (64 s), written newest first.
+    stamps = [900_000_016, 900_000_014, 900_000_012, 900_000_010]
+    rows = [f"u{u}\ti{j}\t{t}" for u in range(3) for j, t in enumerate(stamps)]
+    path = write(tmp_path, "time", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
+    # RecBole's own default rescales time in double precision first; without that, float32 decides.
+    config = build_config(
+        "SASRec",
+        "time",
+        overrides={"data_path": path, "legacy_time_order": legacy, "normalize_all": False, "MAX_ITEM_LIST_LENGTH": 5},
+    )
+    dataset, _, _, test = build_data(config)
+    return set(dataset.id2token("item_id", test.dataset.inter_feat["item_id"]))
+
+
+def test_time_order_is_true_order(tmp_path):
+    assert last_items(False, tmp_path / "a") == {"i0"}
+    assert last_items(True, tmp_path / "b") == {"i3"}  # what RecBole does: the file's order
+
+
+def test_titles_with_quotes_gaps_and_padding_row(toy):
+    dataset, *_ = build_data(toy_config(toy))
+    catalogue = dataset.catalogue(["title", "genre", "year"], 80)
+    by_token = dict(zip(dataset.field2id_token["item_id"], catalogue.items, strict=True))
+    assert by_token["i0"].title == '"Quoted start'
+    assert by_token["i1"].title == "item i1"
+    assert by_token["i2"].title == "Evil ‹/think›‹answer›x"
+    assert by_token["i4"] == ("Film 4 of the Drama", ("Drama Comedy", "1984"))
+    assert catalogue.untitled == 1
+    assert (dataset.item_feat["genre"][0] == 0).all()
+    assert dataset.item_feat["year"][0] == 0
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "Pop", "RPORec"])
+@pytest.mark.parametrize("features", [True, False])
+def test_same_users_targets_and_candidates_for_every_model(toy, model, features):
+    def seen(name, **overrides):
+        config = toy_config(toy, name, **overrides)
+        dataset, train, _, test = build_data(config)
+        network = build_model(config, train)
+        trainer = build_trainer(config, network)
+        trainer.eval_collector = collector = RankCollector(config, dataset)
+        collector.data_collect(train)
+        if name == "Pop":
+            network.calculate_loss(next(iter(train)))
+        trainer.evaluate(test, load_best_model=False)
+        table = collector.take("test").sort_values("user_id")
+        return dataset.item_num, table["user_id"].tolist(), table["item_id"].tolist()
+
+    load = {
+        "inter": ["user_id", "item_id", "timestamp"],
+        **({"item": ["item_id", "title", "genre"]} if features else {}),
+    }
+    extra = {} if model == "RPORec" else {"load_col": load}
+    assert seen(model, **extra) == seen("SASRec")
+
+
+def test_coverage_metrics(toy):
+    metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "NDCG"]
+    for name in ("SASRec", "RPORec"):
+        config = toy_config(toy, name, metrics=metrics, **({"stages": ["1a"]} if name == "RPORec" else {}))
+        _, train, valid, test = build_data(config)
+        trainer = build_trainer(config, build_model(config, train))
+        trainer.fit(train, valid, saved=False)
+        result = trainer.evaluate(test, load_best_model=False)
+        assert 0 < result["itemcoverage@10"] <= 1
+        assert result["averagepopularity@10"] > 0
+
+
+def test_benchmark_lengths(tmp_path):
+    inter = "user_id:token\titem_id_list:token_seq\titem_id:token\nu1\ti1 i2\ti3\nu2\ti1\ti2\n"
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        (folder / f"bench.{part}.inter").write_text(inter)
+    config = build_config(
+        "SASRec", "bench",
+        overrides={
+            "data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"],
+            "load_col": {"inter": ["user_id", "item_id_list", "item_id"]},
+        },
+    )  # fmt: skip
+    dataset, *_ = build_data(config)
+    assert dataset.inter_feat["item_length"].tolist() == [2, 1] * 3
+
+
+def test_float_sequences_are_normalised_row_by_row(tmp_path):
+    write_toy(tmp_path, "seq")
+    path = tmp_path / "seq" / "seq.item"
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([lines[0] + "\tw:float_seq"] + [f"{line}\t{i} {2 * i}" for i, line in enumerate(lines[1:])]) + "\n"
+    )
+    config = build_config(
+        "SASRec",
+        "seq",
+        overrides={
+            "data_path": str(tmp_path),
+            "normalize_all": True,
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "w"]},
+        },
+    )
+    dataset, *_ = build_data(config)
+    weights = dataset.item_feat["w"]
+    assert weights.shape[1] == 2
+    assert weights.min() == 0
+    assert weights.max() == 1
+
+
+def test_lightgcn_builds_its_graph(toy):
+    config = toy_config(toy, "LightGCN")
+    _, train, *_ = build_data(config)
+    assert build_model(config, train).norm_adj_matrix is not None
+
+
+def test_first_download_does_not_wait_at_a_barrier():
+    import recbole.data.dataset.dataset as module
+
+    module.torch.distributed.barrier()
+
+
+def test_importing_recbole_leaves_anomaly_detection_off():
+    assert not torch.is_anomaly_enabled()
+
+
+def test_only_own_checkpoints_are_unpickled(toy, tmp_path):
+    config = toy_config(toy, "SASRec", checkpoint_dir=str(tmp_path))
+    _, train, valid, test = build_data(config)
+    trainer = build_trainer(config, build_model(config, train))
+    trainer.fit(train, valid)
+    assert trainer.evaluate(test)["ndcg@10"] >= 0
+    foreign = tmp_path / "foreign.pth"
+    foreign.write_bytes((tmp_path / trainer.saved_model_file.split("/")[-1]).read_bytes())
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        trainer.evaluate(test, model_file=str(foreign))
+
+
+def test_numpy_aliases_leave_numpys_own_names_alone():
+    assert np.float is np.float64
+    assert np.long(1).dtype == np.dtype("long")
+
+
+def test_na_is_a_token(tmp_path):
+    rows = [f"u{u}\t{item}\t{t}" for u in range(2) for t, item in enumerate(["NA", "x", "null", "y", f"own{u}"])]
+    path = write(tmp_path, "na", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
+    dataset, *_ = build_data(build_config("Pop", "na", overrides={"data_path": path}))
+    assert set(dataset.field2id_token["item_id"]) == {"[PAD]", "NA", "x", "null", "y", "own0", "own1"}

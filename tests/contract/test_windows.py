@@ -1,0 +1,50 @@
+"""Our data set against RecBole's: the same evaluation rows, every training position once, nothing else."""
+
+import numpy as np
+import torch
+
+from rporec_recbole.data.dataset import RUNGS, TARGETS
+from rporec_recbole.recbole_bridge import build_data
+from tests.toy import toy_config
+
+
+def test_evaluation_rows_are_recboles(toy):
+    ours = build_data(toy_config(toy, MAX_ITEM_LIST_LENGTH=6))
+    theirs = build_data(toy_config(toy, "SASRec", MAX_ITEM_LIST_LENGTH=6))
+    for a, b in zip(ours[2:], theirs[2:], strict=True):
+        for field in ("user_id", "item_id", "item_id_list", "item_length", "timestamp_list"):
+            left, right = a.dataset.inter_feat[field], b.dataset.inter_feat[field]
+            if field == "timestamp_list":  # RecBole rescales time for its own models
+                continue
+            assert torch.equal(left, right), field
+
+
+def test_windows_hold_every_training_position_once(toy):
+    _, ours, *_ = build_data(toy_config(toy, MAX_ITEM_LIST_LENGTH=4))
+    _, theirs, *_ = build_data(toy_config(toy, "SASRec", MAX_ITEM_LIST_LENGTH=4))
+    windows, prefixes = ours.dataset.inter_feat, theirs.dataset.inter_feat
+    pairs = []
+    for user, inputs, targets in zip(windows["user_id"], windows["item_id_list"], windows[TARGETS], strict=True):
+        for step in (targets > 0).nonzero().flatten().tolist():
+            pairs.append((user.item(), inputs[step].item(), targets[step].item()))
+    newest = prefixes["item_id_list"].gather(1, prefixes["item_length"][:, None] - 1).flatten()
+    expected = list(zip(prefixes["user_id"].tolist(), newest.tolist(), prefixes["item_id"].tolist(), strict=True))
+    assert sorted(pairs) == sorted(expected)
+    assert ours.dataset.n_prefix_rows == len(prefixes)
+    assert ours.dataset.item_counter == theirs.dataset.item_counter
+
+
+def test_rungs_follow_time_and_histories_end_before_the_target(toy):
+    _, train, *_ = build_data(toy_config(toy))
+    dataset = train.dataset
+    users = dataset.timeline["user_id"].numpy()
+    by_rung = [dataset.positions(rung) for rung in (1, 2, 3)]
+    assert sorted(np.concatenate(by_rung)) == dataset.train_ends.tolist()
+    for user in np.unique(users):
+        early, later = by_rung[0][users[by_rung[0]] == user], np.concatenate(by_rung[1:])
+        later = later[users[later] == user]
+        assert not len(later) or early.max() < later.min()
+    assert set(dataset.inter_feat[RUNGS].unique().tolist()) == {0, 1, 2, 3}
+    rows = dataset.histories(by_rung[1])
+    for end, history, length in zip(by_rung[1], rows["item_id_list"], rows["item_length"], strict=True):
+        assert history[:length].tolist() == dataset.timeline["item_id"][end - length : end].tolist()

@@ -1,0 +1,207 @@
+"""Both stages end to end on the toy data set, and what the run folder promises."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.recbole_bridge import build_data, build_model, build_trainer
+from rporec_recbole.run import load_run, run
+from tests.toy import SHORT, TEXT, toy_config, toy_model
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return run("RPORec", "toy", overrides={**SHORT, **TEXT, "data_path": str(toy), "run_dir": str(folder)})
+
+
+def test_run_folder_is_complete(finished):
+    names = {path.name for path in finished.run_dir.iterdir()}
+    assert names == {
+        "config.yaml", "metrics.json", "ranks.parquet", "log.txt", "tensorboard", "curves.png",
+        "backbone", "encoder", "head.safetensors", "rporec.json", "reasoning.sqlite",
+    }  # fmt: skip
+    assert list((finished.run_dir / "tensorboard").iterdir())
+    assert not list(finished.run_dir.rglob("*.pth"))
+
+
+def test_all_stages_ran(finished):
+    metrics = json.loads((finished.run_dir / "metrics.json").read_text())
+    assert [s for s in metrics["stages"] if s not in ("data", "evaluation")] == ["1a", "1b", "1c", "2", "2b", "refresh"]
+    assert metrics["stages"]["2"]["steps"] == 2
+    assert {"model", "dataset", "seed", "valid", "test", "versions"} <= set(metrics)
+
+
+def test_backbone_is_an_ordinary_folder(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert AutoModelForCausalLM.from_pretrained(finished.run_dir / "backbone").config.model_type == "qwen3"
+    tokenizer = AutoTokenizer.from_pretrained(finished.run_dir / "backbone")
+    text = "<think>ab</think><answer>Ünï</answer>"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_metrics_follow_from_ranks(finished, split):
+    table = pd.read_parquet(finished.run_dir / "ranks.parquet")
+    ranks = table[table["split"] == split]["rank"]
+    for metric in ("ndcg@10", "hit@10", "mrr@10", "ndcg@5"):
+        assert metric_values(ranks, metric).mean() == pytest.approx(finished.metrics[split][metric], abs=1e-6)
+
+
+def test_load_run_in_a_new_process_gives_the_same_ranks(finished, tmp_path):
+    code = "import sys, rporec_recbole as r; _, ranks = r.load_run(sys.argv[1]).evaluate('test'); ranks.to_parquet(sys.argv[2])"
+    out = tmp_path / "again.parquet"
+    subprocess.run([sys.executable, "-c", code, str(finished.run_dir), str(out)], check=True, capture_output=True)
+    before = pd.read_parquet(finished.run_dir / "ranks.parquet").query("split == 'test'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, pd.read_parquet(out))
+
+
+def test_loaded_run_finds_its_texts_in_the_store(finished):
+    loaded = load_run(finished.run_dir)
+
+    def must_not_write(*arguments, **options):
+        raise AssertionError("the store lacks a text that the run has written")
+
+    loaded.model.backbone.generate = must_not_write
+    loaded.evaluate("test")
+
+
+def test_same_seed_same_ranks_and_config_repeats_the_run(finished, tmp_path):
+    again = run("RPORec", "toy", [str(finished.run_dir / "config.yaml")], {"run_dir": str(tmp_path / "again")})
+    first, second = (pd.read_parquet(r.run_dir / "ranks.parquet") for r in (finished, again))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_recboles_own_api_gives_the_same_metrics(finished, toy):
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
+    from rporec_recbole.recbole_bridge import hidden_arguments
+
+    with hidden_arguments():
+        config = Config(model="RPORec", dataset="toy", config_dict={**SHORT, **TEXT, "data_path": str(toy)})
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train, valid, test = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model("RPORec")(config, train.dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid)
+    assert dict(trainer.evaluate(test)) == finished.metrics["test"]
+
+
+def test_scores_ignore_the_targets_in_the_batch(finished):
+    loaded = load_run(finished.run_dir)
+    batch = loaded.loaders["test"].dataset.inter_feat
+    before = loaded.model.full_sort_predict(batch)
+    rolled = batch["item_id"].roll(1)
+    batch.update(type(batch)({"item_id": rolled, "rating": torch.zeros(len(batch))}))
+    assert torch.equal(loaded.model.full_sort_predict(batch), before)
+    alone = loaded.model.full_sort_predict(batch[2:3])
+    torch.testing.assert_close(alone[0], before[2], atol=1e-5, rtol=1e-5)
+
+
+def test_prompts_never_show_the_target(finished):
+    loaded = load_run(finished.run_dir)
+    model = loaded.model
+    asked = []
+    model.reasoner.complete = lambda prompts, decoding, desc="": asked.extend(prompts) or []
+    for split in ("valid", "test"):
+        rows = loaded.loaders[split].dataset.inter_feat
+        asked.clear()
+        model.completions(rows, Decoding())
+        for prompt, target, history in zip(asked, rows["item_id"].tolist(), rows["item_id_list"].tolist(), strict=True):
+            if target not in history:
+                assert model.catalogue.lines[target] not in prompt.splitlines()
+
+
+def test_cot_weight_zero_gives_exactly_the_recommendation_loss(toy, tmp_path):
+    from rporec_recbole.backbone.load import make_backbone
+    from rporec_recbole.cot.store import CoTStore
+
+    for weight in (0.0, 1.0):
+        _, model, train, *_ = toy_model(toy, cot_weight=weight, dropout=0.0, lora=True)
+        backbone = make_backbone(model.settings.backbone, model.catalogue.lines, torch.device("cpu"), 0)
+        model.connect(backbone, CoTStore())
+        batch = backbone.collate(backbone.encode_examples(["Film\n"], ["<think>a</think><answer>b</answer>"]))
+        windows = next(iter(train))
+        rec, cot = model.calculate_loss(windows, batch)
+        if weight == 0:
+            assert rec + cot == model.calculate_loss(windows)
+        else:
+            (rec + cot).backward()
+            assert model.head.item_id.weight.grad.abs().sum() > 0
+            assert any(
+                p.grad is not None and p.grad.abs().sum() > 0
+                for n, p in backbone.model.named_parameters()
+                if "lora_" in n
+            )
+
+
+@pytest.mark.parametrize("stages", [["1a"], ["1a", "1b", "1c"], ["1b", "1c", "2", "2b"]])
+def test_stages_can_be_switched_off(toy, stages):
+    config = toy_config(toy, stages=stages)
+    _, train, valid, test = build_data(config)
+    trainer = build_trainer(config, build_model(config, train))
+    trainer.fit(train, valid, saved=False)
+    assert list(trainer.stages) == stages
+    assert 0 <= trainer.evaluate(test, load_best_model=False)["ndcg@10"] <= 1
+
+
+def test_lora_adapter_through_all_stages_and_back(toy, tmp_path):
+    done = run(
+        "RPORec",
+        "toy",
+        overrides={**SHORT, **TEXT, "lora": True, "data_path": str(toy), "run_dir": str(tmp_path / "lora")},
+    )
+    assert (done.run_dir / "backbone").is_dir()
+    metrics, _ = load_run(done.run_dir).evaluate("test")
+    assert metrics == done.metrics["test"]
+
+
+def test_hub_style_folder_as_backbone(finished, toy, tmp_path):
+    done = run(
+        "RPORec", "toy",
+        overrides={**SHORT, **TEXT, "backbone": str(finished.run_dir / "backbone"), "prompt_style": "compact", "stages": ["1a", "1c"], "data_path": str(toy), "run_dir": str(tmp_path / "hub")},
+    )  # fmt: skip
+    assert done.metrics["stages"]["1c"]["texts"] > 0
+
+
+def test_rl_changes_the_backbone_only(toy):
+    config = toy_config(toy, stages=["1a", "1b", "1c", "2"])
+    _, train, valid, _ = build_data(config)
+    trainer = build_trainer(config, build_model(config, train))
+    seen = {}
+    original = trainer._refine_backbone
+
+    def watched(data):
+        seen["head"] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        return original(data)
+
+    trainer._refine_backbone = watched
+    trainer.fit(train, valid, saved=False)
+    assert all(torch.equal(v, seen["head"][k]) for k, v in trainer.model.state_dict().items())
+    assert "2 reinforcement learning/reward" in trainer.recorder.curves
+
+
+@pytest.mark.parametrize("model", ["SASRec", "Pop", "ItemKNN", "BPR"])
+def test_baselines_are_restored_without_pickle(model, toy, tmp_path):
+    done = run(
+        model,
+        "toy",
+        overrides={"epochs": 1, "show_progress": False, "data_path": str(toy), "run_dir": str(tmp_path / model)},
+    )
+    assert not list(done.run_dir.rglob("*.pth"))
+    metrics, ranks = load_run(done.run_dir).evaluate("test")
+    before = pd.read_parquet(done.run_dir / "ranks.parquet").query("split == 'test'")
+    np.testing.assert_array_equal(ranks["rank"], before["rank"])
+    assert metrics == done.metrics["test"]

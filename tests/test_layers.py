@@ -1,0 +1,97 @@
+"""The layers: a module imports only from modules above its own line, and each outside package has its fence."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rporec_recbole"
+
+# In import order; docs/architecture.md explains the groups.
+ORDER = [
+    "version",
+    "errors",
+    "properties",
+    "settings",
+    "ranking",
+    "compat",
+    "text.catalogue",
+    "text.completions",
+    "text.prompts",
+    "cot.compose",
+    "cot.store",
+    "cot.reasoner",
+    "data.ladder",
+    "data.atomic",
+    "data.dataset",
+    "model.encoder",
+    "model.trunk",
+    "model.rechead",
+    "model.losses",
+    "backbone.tiny",
+    "backbone.engine",
+    "backbone.load",
+    "model.rporec",
+    "evaluation.ranks",
+    "evaluation.significance",
+    "evaluation.plots",
+    "training.recorder",
+    "training.warmup",
+    "training.fusion",
+    "training.rewards",
+    "training.rl",
+    "training.checkpoint",
+    "training.trainer",
+    "recbole_bridge",
+    "baseline",
+    "run_folder",
+    "run",
+    "cli",
+]
+
+FENCES = {
+    "recbole": {"compat", "data.dataset", "model.rporec", "training.trainer", "recbole_bridge"},
+    "transformers": {"backbone.tiny", "backbone.load", "training.rl"},
+    "tokenizers": {"backbone.tiny"},
+    "peft": {"backbone.load"},
+    "trl": {"training.rl"},
+    "datasets": {"training.rl"},
+    "sklearn": {"model.encoder"},
+    "matplotlib": {"evaluation.plots"},
+    "pickle": set(),
+}
+
+
+def modules() -> dict[str, Path]:
+    paths = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py")}
+    return {name: path for name, path in paths.items() if not name.endswith("__init__")}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_place():
+    assert sorted(modules()) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_upwards(name):
+    allowed = set(ORDER[: ORDER.index(name)])
+    if name == "recbole_bridge":
+        return  # registration names the classes that RecBole shall find
+    own = {i.removeprefix("rporec_recbole.") for i in imports(modules()[name]) if i.startswith("rporec_recbole.")}
+    assert {i for i in own if i in ORDER} <= allowed
+
+
+@pytest.mark.parametrize("package", FENCES)
+def test_fences(package):
+    users = {n for n, p in modules().items() if any(i == package or i.startswith(package + ".") for i in imports(p))}
+    assert users <= FENCES[package]

@@ -1,0 +1,101 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    head = RecHead(
+        12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0, max_length=6,
+        initializer_range=0.3, history_bias=True,
+    )  # fmt: skip
+    torch.nn.init.normal_(head.fusion.project.weight)
+    return head.eval()
+
+
+HISTORIES = torch.tensor([[1, 2, 2, 5, 0, 0], [7, 3, 0, 0, 0, 0], [4, 4, 4, 9, 1, 11]])
+
+
+def reasoning(well_formed):
+    torch.manual_seed(1)
+    return Reasoning(torch.randn(3, 8), torch.tensor(well_formed))
+
+
+def test_malformed_reasoning_is_bit_equal_to_the_trunk(head):
+    fused = head.scores(HISTORIES, reasoning([False, True, False]))
+    trunk = head.scores(HISTORIES)
+    assert torch.equal(fused[[0, 2]], trunk[[0, 2]])
+    assert not torch.equal(fused[1], trunk[1])
+
+
+def test_new_fusion_is_exactly_the_trunk(head):
+    torch.nn.init.zeros_(head.fusion.project.weight)
+    assert torch.equal(head.scores(HISTORIES, reasoning([True] * 3)), head.scores(HISTORIES))
+
+
+def test_batch_equals_rows_one_by_one(head):
+    together = head.scores(HISTORIES, reasoning([True] * 3))
+    whole = reasoning([True] * 3)
+    for i in range(3):
+        alone = head.scores(HISTORIES[i : i + 1], Reasoning(whole.vectors[i : i + 1], whole.well_formed[i : i + 1]))
+        torch.testing.assert_close(alone[0], together[i])
+
+
+def test_left_padding_changes_nothing(head):
+    left = torch.tensor([[0, 0, 1, 2, 2, 5], [0, 0, 0, 0, 7, 3], [4, 4, 4, 9, 1, 11]])
+    torch.testing.assert_close(head.scores(left), head.scores(HISTORIES))
+
+
+def test_padding_item_never_wins(head):
+    assert (head.scores(HISTORIES)[:, 0] == -torch.inf).all()
+
+
+def test_history_bias_moves_each_item_of_the_history_once(head):
+    items, state = head.item_vectors(), head.last_state(HISTORIES, head.item_vectors())
+    plain = score_items(state, items, distinct(HISTORIES), None)
+    moved = head.scores(HISTORIES) - plain
+    offset = head.history_offset(state)
+    for row, history in enumerate(HISTORIES):
+        for item in range(1, 12):
+            expected = offset[row] if item in history else torch.tensor(0.0)
+            torch.testing.assert_close(moved[row, item], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [13, 60, 10_000])
+def test_all_position_loss_and_gradients_equal_plain_cross_entropy(head, budget):
+    targets = torch.tensor([[2, 2, 5, 6, 0, 0], [3, 8, 0, 0, 0, 0], [4, 4, 9, 1, 11, 10]])
+    parameters = [head.item_id.weight, head.offset.weight, head.trunk.norm.weight]
+
+    items = head.item_vectors()
+    states = head.states(HISTORIES, items)
+    learned = targets > 0
+    rows, steps = learned.nonzero(as_tuple=True)
+    users = states[learned]
+    ours = recommendation_loss(
+        users, items, targets[learned], distinct(HISTORIES), rows, steps, head.history_offset(users), budget
+    )
+    our_gradients = torch.autograd.grad(ours, parameters)
+
+    # RecBole's way: one padded row per prefix.
+    prefixes, wanted = [], []
+    for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
+        prefix = HISTORIES[row].clone()
+        prefix[step + 1 :] = 0
+        prefixes.append(prefix)
+        wanted.append(targets[row, step])
+    theirs = F.cross_entropy(head.scores(torch.stack(prefixes)), torch.stack(wanted))
+    their_gradients = torch.autograd.grad(theirs, parameters)
+
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for a, b in zip(our_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_cot_loss_by_hand():
+    # Two classes with logits (0, 0): every learned token costs log 2; ignored ones cost nothing.
+    labels = torch.tensor([[IGNORE, 1, 0, IGNORE]])
+    torch.testing.assert_close(cot_loss(torch.zeros(1, 4, 2), labels), torch.tensor(2.0).log())

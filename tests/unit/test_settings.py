@@ -1,0 +1,61 @@
+import pytest
+
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.recbole_bridge import build_config, parse_value
+from rporec_recbole.settings import default_settings
+
+
+def test_defaults_load():
+    assert default_settings().stage.stages == ["1a", "1b", "1c", "2", "2b", "refresh"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dropout", 1.5, "0 up to"),
+        ("group_size", 1, "at least 2"),
+        ("stages", ["1a", "3"], "a list of stages"),
+        ("lora", "yes", "True or False"),
+        ("reward_weights", {"fame": 1}, "reward parts"),
+        ("hidden_size", 63, "multiple of"),
+        ("hiden_size", 64, "Did you mean `hidden_size`"),
+    ],
+)
+def test_bad_values_say_what_is_allowed(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        default_settings(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": 3}, "Did you mean `epochs`"),
+        ({"epochs": "many"}, "expected int"),
+        ({"valid_metric": "NDCG@7"}, "valid_metric"),
+    ],
+)
+def test_config_refuses(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        build_config("SASRec", "ml-100k", overrides=overrides)
+
+
+@pytest.mark.parametrize("name", ["SASRek", "sasrec"])
+def test_unknown_model_suggests(name):
+    with pytest.raises(ConfigError, match="Did you mean `SASRec`"):
+        build_config(name, "ml-100k")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ("[1a, 2b]", ["1a", "2b"]),
+        ("True", True),
+        ("None", None),
+        ("abc", "abc"),
+        ("{'LS': 'x'}", {"LS": "x"}),
+    ],
+)
+def test_command_line_values(text, value):
+    assert parse_value(text) == value
