@@ -14,10 +14,26 @@ from pathlib import Path
 
 from rporec_recbole import run
 
-MODELS = (
-    "SASRec GRU4Rec BERT4Rec NARM LightSANs CORE FEARec STAMP Caser NextItNet SINE GCSAN SASRecF Pop BPR ItemKNN LightGCN "
-    "RPORec"
-).split()
+MODELS = [
+    "SASRec",
+    "GRU4Rec",
+    "BERT4Rec",
+    "NARM",
+    "LightSANs",
+    "CORE",
+    "FEARec",
+    "STAMP",
+    "Caser",
+    "NextItNet",
+    "SINE",
+    "GCSAN",
+    "SASRecF",
+    "Pop",
+    "BPR",
+    "ItemKNN",
+    "LightGCN",
+    "RPORec",
+]
 
 
 def main() -> None:

@@ -44,6 +44,8 @@ from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.rewards import RecheadReward
 from rporec_recbole.training.warmup import warm_up
 
+HistoryRow = tuple[list[int], list[float] | None]
+
 
 class RPORecTrainer(Trainer):
     """Runs the stages that `stages` names, in order; found by RecBole's `get_trainer` under its name.
@@ -220,8 +222,9 @@ class RPORecTrainer(Trainer):
         """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:
         head and backbone share no parameter. Without 1a both terms train side by side."""
         settings = self.settings.backbone
-        prompts, completions = self._composed_examples(train_data.dataset)
-        self._make_backbone([*prompts, *completions])
+        shown, completions = self._composed_examples(train_data.dataset)
+        plain = PromptTemplate(self.model.catalogue, self.settings.text.prompt_items)
+        self._make_backbone([*(plain.prompt(*row) for row in shown), *completions])
         if settings.cot_weight == 0:
             return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
         model, backbone = self.model, self.model.backbone
@@ -239,11 +242,10 @@ class RPORecTrainer(Trainer):
             self.optimizer.step()
             return cot
 
-        # The prompt is read at most as long as generation will show it.
-        backbone_prompts = [self.model.reasoner.template.prompt(*row) for row in self._example_rows]
+        prompts = [model.reasoner.template.prompt(*row) for row in shown]  # as generation will show them
         warm_up(
             backbone,
-            backbone.encode_examples(backbone_prompts, completions),
+            backbone.encode_examples(prompts, completions),
             loss_of,
             batch_size=settings.warmup_batch_size,
             learning_rate=settings.warmup_learning_rate,
@@ -307,9 +309,7 @@ class RPORecTrainer(Trainer):
             )
         chosen = np.random.default_rng(self.seed).permutation(len(ends))[:wanted]
         rows = dataset.histories(ends[chosen])
-        histories = rows[model.ITEM_SEQ].tolist()
-        ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
-        prompts = [model.reasoner.template.prompt(*pair) for pair in zip(histories, ratings, strict=True)]
+        prompts = [model.reasoner.template.prompt(*row) for row in self._history_rows(rows)]
         targets = rows[model.ITEM_ID]
         step = itertools.count(1)
 
@@ -334,24 +334,24 @@ class RPORecTrainer(Trainer):
 
     # --- helpers of the stages ----------------------------------------------------------------------------------------
 
-    def _composed_examples(self, dataset: Any) -> tuple[list[str], list[str]]:
-        """Prompts and composed completions of a sample of early positions."""
-        model = self.model
+    def _composed_examples(self, dataset: Any) -> tuple[list[HistoryRow], list[str]]:
+        """Histories and composed completions of a sample of early positions."""
         ends = dataset.positions(ladder.EARLY)
-        chosen = np.sort(
-            np.random.default_rng(self.seed).permutation(len(ends))[: self.settings.backbone.warmup_examples]
-        )
+        count = self.settings.backbone.warmup_examples
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(ends))[:count])
         rows = dataset.histories(ends[chosen])
-        histories = rows[model.ITEM_SEQ].tolist()
-        ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
-        shown = self.settings.text.prompt_items
+        shown, size = self._history_rows(rows), self.settings.text.prompt_items
         completions = [
-            compose_completion(model.catalogue, [item for item in history if item][-shown:], target)
-            for history, target in zip(histories, rows[model.ITEM_ID].tolist(), strict=True)
+            compose_completion(self.model.catalogue, [item for item in history if item][-size:], target)
+            for (history, _), target in zip(shown, rows[self.model.ITEM_ID].tolist(), strict=True)
         ]
-        self._example_rows = list(zip(histories, ratings, strict=True))
-        template = PromptTemplate(model.catalogue, shown, "compact")
-        return [template.prompt(*row) for row in self._example_rows], completions
+        return shown, completions
+
+    def _history_rows(self, rows: Interaction) -> list[HistoryRow]:
+        """(history, ratings or None) of each row, as `PromptTemplate.prompt` takes them."""
+        histories = rows[self.model.ITEM_SEQ].tolist()
+        rating = self.model.rating_list
+        return list(zip(histories, rows[rating].tolist() if rating else [None] * len(histories), strict=True))
 
     def _make_backbone(self, texts: Sequence[str]) -> None:
         backbone = make_backbone(self.settings.backbone, [*self.model.catalogue.lines, *texts], self.device, self.seed)

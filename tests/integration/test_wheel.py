@@ -1,0 +1,51 @@
+"""The built wheel carries the YAML files and works from another folder."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_wheel_works_outside_the_checkout(tmp_path, toy):
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        str(ROOT),
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    shipped = {
+        path.relative_to(site / "rporec_recbole/yaml").as_posix()
+        for path in (site / "rporec_recbole/yaml").rglob("*.yaml")
+    }
+    assert shipped == {
+        path.relative_to(ROOT / "properties").as_posix() for path in (ROOT / "properties").rglob("*.yaml")
+    }
+
+    from tests.toy import SHORT, TEXT
+
+    settings = {**SHORT, **TEXT, "data_path": toy, "run_dir": tmp_path / "run"}
+    code = "import sys, rporec_recbole as r; print(r.__file__); from rporec_recbole.cli import main; sys.exit(main(sys.argv[1:]))"
+    flags = ["--model=RPORec", "--dataset=toy", *[f"--{key}={value}" for key, value in settings.items()]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(site) in done.stdout
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert not (tmp_path / "log_tensorboard").exists()
