@@ -14,6 +14,7 @@ ORDER = [
     "properties",
     "settings",
     "ranking",
+    "memory",
     "compat",
     "text.catalogue",
     "text.completions",

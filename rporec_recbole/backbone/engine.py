@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.cot.store import Decoding
+from rporec_recbole.memory import release_freed_memory
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def generate_tokens(
                 results[i] = one
             if on_batch:
                 on_batch(rows, written)
+            release_freed_memory()
             bar.update(len(rows))
     return [one for one in results if one is not None]
 

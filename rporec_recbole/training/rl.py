@@ -19,6 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rporec_recbole.backbone.load import Backbone, multiplies_bfloat16
 from rporec_recbole.cot.store import Decoding
+from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import RLSettings
 from rporec_recbole.training.rewards import RecheadReward
 
@@ -32,6 +33,7 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.update()
+        release_freed_memory()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, (int, float))}

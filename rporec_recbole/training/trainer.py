@@ -34,6 +34,7 @@ from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.model.rechead import score_items
 from rporec_recbole.settings import STAGES
 from rporec_recbole.text.completions import Completion
@@ -395,6 +396,7 @@ class RPORecTrainer(Trainer):
         self._log(f"stage {stage} ({STAGES[stage]}) starts")
         start = perf_counter()
         yield
+        release_freed_memory()
         self.stages[stage]["seconds"] = perf_counter() - start
         after = self.stage_results.get(stage)
         score = f"; {self.config['valid_metric']} {after[self.valid_metric]:.4f} on validation" if after else ""

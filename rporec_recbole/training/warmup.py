@@ -11,7 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import Backbone
+from rporec_recbole.memory import release_freed_memory
 
+_RELEASE_EVERY = 10  # steps
 Example = tuple[list[int], list[int]]
 
 
@@ -75,6 +77,8 @@ def warm_up(
             on_step(step, loss.item())
             bar.set_postfix(loss=f"{loss.item():.3f}")
             bar.update()
+            if step % _RELEASE_EVERY == 0:
+                release_freed_memory()
     backbone.model.eval()
     backbone.weights_changed()
 
