@@ -71,7 +71,8 @@ def test_loaded_run_finds_its_texts_in_the_store(finished):
         raise AssertionError("the store lacks a text that the run has written")
 
     loaded.model.backbone.generate = must_not_write
-    loaded.evaluate("test")
+    metrics, _ = loaded.evaluate("test")
+    assert metrics == finished.metrics["test"]
 
 
 def test_same_seed_same_ranks_and_config_repeats_the_run(finished, tmp_path):
