@@ -1,4 +1,4 @@
-"""The border with RecBole: registration, config, data. Nothing above this file needs to know how RecBole finds things."""
+"""The border with RecBole: registration, config, model, trainer. No other file knows how RecBole finds things."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import recbole
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.evaluator import Collector
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from rporec_recbole.compat import install_repairs
-from rporec_recbole.data.atomic import check_rows, read_header
-from rporec_recbole.errors import ConfigError, DatasetError, did_you_mean
-from rporec_recbole.evaluation.ranks import rank_table
+from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.properties import layered_properties, read_yaml
-from rporec_recbole.ranking import target_rank
 
 _PACKAGES = (
     "sequential_recommender",
@@ -33,7 +26,7 @@ _PACKAGES = (
     "knowledge_aware_recommender",
     "exlib_recommender",
 )
-_RECBOLE = Path(recbole.__file__).parent
+RECBOLE = Path(recbole.__file__).parent
 _CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 _registered = False
 
@@ -118,7 +111,7 @@ def model_names() -> list[str]:
     """Names of all models that can be run: RecBole's classes and RPORec."""
     names = {"RPORec"}
     for package in _PACKAGES:
-        for path in (_RECBOLE / "model" / package).glob("*.py"):
+        for path in (RECBOLE / "model" / package).glob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             names |= {
                 node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem
@@ -130,7 +123,7 @@ def known_keys(model: str, dataset: str) -> dict[str, Any]:
     """Config keys that mean something for this model and data set, with their default values."""
     keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding"} | _keys_in_code(model))
     for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
-        path = _RECBOLE / f"properties/{name}.yaml"
+        path = RECBOLE / f"properties/{name}.yaml"
         if path.is_file():
             keys.update(read_yaml(path))
     keys.update(layered_properties(model, dataset))
@@ -142,10 +135,10 @@ def _keys_in_code(model: str) -> set[str]:
     core = [
         path
         for part in ("config", "data", "evaluator", "trainer", "utils", "sampler")
-        for path in (_RECBOLE / part).rglob("*.py")
+        for path in (RECBOLE / part).rglob("*.py")
     ]
-    core += [_RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
-    own = [_RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
+    core += [RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
+    own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
     return {
         key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
     }
@@ -287,74 +280,6 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-def check_dataset_files(config: Config) -> None:
-    """Checks the files that RecBole is about to read.
-
-    Raises:
-        DatasetError: a file is missing or malformed.
-    """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    separator = config["field_separator"]
-    inter = folder / f"{name}.inter"
-    if config["benchmark_filename"] is not None:
-        return
-    if not inter.is_file():
-        if not folder.exists() and name in read_yaml(_RECBOLE / "properties/dataset/url.yaml"):
-            return  # RecBole downloads it
-        raise DatasetError(
-            f"The data set `{name}` is not there: {inter} does not exist. Put {name}.inter (and {name}.item) into {folder}, "
-            f"or name the parent folder with --data_path=DIR. `ml-100k` needs no files."
-        )
-    fields = read_header(inter, separator)
-    needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO":
-        needed.append(config["TIME_FIELD"])
-    missing = [field for field in needed if field not in fields]
-    if missing:
-        raise DatasetError(
-            f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
-        )
-    check_rows(inter, separator, required=tuple(needed))
-    items = folder / f"{name}.item"
-    wanted = (config["load_col"] or {}).get("item")
-    if wanted and wanted != "*" and config["model"] == "RPORec" and not config["ids_only"]:
-        there = read_header(items, separator) if items.is_file() else {}
-        gone = [field for field in config["item_text_fields"] or [] if field not in there]
-        if gone:
-            found = f"{items} has the columns {list(there)}" if there else f"{items} does not exist"
-            raise DatasetError(
-                f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
-            )
-    if items.is_file() and wanted:
-        check_rows(items, separator)
-
-
-def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
-    """Data set and the three loaders: (dataset, train, valid, test).
-
-    Raises:
-        DatasetError: a file is missing or malformed, or nothing is left after filtering.
-    """
-    check_dataset_files(config)
-    init_seed(config["seed"], config["reproducibility"])
-    try:
-        dataset = create_dataset(config)
-    except OSError as error:
-        raise DatasetError(
-            f"The data set `{config['dataset']}` could not be downloaded or read ({error}). Put its atomic files into "
-            f"{config['data_path']} or name their parent folder with --data_path=DIR."
-        ) from error
-    if not len(dataset.inter_feat):
-        raise DatasetError(
-            f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval."
-        )
-    train, valid, test = data_preparation(config, dataset)
-    return dataset, train, valid, test
-
-
 def build_model(config: Config, train_data: Any) -> Any:
     """A new model on the config's device; seeds first, so that equal seeds give equal weights."""
     init_seed(config["seed"], config["reproducibility"])
@@ -364,43 +289,3 @@ def build_model(config: Config, train_data: Any) -> Any:
 def build_trainer(config: Config, model: Any) -> Any:
     """The trainer that RecBole names for this model."""
     return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-
-
-class RankCollector(Collector):
-    """RecBole's collector, which also keeps the rank of every evaluated target.
-
-    Put it in place of `trainer.eval_collector` before `fit`. It sees the very scores that RecBole's metrics see, for
-    every model alike, so ranks and metrics cannot disagree.
-
-    Args:
-        config: RecBole's config.
-        dataset: maps ids back to tokens.
-    """
-
-    def __init__(self, config: Config, dataset: Any) -> None:
-        super().__init__(config)
-        self._dataset = dataset
-        self._rows: list[tuple[Any, Any, Any]] = []
-
-    def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
-        """Collects one batch; see RecBole's `Collector`."""
-        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if positive_u is not None:
-            rows, targets = positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device)
-            users = interaction[self._dataset.uid_field][positive_u.to(interaction[self._dataset.uid_field].device)]
-            ranks = target_rank(scores_tensor[rows], targets)
-            self._rows.append((users.cpu().numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
-
-    def take(self, split: str) -> pd.DataFrame:
-        """The ranks collected since the last call, as a table (see `evaluation.ranks`)."""
-        columns = (
-            [np.concatenate(parts) for parts in zip(*self._rows, strict=True)]
-            if self._rows
-            else [np.zeros(0, dtype=np.int64)] * 3
-        )
-        self._rows = []
-        users, items, ranks = columns
-        dataset = self._dataset
-        return rank_table(
-            split, dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items), ranks
-        )

@@ -17,15 +17,8 @@ from rporec_recbole import baseline
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import (
-    RankCollector,
-    build_config,
-    build_data,
-    build_model,
-    build_trainer,
-    check_dataset_files,
-    repeatable_config,
-)
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
+from rporec_recbole.recbole_data import RankCollector, build_data, check_dataset_files
 from rporec_recbole.run_folder import CONFIG, CURVES, logging_to, make_run_folder, versions, write_config, write_results
 from rporec_recbole.training import checkpoint
 

@@ -44,6 +44,7 @@ ORDER = [
     "training.checkpoint",
     "training.trainer",
     "recbole_bridge",
+    "recbole_data",
     "baseline",
     "run_folder",
     "run",
@@ -51,7 +52,7 @@ ORDER = [
 ]
 
 FENCES = {
-    "recbole": {"compat", "data.dataset", "model.rporec", "training.trainer", "recbole_bridge"},
+    "recbole": {"compat", "data.dataset", "model.rporec", "training.trainer", "recbole_bridge", "recbole_data"},
     "transformers": {"backbone.tiny", "backbone.load", "training.rl"},
     "tokenizers": {"backbone.tiny"},
     "peft": {"backbone.load"},

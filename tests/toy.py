@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.recbole_bridge import build_config, build_data, build_model
+from rporec_recbole.recbole_bridge import build_config, build_model
+from rporec_recbole.recbole_data import build_data
 
 SHORT = {
     "epochs": 1,

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rporec_recbole.compat import REPAIRS
-from rporec_recbole.recbole_bridge import RankCollector, build_config, build_data, build_model, build_trainer
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
+from rporec_recbole.recbole_data import RankCollector, build_data
 from tests.toy import toy_config, write_toy
 
 
