@@ -7,13 +7,11 @@ warm-up was 3.1 GB of which 2.1 GB were free.
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 
 
 def release_freed_memory() -> None:
     """Asks glibc to return what nobody uses; does nothing on other C libraries."""
-    gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -40,6 +40,7 @@ ORDER = [
     "training.warmup",
     "training.fusion",
     "training.rewards",
+    "training.rows",
     "training.rl",
     "training.checkpoint",
     "training.trainer",
@@ -52,7 +53,7 @@ ORDER = [
 ]
 
 FENCES = {
-    "recbole": {"compat", "data.dataset", "model.rporec", "training.trainer", "recbole_bridge", "recbole_data"},
+    "recbole": {"compat", "data.dataset", "model.rporec", "training.rows", "training.trainer", "recbole_bridge", "recbole_data"},
     "transformers": {"backbone.tiny", "backbone.load", "training.rl"},
     "tokenizers": {"backbone.tiny"},
     "peft": {"backbone.load"},

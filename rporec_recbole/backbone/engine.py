@@ -109,9 +109,13 @@ def _generate_batch(
     uniforms: np.ndarray | None,
 ) -> list[Generated]:
     device = model.device
-    longest = max(len(p) for p in prompts)
-    tokens = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    # A prompt that several rows share (a GRPO group) is read once.
+    distinct = list(dict.fromkeys(tuple(p) for p in prompts))
+    place = {prompt: i for i, prompt in enumerate(distinct)}
+    source = torch.tensor([place[tuple(p)] for p in prompts], device=device)
+    longest = max(len(p) for p in distinct)
+    tokens = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in distinct], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in distinct], device=device)
     position = mask.cumsum(1).sub_(1).clamp_(min=0)
     draws = None if uniforms is None else torch.as_tensor(uniforms, device=device)
     end_ids = torch.tensor(sorted(ends), device=device)
@@ -122,17 +126,18 @@ def _generate_batch(
     lengths = torch.zeros(len(prompts), dtype=torch.long, device=device)
 
     out = model(input_ids=tokens, attention_mask=mask, position_ids=position, use_cache=True, logits_to_keep=1)
-    position = position[:, -1:]
+    cache, logits, mask, position = out.past_key_values, out.logits[source, -1], mask[source], position[source, -1:]
+    if len(distinct) < len(prompts):
+        cache.batch_select_indices(source)
     for step in range(decoding.max_new_tokens):
         row_draws = None if draws is None else draws[alive, step]
-        chosen, chosen_logprobs = _choose(out.logits[:, -1], decoding.temperature, row_draws)
+        chosen, chosen_logprobs = _choose(logits, decoding.temperature, row_draws)
         new_tokens[alive, step] = chosen
         logprobs[alive, step] = chosen_logprobs
         lengths[alive] += 1
         going = ~torch.isin(chosen, end_ids)
         if step + 1 == decoding.max_new_tokens or not bool(going.any()):
             break
-        cache = out.past_key_values
         if not bool(going.all()):
             keep = going.nonzero().squeeze(1)
             cache.batch_select_indices(keep)
@@ -142,6 +147,7 @@ def _generate_batch(
         out = model(
             input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         )
+        cache, logits = out.past_key_values, out.logits[:, -1]
     return [Generated(new_tokens[i, :n].tolist(), logprobs[i, :n].tolist()) for i, n in enumerate(lengths.tolist())]
 
 

@@ -255,8 +255,6 @@ def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
         "bfloat16": torch.bfloat16,
         "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
     }[dtype]
-    # On CPU, decoding one token at a time is several times faster with eager attention than with sdpa.
-    attention = "eager" if device.type == "cpu" else "sdpa"
     folder = Path(source)
     if (source.startswith((".", "/", "~")) or folder.exists()) and not any(
         (folder / name).is_file() for name in ("config.json", _ADAPTER)
@@ -276,10 +274,10 @@ def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
                 if (folder / _BASE).is_dir()
                 else PeftConfig.from_pretrained(source).base_model_name_or_path
             )
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=wanted, attn_implementation=attention)
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=wanted)
             model = PeftModel.from_pretrained(model, source, is_trainable=True)
         else:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=wanted, attn_implementation=attention)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=wanted)
     except Exception as error:  # transformers raises many kinds; the user needs one message
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(

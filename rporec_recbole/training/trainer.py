@@ -30,22 +30,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import make_backbone
-from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
-from rporec_recbole.model.rechead import score_items
 from rporec_recbole.settings import STAGES
-from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint
-from rporec_recbole.training.fusion import FusionRows, fusion_rows, train_fusion
+from rporec_recbole.training.fusion import train_fusion
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.rewards import RecheadReward
+from rporec_recbole.training.rows import composed_examples, frozen_scorer, history_rows, reasoned_rows
 from rporec_recbole.training.warmup import warm_up
-
-HistoryRow = tuple[list[int], list[float] | None]
 
 
 class RPORecTrainer(Trainer):
@@ -223,7 +219,7 @@ class RPORecTrainer(Trainer):
         """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:
         head and backbone share no parameter. Without 1a both terms train side by side."""
         settings = self.settings.backbone
-        shown, completions = self._composed_examples(train_data.dataset)
+        shown, completions = composed_examples(self.model, train_data.dataset, settings.warmup_examples, self.seed)
         plain = PromptTemplate(self.model.catalogue, self.settings.text.prompt_items)
         self._make_backbone([*(plain.prompt(*row) for row in shown), *completions])
         if settings.cot_weight == 0:
@@ -266,11 +262,11 @@ class RPORecTrainer(Trainer):
                 f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it."
             )
         decoding = Decoding(self.settings.backbone.cot_temperature, self.settings.backbone.max_new_tokens, self.seed)
-        train, written = self._fusion_rows(dataset.histories(ends), decoding, f"{stage} reasoning")
+        train, written = reasoned_rows(model, dataset.histories(ends), decoding, f"{stage} reasoning")
         valid = None
         if valid_data:
-            valid, _ = self._fusion_rows(
-                valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
+            valid, _ = reasoned_rows(
+                model, valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
             )
         name = f"{stage} {STAGES[stage]}"
 
@@ -310,7 +306,7 @@ class RPORecTrainer(Trainer):
             )
         chosen = np.random.default_rng(self.seed).permutation(len(ends))[:wanted]
         rows = dataset.histories(ends[chosen])
-        prompts = [model.reasoner.template.prompt(*row) for row in self._history_rows(rows)]
+        prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
         targets = rows[model.ITEM_ID]
         step = itertools.count(1)
 
@@ -324,7 +320,7 @@ class RPORecTrainer(Trainer):
             steps = train_rl(
                 model.backbone,
                 prompts,
-                RecheadReward(self._scorer(rows), targets, settings.reward_weights, settings.reward_k, observe),
+                RecheadReward(frozen_scorer(model, rows), targets, settings.reward_weights, settings.reward_k, observe),
                 settings,
                 max_new_tokens=self.settings.backbone.max_new_tokens,
                 reference=reference,
@@ -335,55 +331,12 @@ class RPORecTrainer(Trainer):
 
     # --- helpers of the stages ----------------------------------------------------------------------------------------
 
-    def _composed_examples(self, dataset: Any) -> tuple[list[HistoryRow], list[str]]:
-        """Histories and composed completions of a sample of early positions."""
-        ends = dataset.positions(ladder.EARLY)
-        count = self.settings.backbone.warmup_examples
-        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(ends))[:count])
-        rows = dataset.histories(ends[chosen])
-        shown, size = self._history_rows(rows), self.settings.text.prompt_items
-        completions = [
-            compose_completion(self.model.catalogue, [item for item in history if item][-size:], target)
-            for (history, _), target in zip(shown, rows[self.model.ITEM_ID].tolist(), strict=True)
-        ]
-        return shown, completions
-
-    def _history_rows(self, rows: Interaction) -> list[HistoryRow]:
-        """(history, ratings or None) of each row, as `PromptTemplate.prompt` takes them."""
-        histories = rows[self.model.ITEM_SEQ].tolist()
-        rating = self.model.rating_list
-        return list(zip(histories, rows[rating].tolist() if rating else [None] * len(histories), strict=True))
-
     def _make_backbone(self, texts: Sequence[str]) -> None:
         backbone = make_backbone(self.settings.backbone, [*self.model.catalogue.lines, *texts], self.device, self.seed)
         self.model.connect(backbone, CoTStore(self.folder / checkpoint.STORE))
         self._log(
             f"backbone {backbone.name}: {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}, {str(backbone.model.dtype).removeprefix('torch.')}"
         )
-
-    def _fusion_rows(self, rows: Interaction, decoding: Decoding, desc: str) -> tuple[FusionRows, list[Completion]]:
-        model = self.model
-        written = model.completions(rows, decoding, desc)
-        reasoning = model.encode_completions(written)
-        histories, targets = rows[model.ITEM_SEQ].to(self.device), rows[model.ITEM_ID].to(self.device)
-        return fusion_rows(model.head, histories, reasoning, targets), written
-
-    def _scorer(self, rows: Interaction) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
-        """Scores of the frozen head for completions of given rows: the evaluation path, trunk run once."""
-        model = self.model
-        nothing = model.encode_completions([Completion("")] * len(rows))
-        base = fusion_rows(
-            model.head, rows[model.ITEM_SEQ].to(self.device), nothing, rows[model.ITEM_ID].to(self.device)
-        )
-
-        @torch.no_grad()
-        def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:
-            index = torch.as_tensor(list(positions), device=self.device)
-            state = base.states[index]
-            users = model.head.user_vectors(state, model.encode_completions(completions))
-            return score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
-
-        return score
 
     def _record_rl(self, step: int, numbers: dict[str, float]) -> None:
         for name in ("kl", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"):

@@ -1,0 +1,81 @@
+"""What the stages learn from: training positions turned into prompts, examples, fusion rows and a scorer for rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from rporec_recbole.cot.compose import compose_completion
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.data import ladder
+from rporec_recbole.model.rechead import score_items
+from rporec_recbole.model.rporec import RPORec
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.training.fusion import FusionRows, fusion_rows
+
+HistoryRow = tuple[list[int], list[float] | None]
+"""A history and its ratings, None on a data set without ratings; `PromptTemplate.prompt` takes the two."""
+
+
+def history_rows(model: RPORec, rows: Interaction) -> list[HistoryRow]:
+    """The history of each row, as prompts take it. The target is not among what it returns."""
+    histories = rows[model.ITEM_SEQ].tolist()
+    ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
+    return list(zip(histories, ratings, strict=True))
+
+
+def composed_examples(model: RPORec, dataset: Any, count: int, seed: int) -> tuple[list[HistoryRow], list[str]]:
+    """What the backbone is warmed up with (stage 1b).
+
+    Args:
+        model: gives catalogue and prompt length.
+        dataset: an `RPORecDataset`.
+        count: at most so many examples, drawn without replacement from the early positions.
+        seed: seed of the draw.
+
+    Returns:
+        histories and the completions composed for them, whose answer is the position's true next item.
+    """
+    assert model.catalogue is not None, "reasoning needs item text"
+    ends = dataset.positions(ladder.EARLY)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(ends))[:count])
+    rows = dataset.histories(ends[chosen])
+    shown, size = history_rows(model, rows), model.settings.text.prompt_items
+    completions = [
+        compose_completion(model.catalogue, [item for item in history if item][-size:], target)
+        for (history, _), target in zip(shown, rows[model.ITEM_ID].tolist(), strict=True)
+    ]
+    return shown, completions
+
+
+def reasoned_rows(
+    model: RPORec, rows: Interaction, decoding: Decoding, desc: str
+) -> tuple[FusionRows, list[Completion]]:
+    """Fusion rows with reasoning that the backbone writes blind to the target, and that reasoning (stages 1c and 2b)."""
+    written = model.completions(rows, decoding, desc)
+    reasoning = model.encode_completions(written)
+    histories, targets = rows[model.ITEM_SEQ].to(model.device), rows[model.ITEM_ID].to(model.device)
+    return fusion_rows(model.head, histories, reasoning, targets), written
+
+
+def frozen_scorer(model: RPORec, rows: Interaction) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
+    """Scores `[B, N]` of the frozen head for completions of given rows: the evaluation path, with the trunk run once
+    (stage 2; see `rewards.Score`)."""
+    nothing = model.encode_completions([Completion("")] * len(rows))
+    base = fusion_rows(
+        model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device)
+    )
+
+    @torch.no_grad()
+    def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+        index = torch.as_tensor(list(positions), device=model.device)
+        state = base.states[index]
+        users = model.head.user_vectors(state, model.encode_completions(completions))
+        return score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
+
+    return score
