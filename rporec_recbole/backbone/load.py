@@ -127,7 +127,7 @@ class Backbone:
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """`[R, K, V]` for the last K tokens of a collated batch; the prompt's logits, which nobody learns, are not made."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
-        with training_autocast(self.device):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=trains_in_bfloat16(self.device)):
             return self.model(**inputs, use_cache=False, logits_to_keep=batch["labels"].shape[1]).logits
 
     @property
@@ -193,17 +193,12 @@ class Backbone:
         self.tokenizer.save_pretrained(folder)
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 natively, so that training in it is faster."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+def trains_in_bfloat16(device: torch.device) -> bool:
+    """Whether training runs under bfloat16 autocast: on GPUs that have it.
 
-
-def training_autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast where it is faster, else a context that does nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=multiplies_bfloat16(device))
+    Never on a CPU: without AMX bfloat16 is slower than float32 there, and results would differ from one CPU to the next.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def make_backbone(settings: BackboneSettings, texts: Iterable[str], device: torch.device, seed: int) -> Backbone:

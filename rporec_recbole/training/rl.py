@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rporec_recbole.backbone.load import Backbone, multiplies_bfloat16
+from rporec_recbole.backbone.load import Backbone, trains_in_bfloat16
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import RLSettings
@@ -104,7 +104,7 @@ def train_rl(
             beta=settings.kl_weight,
             gradient_checkpointing=device.type == "cuda" and backbone.parameters > 100_000_000,
             use_cpu=device.type == "cpu",
-            bf16=multiplies_bfloat16(device),
+            bf16=trains_in_bfloat16(device),
             seed=seed,
             logging_steps=1,
             save_strategy="no",
