@@ -102,7 +102,7 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
     width = max(9, *(len(name) + 2 for name in shown)) if shown else 9
     lines = [
         "",
-        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {metrics['candidates']:,} candidates, seed {metrics['seed']}",
+        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {metrics['candidates']:,} candidates, seen items {'hidden' if metrics['hide_seen'] else 'ranked too'}, seed {metrics['seed']}",
         " " * 8 + "".join(f"{name:>{width}}" for name in shown),
     ]
     for split in ("valid", "test"):

@@ -46,6 +46,7 @@ def register() -> None:
     import recbole.model.sequential_recommender as sequential
     import recbole.trainer
 
+    from rporec_recbole.data import seen
     from rporec_recbole.data.dataset import RPORecDataset
     from rporec_recbole.model import rporec
     from rporec_recbole.training.trainer import RPORecTrainer
@@ -55,6 +56,7 @@ def register() -> None:
     sequential.RPORec = rporec.RPORec
     recbole.trainer.RPORecTrainer = RPORecTrainer
     recbole.data.dataset.RPORecDataset = RPORecDataset
+    seen.install()
 
     load_internal = Config._load_internal_config_dict
     set_defaults = Config._set_default_parameters

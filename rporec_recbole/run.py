@@ -70,7 +70,7 @@ def _run(config: Any, folder: Path) -> RunResult:
     trainer = build_trainer(config, model)
     trainer.eval_collector = collector = RankCollector(config, data)
     log.info(
-        f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, {config['device']}; writing to {folder}"
+        f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
     prepared = perf_counter() - start
 
@@ -111,6 +111,7 @@ def _run(config: Any, folder: Path) -> RunResult:
         "seed": config["seed"],
         "users": int(data.user_num - 1),
         "candidates": int(data.item_num - 1),
+        "hide_seen": bool(config["hide_seen"]),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **results,
         "valid_after_stage": getattr(trainer, "stage_results", {}),

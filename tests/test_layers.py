@@ -24,6 +24,7 @@ ORDER = [
     "cot.reasoner",
     "data.ladder",
     "data.atomic",
+    "data.seen",
     "data.dataset",
     "model.encoder",
     "model.trunk",
@@ -53,7 +54,16 @@ ORDER = [
 ]
 
 FENCES = {
-    "recbole": {"compat", "data.dataset", "model.rporec", "training.rows", "training.trainer", "recbole_bridge", "recbole_data"},
+    "recbole": {
+        "compat",
+        "data.dataset",
+        "data.seen",
+        "model.rporec",
+        "training.rows",
+        "training.trainer",
+        "recbole_bridge",
+        "recbole_data",
+    },
     "transformers": {"backbone.tiny", "backbone.load", "training.rl"},
     "tokenizers": {"backbone.tiny"},
     "peft": {"backbone.load"},

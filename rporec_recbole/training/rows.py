@@ -67,9 +67,7 @@ def frozen_scorer(model: RPORec, rows: Interaction) -> Callable[[Sequence[int], 
     """Scores `[B, N]` of the frozen head for completions of given rows: the evaluation path, with the trunk run once
     (stage 2; see `rewards.Score`)."""
     nothing = model.encode_completions([Completion("")] * len(rows))
-    base = fusion_rows(
-        model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device)
-    )
+    base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device))
 
     @torch.no_grad()
     def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:

@@ -1,6 +1,7 @@
 """What we rely on in RecBole, and one test per repair that fails without it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -85,6 +86,35 @@ def test_same_users_targets_and_candidates_for_every_model(toy, model, features)
     }
     extra = {} if model == "RPORec" else {"load_col": load}
     assert seen(model, **extra) == seen("SASRec")
+
+
+@pytest.mark.parametrize("hide", [True, False])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "RPORec"])
+def test_hide_seen_treats_every_model_alike(toy, model, hide):
+    """Which items are out of the ranking, from the scores that RecBole's evaluator gets, against a plain count."""
+    config = toy_config(toy, model, hide_seen=hide, MAX_ITEM_LIST_LENGTH=3)
+    _, train, valid, test = build_data(config)
+    table = pd.read_csv(toy / "toy/toy.inter", sep="\t").sort_values(
+        ["user_id:token", "timestamp:float"], kind="stable"
+    )
+    trainer = build_trainer(config, build_model(config, train))
+    trainer.eval_collector.data_collect(train)
+    rows_seen = []
+
+    def look(scores, interaction, rows, targets):
+        users = test.dataset.id2token("user_id", interaction["user_id"][rows])
+        rows_seen.extend(zip(scores[rows].clone(), users, targets.tolist(), strict=True))
+        collect(scores, interaction, rows, targets)
+
+    collect, trainer.eval_collector.eval_batch_collect = trainer.eval_collector.eval_batch_collect, look
+    for loader, drop in ((valid, 2), (test, 1)):
+        rows_seen.clear()
+        trainer.evaluate(loader, load_best_model=False)
+        assert rows_seen
+        for scores, user, target in rows_seen:
+            past = table.loc[table["user_id:token"] == user, "item_id:token"].iloc[:-drop]
+            past = set(loader.dataset.token2id("item_id", sorted(set(past))).tolist()) - {target}
+            assert set(torch.isneginf(scores).nonzero().flatten().tolist()) - {0} == (past if hide else set())
 
 
 def test_coverage_metrics(toy):

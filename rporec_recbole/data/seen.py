@@ -1,0 +1,82 @@
+"""`hide_seen`: which items of a user's past the evaluation leaves out of the ranking, for every model alike.
+
+RecBole itself hides them for general models and ranks them for sequential ones, so that the two kinds cannot be
+compared. Here one setting decides for both. The past is the user's whole past, longer than the history that a model
+may see; the target itself always stays in the ranking.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import SequentialDataset
+from torch import Tensor
+
+Pairs = tuple[Tensor, Tensor]
+"""(rows of the batch, item ids), the form in which RecBole's trainer sets scores to `-inf`."""
+
+_NOTHING: Pairs = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+
+def past_items(timeline: Any, rows: Any, user_field: str, item_field: str, time_field: str) -> Pairs:
+    """Everything that stands before the target of each row, the target's own item left out.
+
+    Args:
+        timeline: RecBole `Interaction` of all interactions, sorted by user, then time.
+        rows: RecBole `Interaction` with user, target item and time of `B` evaluated rows.
+        user_field: name of the user column.
+        item_field: name of the item column.
+        time_field: name of the time column.
+    """
+    users, items, times = (timeline[field].numpy() for field in (user_field, item_field, time_field))
+    starts = np.searchsorted(users, rows[user_field].numpy(), side="left")
+    stops = np.searchsorted(users, rows[user_field].numpy(), side="right")
+    batch, past = [], []
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        target = int(rows[item_field][row])
+        here = (items[start:stop] == target) & (times[start:stop] == float(rows[time_field][row]))
+        seen = np.unique(items[start : start + int(np.flatnonzero(here)[-1])])
+        seen = seen[seen != target]
+        past.append(seen)
+        batch.append(np.full(len(seen), row))
+    if not past:
+        return _NOTHING
+    return torch.from_numpy(np.concatenate(batch)), torch.from_numpy(np.concatenate(past))
+
+
+def install() -> None:
+    """Teaches RecBole's full-sort loader the setting `hide_seen`; called once, by `recbole_bridge.register`."""
+    augment, collate = SequentialDataset.data_augmentation, FullSortEvalDataLoader.collate_fn
+
+    @functools.wraps(augment)
+    def augment_and_keep_timeline(self: Any) -> None:
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.timeline = self.inter_feat
+        augment(self)
+
+    @functools.wraps(collate)
+    def collate_with_past(self: Any, index: Any) -> Any:
+        batch, used, rows, targets = collate(self, index)
+        if not self.config["hide_seen"]:
+            return batch, None, rows, targets
+        if not self.is_sequential:
+            return batch, used, rows, targets
+        dataset = self._dataset
+        if hasattr(dataset, "timeline"):
+            raw = dataset[np.array(index)]
+            hidden = past_items(dataset.timeline, raw, dataset.uid_field, dataset.iid_field, dataset.time_field)
+        else:  # `benchmark_filename`: the lists of the file are all there is
+            hidden = _listed_items(batch[dataset.item_id_list_field], targets)
+        return batch, hidden, rows, targets
+
+    SequentialDataset.data_augmentation = augment_and_keep_timeline
+    FullSortEvalDataLoader.collate_fn = collate_with_past
+
+
+def _listed_items(histories: Tensor, targets: Tensor) -> Pairs:
+    rows, steps = ((histories != 0) & (histories != targets[:, None])).nonzero(as_tuple=True)
+    return rows, histories[rows, steps]
