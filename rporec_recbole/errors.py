@@ -34,6 +34,10 @@ class RunFolderError(RPORecError, RuntimeError):
     """A run folder cannot be created, written or restored."""
 
 
+class TrainingError(RPORecError, FloatingPointError):
+    """A loss is no finite number, so training stops."""
+
+
 class RewardError(RPORecError, RuntimeError):
     """A reward failed or was not a finite number; the offending texts were saved."""
 

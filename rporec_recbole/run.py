@@ -19,7 +19,17 @@ from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.recbole_data import RankCollector, build_data, check_dataset_files
-from rporec_recbole.run_folder import CONFIG, CURVES, logging_to, make_run_folder, versions, write_config, write_results
+from rporec_recbole.run_folder import (
+    CONFIG,
+    CURVES,
+    RESUME,
+    held,
+    logging_to,
+    make_run_folder,
+    versions,
+    write_config,
+    write_results,
+)
 from rporec_recbole.training import checkpoint
 
 _CHECKPOINTS = "checkpoints"
@@ -54,16 +64,19 @@ def run(
     """
     config = build_config(model, dataset, config_files, overrides)
     check_dataset_files(config)  # before anything is written
-    folder = make_run_folder(config["run_dir"], model, dataset)
+    written = repeatable_config(config)
+    folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
-    with logging_to(folder):
+    with held(folder), logging_to(folder):
+        if (folder / RESUME).is_dir():
+            logging.getLogger().info(f"{folder} holds this run, interrupted: it goes on where it stood")
+        write_config(folder, written)
         return _run(config, folder)
 
 
 def _run(config: Any, folder: Path) -> RunResult:
     log = logging.getLogger()
     name = config["model"]
-    write_config(folder, repeatable_config(config))
     start = perf_counter()
     data, train, valid, test = build_data(config)
     model = build_model(config, train)

@@ -6,15 +6,18 @@ ranks.parquet     split, user_id, item_id, rank: one row per evaluated row
 log.txt           everything that was logged
 tensorboard/      the same curves as events
 curves.png        the same curves as a picture
+resume/           while the run lasts: what it needs to go on if it is killed
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import itertools
 import json
 import logging
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,13 +31,19 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.errors import RunFolderError
 
-CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES = (
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
+CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME = (
     "config.yaml",
     "metrics.json",
     "ranks.parquet",
     "log.txt",
     "tensorboard",
     "curves.png",
+    "resume",
 )
 _PACKAGES = (
     "rporec_recbole",
@@ -52,20 +61,29 @@ _LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, "checkpoints"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def make_run_folder(wanted: str | None, model: str, dataset: str) -> Path:
-    """Makes an empty folder for a run.
+def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
+    """The folder of a run: a new one, or that of a run with the very same config that was interrupted.
 
     Args:
-        wanted: the user's `--run_dir`; None makes `saved/MODEL-DATASET-TIME`, with a number behind it if that exists.
-        model: for the default name.
-        dataset: for the default name.
+        wanted: the user's `--run_dir`; None means `saved/MODEL-DATASET-TIME`, with a number behind it if that exists.
+        config: what `config.yaml` will say.
 
     Raises:
-        RunFolderError: the folder holds files already or cannot be made.
+        RunFolderError: the folder holds another run, is in use or cannot be made.
     """
+    text = _config_text(config)
     try:
         if wanted is None:
-            stem = f"saved/{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+            stem = f"{config['model']}-{config['dataset']}"
+            for old in sorted(Path("saved").glob(f"{stem}-*"), reverse=True):
+                if (
+                    fcntl
+                    and _interrupted(old)
+                    and (old / CONFIG).read_text(encoding="utf-8") == text
+                    and not in_use(old)
+                ):
+                    return old
+            stem = f"saved/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
             for number in itertools.count(1):
                 folder = Path(stem if number == 1 else f"{stem}-{number}")
                 with contextlib.suppress(FileExistsError):
@@ -73,17 +91,51 @@ def make_run_folder(wanted: str | None, model: str, dataset: str) -> Path:
                     return folder
         folder = Path(str(wanted))
         folder.mkdir(parents=True, exist_ok=True)
-        if not {path.name for path in folder.iterdir()} <= _LEFT_BY_A_FALSE_START:
+        if in_use(folder):
+            raise RunFolderError(f"Another process is writing to {folder}. Choose another --run_dir.")
+        if _interrupted(folder):
+            before = (folder / CONFIG).read_text(encoding="utf-8")
+            if before != text:
+                changed = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
+                raise RunFolderError(
+                    f"{folder} holds an interrupted run with other settings (- then, + now): {'; '.join(changed[:6])}. "
+                    "Give the same settings to go on with it, or choose another --run_dir."
+                )
+        elif not {path.name for path in folder.iterdir()} <= _LEFT_BY_A_FALSE_START:
             raise RunFolderError(
                 f"The run folder {folder} is not empty. Choose another --run_dir, or move the old run away."
             )
-        probe = folder / LOG
-        probe.touch()
+        (folder / LOG).touch()
         return folder
     except OSError as error:
         raise RunFolderError(
             f"The run folder {wanted or 'saved/'} cannot be made or written: {error}. Choose another with --run_dir=PATH."
         ) from error
+
+
+def _interrupted(folder: Path) -> bool:
+    return (folder / RESUME).is_dir() and (folder / CONFIG).is_file() and not (folder / METRICS).exists()
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Marks a folder as in use; the mark vanishes with the process, however that ends."""
+    with (folder / LOG).open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a living process holds the folder (see `held`); on Windows nobody can tell, so no."""
+    if fcntl is None or not (folder / LOG).exists():
+        return False
+    with (folder / LOG).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class _PlainFormatter(logging.Formatter):
@@ -143,11 +195,15 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
-    _write(folder / CONFIG, yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True))
+    _write(folder / CONFIG, _config_text(values))
+
+
+def _config_text(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True)
 
 
 def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:
-    """Writes `ranks.parquet`, then `metrics.json`, which marks the run as finished.
+    """Writes `ranks.parquet`, then `metrics.json`, which marks the run as finished; snapshots are not needed any more.
 
     Raises:
         RunFolderError: they cannot be written.
@@ -159,6 +215,7 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
             f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far."
         ) from error
     _write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -49,7 +49,18 @@ class HeadSettings:
     initializer_range: float
     history_bias: bool
     logit_budget: int
+    full_softmax_items: int
+    sampled_negatives: int
     MAX_ITEM_LIST_LENGTH: int
+
+
+@dataclass(frozen=True)
+class TrunkSettings:
+    """How the trunk is trained (stages 1a and refresh), beside RecBole's own `learning_rate`, `epochs` and so on."""
+
+    lr_schedule: str
+    lr_warmup_steps: int
+    gradient_accumulation: int
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ class Settings:
 
     stage: StageSettings
     head: HeadSettings
+    trunk: TrunkSettings
     text: TextSettings
     backbone: BackboneSettings
     fusion: FusionSettings
@@ -136,6 +148,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "n_heads",
             "inner_size",
             "logit_budget",
+            "full_softmax_items",
+            "sampled_negatives",
             "MAX_ITEM_LIST_LENGTH",
             "title_characters",
             "prompt_items",
@@ -156,6 +170,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "rl_prompts",
             "reward_k",
             "refresh_epochs",
+            "gradient_accumulation",
         ],
         (lambda v: v >= 1, _POSITIVE),
     ),
@@ -172,6 +187,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
+    "lr_warmup_steps": (lambda v: v >= 0, "a whole number of at least 0"),
+    "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
     "tiny_vocabulary": (lambda v: v >= 300, "at least 300 (256 bytes and the special tokens)"),

@@ -120,6 +120,63 @@ class _FullSoftmax(torch.autograd.Function):
         )
 
 
+def sampled_recommendation_loss(
+    users: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    seen: Tensor,
+    seen_rows: Tensor,
+    seen_until: Tensor,
+    offset: Tensor | None,
+    negatives: int,
+) -> Tensor:
+    """`recommendation_loss` with the sum over the catalogue estimated, for catalogues too large for all logits.
+
+    Target and history items are summed exactly, which the history bias needs: a uniform draw hardly ever meets them. The
+    rest of the catalogue is one stratum; each of its drawn items stands for `log(stratum size / drawn from it)` of them
+    (the sampled softmax of Bengio and Senecal, 2008, with a uniform proposal). With as many negatives as items the loss
+    is exactly the full one.
+
+    Args:
+        users: `[P, H]` user vectors.
+        items: `[N, H]` item vectors.
+        targets: `[P]` item ids.
+        seen: `[R, T]` distinct items of the input rows, 0 elsewhere.
+        seen_rows: `[P]` row of each position.
+        seen_until: `[P]` step of each position.
+        offset: `[P]` offset of the history's items, or None.
+        negatives: items drawn without replacement, shared by all positions; drawn from torch's global generator.
+    """
+    with torch.autocast(users.device.type, enabled=False):
+        users, items = users.float(), items.float()
+        rows, width = seen.shape
+        steps = torch.arange(width, device=seen.device)
+        drawn = torch.randperm(len(items) - 1, device="cpu")[:negatives].add_(1).sort().values.to(seen.device)
+        # First step at which a row meets a drawn item; `width` if it never does.
+        place = torch.searchsorted(drawn, seen).clamp_(max=len(drawn) - 1)
+        met_row, met_step = ((drawn[place] == seen) & (seen != 0)).nonzero(as_tuple=True)
+        met = torch.full((rows, len(drawn)), width, dtype=torch.int32, device=seen.device)
+        met[met_row, place[met_row, met_step]] = met_step.int()
+
+        history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
+        by_row = users.new_zeros(rows, width, users.shape[1]).index_put((seen_rows, seen_until), users)
+        of_history = torch.bmm(by_row, F.embedding(seen, items).transpose(1, 2))[seen_rows, seen_until]
+        of_target = (users * F.embedding(targets, items)).sum(dim=1, keepdim=True)
+        repeated = (history == targets[:, None]).any(dim=1, keepdim=True)
+        if offset is not None:
+            of_history = of_history + offset.float()[:, None]
+            of_target = of_target + torch.where(repeated, offset.float()[:, None], 0.0)
+        counted = (history != 0) & (history != targets[:, None])
+        of_history = of_history.masked_fill(~counted, -torch.inf)
+
+        left_out = (met[seen_rows] <= seen_until[:, None]) | (drawn == targets[:, None])
+        stratum = len(items) - 2 - counted.sum(dim=1)
+        used = (~left_out).sum(dim=1)
+        weight = (stratum / used.clamp(min=1)).log()[:, None]
+        of_drawn = (users @ F.embedding(drawn, items).T + weight).masked_fill(left_out, -torch.inf)
+        return (torch.cat([of_target, of_history, of_drawn], dim=1).logsumexp(dim=1) - of_target.squeeze(1)).mean()
+
+
 def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean next-token cross-entropy over the completion's tokens.
 

@@ -18,7 +18,7 @@ from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data.dataset import RUNGS, TARGETS
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import LSAEncoder
-from rporec_recbole.model.losses import cot_loss, recommendation_loss
+from rporec_recbole.model.losses import cot_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
 from rporec_recbole.settings import settings_from
 from rporec_recbole.text.catalogue import Catalogue
@@ -132,7 +132,9 @@ class RPORec(SequentialRecommender):
         learned = (targets > 0) & (rung <= self.max_rung)
         rows, steps = learned.nonzero(as_tuple=True)
         users = states[learned]
-        loss = recommendation_loss(
+        head = self.settings.head
+        exact = self.n_items <= head.full_softmax_items
+        loss = (recommendation_loss if exact else sampled_recommendation_loss)(
             users,
             items,
             targets[learned],
@@ -140,7 +142,7 @@ class RPORec(SequentialRecommender):
             rows,
             steps,
             self.head.history_offset(users),
-            self.settings.head.logit_budget,
+            head.logit_budget if exact else head.sampled_negatives,
         )
         return loss if cot_batch is None else (loss, self.weighted_cot_loss(cot_batch))
 

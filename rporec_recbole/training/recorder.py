@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -25,3 +26,9 @@ class Recorder:
         self.curves[name].append((step, float(value)))
         if self._tensorboard is not None:
             self._tensorboard.add_scalar(name.replace(" ", "_"), float(value), step)
+
+    def restore(self, curves: Mapping[str, Iterable[Sequence[float]]]) -> None:
+        """Curves of a run that goes on; its TensorBoard events are on disk already."""
+        self.curves = defaultdict(
+            list, {name: [(int(x), float(y)) for x, y in points] for name, points in curves.items()}
+        )

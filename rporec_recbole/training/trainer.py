@@ -12,7 +12,6 @@ Early stopping, the kept epoch of the fusion and the kept epoch of the refresh a
 
 from __future__ import annotations
 
-import copy
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +23,8 @@ from typing import Any
 import numpy as np
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
-from recbole.utils import calculate_valid_score, early_stopping
+from recbole.utils import calculate_valid_score
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.store import CoTStore, Decoding
@@ -35,11 +33,13 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import STAGES
 from rporec_recbole.text.prompts import PromptTemplate
-from rporec_recbole.training import checkpoint
+from rporec_recbole.training import checkpoint, stage_state
 from rporec_recbole.training.fusion import train_fusion
 from rporec_recbole.training.recorder import Recorder
+from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rewards import RecheadReward
 from rporec_recbole.training.rows import composed_examples, frozen_scorer, history_rows, reasoned_rows
+from rporec_recbole.training.trunk import Validation, train_trunk
 from rporec_recbole.training.warmup import warm_up
 
 
@@ -60,6 +60,7 @@ class RPORecTrainer(Trainer):
         self.stage_results: dict[str, dict[str, float]] = {}
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
+        self._progress = Progress(None if self.run_dir is None else self.run_dir / "resume")
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._wanted = self._check_stages()
 
@@ -123,13 +124,18 @@ class RPORecTrainer(Trainer):
             ),
             "refresh": lambda: self._refresh_trunk(train_data, valid_data),
         }
-        for stage in self._wanted:
+        done = stage_state.put_back(self._progress, self, train_data)
+        if done:
+            self._log(f"going on after stage {done[-1]} of a run that was interrupted")
+        for stage in self._wanted[len(done) :]:
             with self._timed(stage):
                 self.stages[stage].update(run[stage]() or {})
                 if valid_data and stage not in ("1b", "2"):
                     result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
                     self.best_valid_result, self.stage_results[stage] = result, result
                     self.best_valid_score = calculate_valid_score(result, self.valid_metric)
+            done.append(stage)
+            stage_state.keep(self._progress, self, train_data, done)
         if saved:
             checkpoint.save(self.model, self.folder)
         return self.best_valid_score, self.best_valid_result
@@ -182,37 +188,33 @@ class RPORecTrainer(Trainer):
         train_data: Any,
         valid_data: Any,
         epochs: int,
-        callback_fn: Callable[[int, float], None] | None = None,
+        on_score: Callable[[int, float], None] | None = None,
     ) -> dict[str, Any]:
-        best_score, best_weights, best_epoch, waited = (
-            self.best_valid_score,
-            copy.deepcopy(self.model.state_dict()),
-            0,
-            0,
-        )
-        with tqdm(total=epochs, desc=name, unit="epoch", leave=False) as bar:
-            for epoch in range(epochs):
-                loss = self._train_epoch(train_data, epoch) / len(train_data)
-                self.recorder.add(f"{name}/loss", epoch + 1, loss)
-                bar.update()
-                if not valid_data or ((epoch + 1) % self.eval_step and epoch + 1 < epochs):
-                    continue
-                score, _ = self._valid_epoch(valid_data)
-                self.recorder.add(f"{name}/{self.valid_metric}", epoch + 1, score)
-                bar.set_postfix(loss=f"{loss:.3f}", **{self.valid_metric: f"{score:.4f}"})
-                best_score, waited, stop, better = early_stopping(
-                    score, best_score, waited, self.stopping_step, self.valid_metric_bigger
-                )
-                if better:
-                    best_weights, best_epoch = copy.deepcopy(self.model.state_dict()), epoch + 1
-                if callback_fn:
-                    callback_fn(epoch, score)
-                if stop:
-                    break
+        validation = None
         if valid_data:
-            self.model.load_state_dict(best_weights)
-            self.best_valid_score = best_score
-        return {"epochs": epoch + 1, "best_epoch": best_epoch if valid_data else epoch + 1}
+            validation = Validation(
+                lambda: self._valid_epoch(valid_data)[0],
+                self.valid_metric,
+                self.eval_step,
+                self.stopping_step,
+                self.valid_metric_bigger,
+            )
+        done = train_trunk(
+            name,
+            self.model,
+            self.optimizer,
+            train_data,
+            validation,
+            self.settings.trunk,
+            epochs=epochs,
+            best_score=self.best_valid_score,
+            clip=self.clip_grad_norm,
+            recorder=self.recorder,
+            progress=self._progress,
+            on_score=on_score,
+        )
+        self.best_valid_score = done.pop("best_score")
+        return done
 
     def _warm_up_backbone(self, train_data: Any) -> dict[str, Any]:
         """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:

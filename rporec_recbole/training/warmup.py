@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import Backbone
+from rporec_recbole.errors import TrainingError
 from rporec_recbole.memory import release_freed_memory
 
 _RELEASE_EVERY = 10  # steps
@@ -54,7 +55,7 @@ def warm_up(
         on_step: gets (step, loss).
 
     Raises:
-        FloatingPointError: the loss is no finite number.
+        TrainingError: the loss is no finite number.
     """
     backbone.model.train()
     weights = backbone.trainable()
@@ -66,9 +67,7 @@ def warm_up(
         for step, batch in enumerate(batches):
             loss = loss_of(backbone.collate(batch))
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"The CoT loss became {loss.item()} at step {step}; lower warmup_learning_rate."
-                )
+                raise TrainingError(f"The CoT loss became {loss.item()} at step {step}; lower warmup_learning_rate.")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss
+from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
 
 
@@ -93,6 +93,57 @@ def test_all_position_loss_and_gradients_equal_plain_cross_entropy(head, budget)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     for a, b in zip(our_gradients, their_gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+TARGETS = torch.tensor([[2, 2, 5, 6, 0, 0], [3, 8, 0, 0, 0, 0], [4, 4, 9, 1, 11, 10]])
+
+
+def sampled_and_full(head, negatives):
+    items = head.item_vectors()
+    states = head.states(HISTORIES, items)
+    learned = TARGETS > 0
+    rows, steps = learned.nonzero(as_tuple=True)
+    users = states[learned]
+    same = (users, items, TARGETS[learned], distinct(HISTORIES), rows, steps, head.history_offset(users))
+    return sampled_recommendation_loss(*same, negatives), recommendation_loss(*same, 10_000)
+
+
+def test_sampled_loss_with_all_negatives_is_the_full_loss(head):
+    parameters = [head.item_id.weight, head.offset.weight, head.trunk.norm.weight]
+    sampled, full = sampled_and_full(head, 11)
+    torch.testing.assert_close(sampled, full, atol=1e-5, rtol=0)
+    ours, theirs = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (sampled, full))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_sampled_loss_estimates_the_sum_over_the_catalogue(head):
+    """The estimate of the sum is unbiased, so exp(loss) of one position is right on average."""
+    torch.manual_seed(3)
+    items, state = head.item_vectors(), head.last_state(HISTORIES, head.item_vectors())
+    seen, steps = distinct(HISTORIES), torch.tensor([3, 1, 5])
+    same = (seen[:1], torch.tensor([0]), steps[:1], head.history_offset(state[:1]))
+    full = recommendation_loss(state[:1], items, torch.tensor([6]), *same, 10_000)
+    draws = [sampled_recommendation_loss(state[:1], items, torch.tensor([6]), *same, 6) for _ in range(4000)]
+    torch.testing.assert_close(torch.stack(draws).exp().mean(), full.exp(), rtol=0.02, atol=0)
+
+
+def test_gradients_are_the_same_every_time():
+    torch.manual_seed(0)
+    head = RecHead(
+        60, None, hidden_size=64, layers=1, heads=1, inner_size=64, dropout=0.0, max_length=100,
+        initializer_range=0.3, history_bias=True,
+    )  # fmt: skip
+    histories = torch.randint(1, 60, (64, 100))
+    weights = torch.randn(64, 100, 64)
+
+    def gradient():
+        return torch.autograd.grad((head.states(histories, head.item_vectors()) * weights).sum(), head.item_id.weight)[
+            0
+        ]
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(5))
 
 
 def test_cot_loss_by_hand():

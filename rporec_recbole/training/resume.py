@@ -1,0 +1,144 @@
+"""What a killed run needs to go on exactly where it stood: weights, optimizer, random states, counters.
+
+Snapshots are safetensors files with JSON beside the tensors, replaced in one step: a run killed while it writes one still
+has the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rporec_recbole.errors import RunFolderError
+
+
+class Snapshot(NamedTuple):
+    """Tensors by name, and everything else as plain JSON values."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `prefix/`, without it."""
+        return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(f"{prefix}/")}
+
+
+class Progress:
+    """The snapshots of one run.
+
+    Args:
+        folder: where they lie; None keeps nothing, for a trainer without a run folder.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._warned = False
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replaces the snapshot `name`. If the disk is full the run goes on, with the older snapshot and a warning."""
+        if self.folder is None:
+            return
+        path, fresh = self.folder / f"{name}.safetensors", self.folder / f"{name}.writing"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(plain, fresh, metadata={"facts": json.dumps(dict(facts))})
+            with fresh.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        except (OSError, SafetensorError) as error:
+            fresh.unlink(missing_ok=True)
+            if not self._warned:
+                logging.getLogger().warning(
+                    f"{path} cannot be written ({error}); if this run is killed it will start again from the snapshot before."
+                )
+            self._warned = True
+
+    def load(self, name: str) -> Snapshot | None:
+        """The snapshot `name`, or None if there is none.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        if path is None or not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+                return Snapshot({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} is damaged ({error}), so the run cannot go on from it. Delete {path.parent} to start it again."
+            ) from error
+
+    def drop(self, name: str) -> None:
+        """Forgets the snapshot `name`."""
+        if self.folder is not None:
+            (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forgets everything; the run is finished."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under `prefix/`, as `Snapshot.under` finds them."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of an optimizer; `restore_optimizer` reads them."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}/{name}": torch.as_tensor(value) for index, own in state.items() for name, value in own.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts moments back; groups and learning rates stay those of the optimizer."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split("/", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def random_states(generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All random states that training draws from: (tensors, facts).
+
+    Args:
+        generator: the training loader's.
+    """
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    tensors = {
+        "torch": torch.get_rng_state(),
+        "loader": generator.get_state(),
+        "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+        **{f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())},
+    }
+    return tensors, {"numpy": [kind, position, has_gauss, gauss], "python": random.getstate()}
+
+
+def restore_random_states(generator: torch.Generator, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Puts back what `random_states` gave."""
+    torch.set_rng_state(tensors["torch"])
+    generator.set_state(tensors["loader"])
+    kind, position, has_gauss, gauss = facts["numpy"]
+    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, state, following = facts["python"]
+    random.setstate((version, tuple(state), following))
+    for name, state in tensors.items():
+        if name.startswith("cuda"):
+            torch.cuda.set_rng_state(state, int(name[4:]))
