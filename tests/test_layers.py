@@ -30,6 +30,7 @@ ORDER = [
     "model.trunk",
     "model.rechead",
     "model.losses",
+    "model.retrieval",
     "backbone.tiny",
     "backbone.engine",
     "backbone.load",

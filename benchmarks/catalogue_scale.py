@@ -1,0 +1,126 @@
+"""A million items on a CPU: one training step with the sampled softmax, and exact top-100 of 4,096 users.
+
+    python benchmarks/catalogue_scale.py [--items=1000000] [--out=saved/catalogue_scale.json]
+
+The rival of the retrieval is the bare matrix product of the same blocks on the same machine, nothing kept; a second rival
+is `torch.topk` over the scores of each block of users. Each part runs in its own process, so that its peak memory
+(resident, `ru_maxrss`) is its own; the memory of the item matrix and of the imports is given beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+DIMENSION, BATCH, LENGTH, USERS, K = 64, 128, 50, 4096, 100
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
+def training_step(items: int) -> dict[str, Any]:
+    import torch
+
+    from rporec_recbole.model.losses import sampled_recommendation_loss
+    from rporec_recbole.model.rechead import RecHead, distinct
+
+    torch.manual_seed(0)
+    before = peak_gb()
+    head = RecHead(
+        items, None, hidden_size=DIMENSION, layers=2, heads=2, inner_size=4 * DIMENSION, dropout=0.2,
+        max_length=LENGTH, initializer_range=0.02, history_bias=True,
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+    seconds, losses = [], []
+    for _ in range(4):
+        histories = torch.randint(1, items, (BATCH, LENGTH))
+        targets = torch.randint(1, items, (BATCH, LENGTH))
+        start = perf_counter()
+        vectors = head.item_vectors()
+        users = head.states(histories, vectors).flatten(0, 1)
+        rows = torch.arange(BATCH).repeat_interleave(LENGTH)
+        steps = torch.arange(LENGTH).repeat(BATCH)
+        loss = sampled_recommendation_loss(
+            users, vectors, targets.flatten(), distinct(histories), rows, steps, head.history_offset(users), 4096
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seconds.append(perf_counter() - start)
+        losses.append(loss.item())
+    return {"peak_gb": peak_gb(), "imports_gb": before, "seconds_per_step": min(seconds), "loss": losses[0]}
+
+
+def retrieval(items: int) -> dict[str, Any]:
+    import torch
+
+    from rporec_recbole.model.retrieval import top_items
+
+    torch.manual_seed(0)
+    before = peak_gb()
+    matrix, users = torch.randn(items, DIMENSION), torch.randn(USERS, DIMENSION)
+    with_matrix = peak_gb()
+    buffer = torch.empty(512, 8192)
+
+    def product() -> None:
+        for part in users.split(512):
+            for block in matrix.split(8192):
+                torch.mm(part, block.T, out=buffer[:, : len(block)]) if len(block) == 8192 else part @ block.T
+
+    def plain_topk() -> None:
+        for part in users.split(128):
+            (part @ matrix.T).topk(K, dim=1)
+
+    times: dict[str, list[float]] = {"product": [], "ours": []}
+    for _ in range(3):
+        for name, work in (("product", product), ("ours", lambda: top_items(users, matrix, K, first=0))):
+            start = perf_counter()
+            work()
+            times[name].append(perf_counter() - start)
+    ours_gb = peak_gb()
+    start = perf_counter()
+    plain_topk()
+    plain = perf_counter() - start
+    return {
+        "peak_beside_matrix_gb": ours_gb - with_matrix,
+        "matrix_gb": with_matrix - before,
+        "seconds_product": min(times["product"]),
+        "seconds_ours": min(times["ours"]),
+        "ours_over_product": min(times["ours"]) / min(times["product"]),
+        "seconds_torch_topk": plain,
+    }
+
+
+PARTS = {"training_step": training_step, "retrieval": retrieval}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--out", default="saved/catalogue_scale.json")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(PARTS[options.part](options.items)))
+        return
+    report: dict[str, Any] = {"items": options.items}
+    print(f"{options.items:,} items, dimension {DIMENSION}\n\n| part | figure | value |\n|---|---|---|")
+    for part in PARTS:
+        command = [sys.executable, __file__, f"--items={options.items}", f"--part={part}"]
+        report[part] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for name, value in report[part].items():
+            print(f"| {part} | {name} | {value:.3f} |", flush=True)
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Memory of the training data: our windows against RecBole's one padded row per prefix.
+
+    python benchmarks/training_data.py --dataset=ml-1m --data_path=DIR [--length=200] [--out=saved/training_data.json]
+
+Counts the bytes of every tensor of the training part, for RPORec and for RecBole's SASRec under the same settings and
+the same columns, and the seconds that `create_dataset` and the split take. The timeline, from which RPORec makes the
+histories of the reasoning stages, is counted as ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rporec_recbole.recbole_bridge import build_config
+from rporec_recbole.recbole_data import build_data
+
+
+def measure(model: str, dataset: str, overrides: dict[str, Any]) -> dict[str, float]:
+    config = build_config(model, dataset, overrides=overrides)
+    start = perf_counter()
+    _, train, _, _ = build_data(config)
+    seconds = perf_counter() - start
+    tables = [train.dataset.inter_feat]
+    if model == "RPORec":
+        tables.append(train.dataset.timeline)
+    size = sum(tensor.numel() * tensor.element_size() for table in tables for tensor in table.interaction.values())
+    return {"rows": len(train.dataset.inter_feat), "megabytes": size / 1e6, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--data_path", help="parent folder of the data set; ml-100k needs none")
+    parser.add_argument("--length", type=int, default=200, help="MAX_ITEM_LIST_LENGTH")
+    parser.add_argument("--out", default="saved/training_data.json")
+    options = parser.parse_args()
+    shared: dict[str, Any] = {
+        "MAX_ITEM_LIST_LENGTH": options.length,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    }
+    if options.data_path:
+        shared["data_path"] = options.data_path
+    ours = measure("RPORec", options.dataset, {**shared, "ids_only": True})
+    theirs = measure("SASRec", options.dataset, shared)
+    report = {"dataset": options.dataset, "length": options.length, "RPORec": ours, "SASRec": theirs}
+    report["ratio"] = theirs["megabytes"] / ours["megabytes"]
+    print(f"{options.dataset}, length {options.length}\n\n| | rows | MB | seconds |\n|---|---|---|---|")
+    for name, row in (("RPORec", ours), ("RecBole's SASRec", theirs)):
+        print(f"| {name} | {row['rows']:,} | {row['megabytes']:,.1f} | {row['seconds']:.1f} |")
+    print(f"\nRecBole's training data is {report['ratio']:.1f} times as large.")
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
