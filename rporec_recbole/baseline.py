@@ -31,6 +31,8 @@ def save(model: Any, folder: Path) -> None:
     }
     extra: dict[str, Any] = {}
     for name, value in (model.other_parameter() or {}).items():
+        if isinstance(value, torch.nn.Module) and any(value is part for part in model.modules()):
+            continue  # a part of the model (SASRecF's feature layer): its weights are in the state already
         extra[name] = _pack(name, value, tensors)
     try:
         save_file(tensors, folder / WEIGHTS)

@@ -199,12 +199,24 @@ def test_rl_changes_the_backbone_only(toy):
     assert "2 reinforcement learning/reward" in trainer.recorder.curves
 
 
-@pytest.mark.parametrize("model", ["SASRec", "Pop", "ItemKNN", "BPR"])
+FEATURES = {
+    "selected_features": ["genre"],
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]},
+}
+
+
+@pytest.mark.parametrize("model", ["SASRec", "SASRecF", "Pop", "ItemKNN", "BPR"])
 def test_baselines_are_restored_without_pickle(model, toy, tmp_path):
     done = run(
         model,
         "toy",
-        overrides={"epochs": 1, "show_progress": False, "data_path": str(toy), "run_dir": str(tmp_path / model)},
+        overrides={
+            "epochs": 1,
+            "show_progress": False,
+            "data_path": str(toy),
+            "run_dir": str(tmp_path / model),
+            **(FEATURES if model == "SASRecF" else {}),
+        },
     )
     assert not list(done.run_dir.rglob("*.pth"))
     metrics, ranks = load_run(done.run_dir).evaluate("test")
