@@ -1,6 +1,6 @@
 """Which of RecBole's models run in this harness: one epoch of each on ml-100k.
 
-    python benchmarks/recbole_models.py [--dir=saved/models] [--models=SASRec,GRU4Rec,...] [--length=10]
+    python benchmarks/recbole_models.py [--dir=saved/models] [--models=SASRec,GRU4Rec,...] [--length=N]
 
 Prints and writes `models.md`; models with a finished run folder are not run again.
 """
@@ -40,13 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="saved/models")
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--length", type=int, default=10, help="MAX_ITEM_LIST_LENGTH of the sequential models")
+    parser.add_argument("--length", type=int, help="MAX_ITEM_LIST_LENGTH; default: each model's own")
     options = parser.parse_args()
     parent = Path(options.dir)
     lines = ["| model | outcome | test NDCG@10 after 1 epoch | seconds |", "|---|---|---|---|"]
     for model in options.models.split(","):
         folder = parent / model
-        settings = {"epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": options.length, "run_dir": str(folder)}
+        settings = {"epochs": 1, "show_progress": False, "run_dir": str(folder)}
+        if options.length:
+            settings["MAX_ITEM_LIST_LENGTH"] = options.length
         if model == "RPORec":
             settings["stages"] = ["1a"]
         try:
