@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
@@ -37,7 +38,7 @@ def save(model: Any, folder: Path) -> None:
     try:
         save_file(tensors, folder / WEIGHTS)
         (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunFolderError(
             f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
         ) from error
@@ -50,7 +51,7 @@ def restore(model: Any, folder: Path) -> None:
         RunFolderError: a file is missing, damaged, or of another model.
     """
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = {name: tensor.to(model.device) for name, tensor in load_file(folder / WEIGHTS).items()}
         extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
         model.load_state_dict(
             {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
@@ -88,8 +89,8 @@ def _unpack(name: str, kind: dict[str, Any], tensors: dict[str, torch.Tensor]) -
     if kind["kind"] == "tensor":
         return tensors[key]
     if kind["kind"] == "array":
-        return tensors[key].numpy()
+        return tensors[key].cpu().numpy()
     if kind["kind"] == "sparse":
-        parts = tuple(tensors[f"{key}.{part}"].numpy() for part in ("data", "indices", "indptr"))
+        parts = tuple(tensors[f"{key}.{part}"].cpu().numpy() for part in ("data", "indices", "indptr"))
         return sparse.csr_matrix(parts, shape=tuple(kind["shape"])).asformat(kind["format"])
     return kind["value"]

@@ -68,9 +68,8 @@ def run(
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
     with held(folder), logging_to(folder):
-        if (folder / RESUME).is_dir():
-            logging.getLogger().info(f"{folder} holds this run, interrupted: it goes on where it stood")
         write_config(folder, written)
+        (folder / RESUME).mkdir(exist_ok=True)
         return _run(config, folder)
 
 

@@ -16,6 +16,7 @@ import difflib
 import itertools
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -92,10 +93,10 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
         folder = Path(str(wanted))
         folder.mkdir(parents=True, exist_ok=True)
         if in_use(folder):
-            raise RunFolderError(f"Another process is writing to {folder}. Choose another --run_dir.")
+            raise _in_use(folder)
         if _interrupted(folder):
             before = (folder / CONFIG).read_text(encoding="utf-8")
-            if before != text:
+            if before != text and any((folder / RESUME).iterdir()):
                 changed = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
                 raise RunFolderError(
                     f"{folder} holds an interrupted run with other settings (- then, + now): {'; '.join(changed[:6])}. "
@@ -119,11 +120,24 @@ def _interrupted(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Marks a folder as in use; the mark vanishes with the process, however that ends."""
+    """Marks a folder as in use; the mark vanishes with the process, however that ends.
+
+    Raises:
+        RunFolderError: another process holds the folder, or has finished its run there meanwhile.
+    """
     with (folder / LOG).open("a") as file:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise _in_use(folder) from error
+        if (folder / METRICS).exists():
+            raise RunFolderError(f"Another process has just finished a run in {folder}. Choose another --run_dir.")
         yield
+
+
+def _in_use(folder: Path) -> RunFolderError:
+    return RunFolderError(f"Another process is writing to {folder}. Choose another --run_dir.")
 
 
 def in_use(folder: Path) -> bool:
@@ -219,9 +233,15 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
+    fresh = path.with_name(path.name + ".writing")
+    try:  # a full disk or a kill leaves the old file, never half a new one
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
     except OSError as error:
+        fresh.unlink(missing_ok=True)
         raise RunFolderError(
             f"{path} cannot be written: {error}. Free disk space or choose another --run_dir."
         ) from error

@@ -230,7 +230,8 @@ def load_backbone(folder: Path, settings: BackboneSettings, device: torch.device
     Raises:
         BackboneError: the folder holds no model, or the adapter's base model cannot be found.
     """
-    model, tokenizer = _load(str(folder), settings.backbone_dtype, device)
+    dtype = "float32" if settings.backbone == "tiny" else settings.backbone_dtype  # as `make_backbone` makes it
+    model, tokenizer = _load(str(folder), dtype, device)
     return _backbone(model, tokenizer, settings)
 
 

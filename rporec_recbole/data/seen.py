@@ -8,12 +8,13 @@ may see; the target itself always stays in the ranking.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.dataset import SequentialDataset
+from recbole.data.dataset import DIENDataset, SequentialDataset
 from torch import Tensor
 
 Pairs = tuple[Tensor, Tensor]
@@ -50,13 +51,9 @@ def past_items(timeline: Any, rows: Any, user_field: str, item_field: str, time_
 
 def install() -> None:
     """Teaches RecBole's full-sort loader the setting `hide_seen`; called once, by `recbole_bridge.register`."""
-    augment, collate = SequentialDataset.data_augmentation, FullSortEvalDataLoader.collate_fn
-
-    @functools.wraps(augment)
-    def augment_and_keep_timeline(self: Any) -> None:
-        self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        self.timeline = self.inter_feat
-        augment(self)
+    collate = FullSortEvalDataLoader.collate_fn
+    for kind in (SequentialDataset, DIENDataset):  # the second has an augmentation of its own
+        kind.data_augmentation = _keeping_timeline(kind.data_augmentation)
 
     @functools.wraps(collate)
     def collate_with_past(self: Any, index: Any) -> Any:
@@ -73,8 +70,17 @@ def install() -> None:
             hidden = _listed_items(batch[dataset.item_id_list_field], targets)
         return batch, hidden, rows, targets
 
-    SequentialDataset.data_augmentation = augment_and_keep_timeline
     FullSortEvalDataLoader.collate_fn = collate_with_past
+
+
+def _keeping_timeline(augment: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(augment)
+    def augment_and_keep(self: Any) -> None:
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.timeline = self.inter_feat
+        augment(self)
+
+    return augment_and_keep
 
 
 def _listed_items(histories: Tensor, targets: Tensor) -> Pairs:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rporec_recbole.backbone.load import load_backbone
@@ -44,7 +45,7 @@ def save(model: Any, folder: Path) -> None:
             model.backbone.save(folder / BACKBONE)
         state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
         (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunFolderError(
             f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
         ) from error

@@ -28,7 +28,12 @@ class Recorder:
             self._tensorboard.add_scalar(name.replace(" ", "_"), float(value), step)
 
     def restore(self, curves: Mapping[str, Iterable[Sequence[float]]]) -> None:
-        """Curves of a run that goes on; its TensorBoard events are on disk already."""
+        """Curves of a run that goes on. Its TensorBoard events are on disk, those after the last snapshot perhaps twice."""
         self.curves = defaultdict(
             list, {name: [(int(x), float(y)) for x, y in points] for name, points in curves.items()}
         )
+
+    def flush(self) -> None:
+        """Writes TensorBoard events to disk."""
+        if self._tensorboard is not None:
+            self._tensorboard.flush()

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,37 +39,48 @@ class Progress:
 
     Args:
         folder: where they lie; None keeps nothing, for a trainer without a run folder.
+        identity: digest of data, settings and versions; a snapshot made under another one is refused.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, identity: str = "") -> None:
         self.folder = folder
+        self._identity = identity
         self._warned = False
 
-    def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Replaces the snapshot `name`. If the disk is full the run goes on, with the older snapshot and a warning."""
+    def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bool:
+        """Replaces the snapshot `name`; whether that worked.
+
+        If the disk is full the run goes on, with the older snapshot and a warning.
+        """
         if self.folder is None:
-            return
+            return False
         path, fresh = self.folder / f"{name}.safetensors", self.folder / f"{name}.writing"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, fresh, metadata={"facts": json.dumps(dict(facts))})
-            with fresh.open("rb") as file:
+            save_file(plain, fresh, metadata={"facts": json.dumps({**facts, "identity": self._identity})})
+            with fresh.open("r+b") as file:
                 os.fsync(file.fileno())
             os.replace(fresh, path)
         except (OSError, SafetensorError) as error:
             fresh.unlink(missing_ok=True)
-            if not self._warned:
-                logging.getLogger().warning(
-                    f"{path} cannot be written ({error}); if this run is killed it will start again from the snapshot before."
-                )
-            self._warned = True
+            self.warn(path, error)
+            return False
+        return True
+
+    def warn(self, path: Path, error: Exception) -> None:
+        """Says once that snapshots cannot be written."""
+        if not self._warned:
+            logging.getLogger().warning(
+                f"{path} cannot be written ({error}); if this run is killed it will start again from the snapshot before."
+            )
+        self._warned = True
 
     def load(self, name: str) -> Snapshot | None:
         """The snapshot `name`, or None if there is none.
 
         Raises:
-            RunFolderError: it is damaged.
+            RunFolderError: it is damaged, or belongs to other data, settings or versions.
         """
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is None or not path.is_file():
@@ -78,21 +88,17 @@ class Progress:
         try:
             with safe_open(path, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
-                return Snapshot({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
+                snapshot = Snapshot({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
                 f"{path} is damaged ({error}), so the run cannot go on from it. Delete {path.parent} to start it again."
             ) from error
-
-    def drop(self, name: str) -> None:
-        """Forgets the snapshot `name`."""
-        if self.folder is not None:
-            (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Forgets everything; the run is finished."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if facts.get("identity") != self._identity:
+            raise RunFolderError(
+                f"{path} was written with other data, settings or versions of the packages, so the run cannot go on from it. "
+                f"Delete {path.parent} to start it again."
+            )
+        return snapshot
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
@@ -17,9 +21,23 @@ from rporec_recbole.training.resume import (
     restore_optimizer,
     restore_random_states,
 )
+from rporec_recbole.version import __version__
 
 _SNAPSHOT = "stage"
 _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages")
+
+
+def identity(trainer: Any, loader: Any) -> str:
+    """Digest of what a run must share with the snapshots it goes on from: data, settings, versions."""
+    digest = hashlib.sha256(
+        f"{__version__} {torch.__version__} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
+    )
+    timeline = loader.dataset.timeline
+    for field in (loader.dataset.uid_field, loader.dataset.iid_field):
+        digest.update(timeline[field].numpy().tobytes())
+    if trainer.model.catalogue is not None:
+        digest.update("\n".join(trainer.model.catalogue.lines).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None:
@@ -33,11 +51,20 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
     """
     if progress.folder is None:
         return
-    model = trainer.model
+    model, backbone = trainer.model, None
     if model.backbone is not None:
-        model.backbone.save(progress.folder / f"backbone-{done[-1]}")
+        backbone = f"backbone-{model.backbone.fingerprint[:16]}"
+        try:
+            if not (progress.folder / backbone).is_dir():
+                fresh = progress.folder / f"{backbone}.writing"
+                shutil.rmtree(fresh, ignore_errors=True)
+                model.backbone.save(fresh)
+                os.replace(fresh, progress.folder / backbone)
+        except (OSError, SafetensorError) as error:
+            progress.warn(progress.folder / backbone, error)
+            return
     random_tensors, random_facts = random_states(loader.generator)
-    progress.save(
+    kept = progress.save(
         _SNAPSHOT,
         {
             **named("model", model.state_dict()),
@@ -46,13 +73,17 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
         },
         {
             "done": done,
-            "has_backbone": model.backbone is not None,
+            "backbone": backbone,
             "reasoning_on": model.reasoning_on,
             "curves": trainer.recorder.curves,
             "random": random_facts,
             **{name: getattr(trainer, name) for name in _FACTS},
         },
     )
+    if kept:
+        for old in progress.folder.glob("backbone-*"):
+            if old.name != backbone:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def put_back(progress: Progress, trainer: Any, loader: Any) -> list[str]:
@@ -68,9 +99,10 @@ def put_back(progress: Progress, trainer: Any, loader: Any) -> list[str]:
     facts, model = kept.facts, trainer.model
     model.load_state_dict(kept.under("model"))
     restore_optimizer(trainer.optimizer, kept.under("optimizer"))
-    if facts["has_backbone"]:
-        folder = progress.folder / f"backbone-{facts['done'][-1]}"
-        backbone = load_backbone(folder, model.settings.backbone, torch.device(trainer.device))
+    if facts["backbone"]:
+        backbone = load_backbone(
+            progress.folder / facts["backbone"], model.settings.backbone, torch.device(trainer.device)
+        )
         model.connect(backbone, CoTStore(trainer.folder / checkpoint.STORE))
     model.reasoning_on = facts["reasoning_on"]
     for name in _FACTS:

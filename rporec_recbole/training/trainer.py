@@ -60,7 +60,7 @@ class RPORecTrainer(Trainer):
         self.stage_results: dict[str, dict[str, float]] = {}
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
-        self._progress = Progress(None if self.run_dir is None else self.run_dir / "resume")
+        self._progress = Progress(None)
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._wanted = self._check_stages()
 
@@ -124,6 +124,8 @@ class RPORecTrainer(Trainer):
             ),
             "refresh": lambda: self._refresh_trunk(train_data, valid_data),
         }
+        if self.run_dir is not None:
+            self._progress = Progress(self.run_dir / "resume", stage_state.identity(self, train_data))
         done = stage_state.put_back(self._progress, self, train_data)
         if done:
             self._log(f"going on after stage {done[-1]} of a run that was interrupted")
@@ -191,7 +193,7 @@ class RPORecTrainer(Trainer):
         on_score: Callable[[int, float], None] | None = None,
     ) -> dict[str, Any]:
         validation = None
-        if valid_data:
+        if valid_data and self.eval_step > 0:  # RecBole: no validation at 0 or less
             validation = Validation(
                 lambda: self._valid_epoch(valid_data)[0],
                 self.valid_metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def train_trunk(
         restore_optimizer(optimizer, saved.under("optimizer"))
         restore_random_states(loader.generator, saved.under("random"), saved.facts["random"])
         recorder.restore(saved.facts["curves"])
+        logging.getLogger().info(f"{name}: going on after epoch {first} of a run that was interrupted")
     rates = [group["lr"] for group in optimizer.param_groups]
     total = epochs * math.ceil(len(loader) / settings.gradient_accumulation)
     epoch = first
@@ -131,6 +133,7 @@ def train_trunk(
                 if on_score:
                     on_score(epoch - 1, score)
             if progress.folder is not None:
+                recorder.flush()
                 random_tensors, random_facts = random_states(loader.generator)
                 progress.save(
                     _SNAPSHOT,

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors import SafetensorError, safe_open
 
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.run import run
+from rporec_recbole.run_folder import held
+from rporec_recbole.training.resume import Progress
 from tests.toy import SHORT, TEXT
 
 ROOT = Path(__file__).parent.parent.parent
-SETTINGS = {**SHORT, **TEXT, "epochs": 6, "refresh_epochs": 4, "lr_schedule": "cosine", "lr_warmup_steps": 3}
+SETTINGS = {**SHORT, **TEXT, "epochs": 6, "refresh_epochs": 30, "lr_schedule": "cosine", "lr_warmup_steps": 3}
 
 
 def command(toy, folder):
@@ -29,25 +33,42 @@ def whole(toy, tmp_path_factory):
     return run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(folder)})
 
 
-@pytest.mark.parametrize("moment", ["1a trunk", "stage 1b", "stage 1c", "refresh"])
+def kept(folder, name):
+    """The facts of a snapshot, None if there is none."""
+    path = folder / "resume" / f"{name}.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["facts"])
+
+
+MOMENTS = {
+    "in the trunk": lambda folder: (kept(folder, "epoch") or {}).get("name") == "1a trunk",
+    "in the fusion": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b"],
+    "in GRPO": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b", "1c"],
+    "in the refresh": lambda folder: (kept(folder, "epoch") or {}).get("name") == "refresh trunk",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_started_again(whole, toy, tmp_path, moment):
-    """Killed as soon as the run has come to a moment, in the middle of what follows."""
     folder = tmp_path / "run"
     process = subprocess.Popen(command(toy, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    snapshot = folder / "resume" / ("epoch.safetensors" if moment == "1a trunk" else "stage.safetensors")
-    log = folder / "log.txt"
-    wanted = "stage 1a" if moment == "1a trunk" else f"stage {moment.removeprefix('stage ')}"
-    while process.poll() is None:
-        if snapshot.exists() and wanted in log.read_text(encoding="utf-8"):
-            break
-        time.sleep(0.01)
+    while process.poll() is None and not MOMENTS[moment](folder):
+        time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
     assert not (folder / "metrics.json").exists()
+    epoch, stage = kept(folder, "epoch"), kept(folder, "stage")
 
     done = subprocess.run(command(toy, folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "it goes on where it stood" in (folder / "log.txt").read_text(encoding="utf-8")
+    log = (folder / "log.txt").read_text(encoding="utf-8")
+    if stage:
+        assert f"going on after stage {stage['done'][-1]} " in log
+        assert log.count("stage 1a (trunk) starts") == 1
+    if "trunk" in moment or "refresh" in moment:
+        assert f"{epoch['name']}: going on after epoch {epoch['epoch']} " in log
     assert not (folder / "resume").exists()
     pd.testing.assert_frame_equal(
         pd.read_parquet(folder / "ranks.parquet"), pd.read_parquet(whole.run_dir / "ranks.parquet")
@@ -59,13 +80,40 @@ def test_killed_and_started_again(whole, toy, tmp_path, moment):
 def test_an_interrupted_run_is_not_continued_with_other_settings(whole, toy, tmp_path):
     folder = tmp_path / "run"
     (folder / "resume").mkdir(parents=True)
+    (folder / "resume" / "stage.safetensors").touch()
     (folder / "config.yaml").write_text((whole.run_dir / "config.yaml").read_text())
     with pytest.raises(RunFolderError, match="dropout"):
         run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(folder), "dropout": 0.3})
 
 
-def test_a_folder_in_use_is_left_alone(whole, toy):
-    from rporec_recbole.run_folder import held
+def test_a_folder_in_use_is_left_alone(toy, tmp_path):
+    with held(tmp_path), pytest.raises(RunFolderError, match="Another process is writing"):
+        run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(tmp_path)})
 
-    with held(whole.run_dir), pytest.raises(RunFolderError, match="Another process"):
-        run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(whole.run_dir)})
+
+def test_a_damaged_snapshot_is_said_plainly(whole, toy, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "resume").mkdir(parents=True)
+    (folder / "config.yaml").write_text((whole.run_dir / "config.yaml").read_text())
+    (folder / "resume" / "stage.safetensors").write_bytes(b"half of a snapshot")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(folder)})
+
+
+def test_a_snapshot_of_other_data_is_refused(tmp_path):
+    Progress(tmp_path, "one").save("stage", {"x": torch.zeros(1)}, {})
+    assert Progress(tmp_path, "one").load("stage").facts == {"identity": "one"}
+    with pytest.raises(RunFolderError, match="other data"):
+        Progress(tmp_path, "two").load("stage")
+
+
+def test_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
+    progress = Progress(tmp_path)
+    assert progress.save("stage", {"x": torch.zeros(1)}, {})
+
+    def full(*arguments, **options):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("rporec_recbole.training.resume.save_file", full)
+    assert not progress.save("stage", {"x": torch.ones(1)}, {})
+    assert torch.equal(progress.load("stage").tensors["x"], torch.zeros(1))
