@@ -16,7 +16,7 @@ def top_items(users: Tensor, items: Tensor, k: int, first: int = 1) -> tuple[Ten
     """The `k` items with the largest `u . e_i` of each user, best first; ties go to either.
 
     Scores are made block by block. Once a user has `k` items, only groups of scores whose largest beats the worst of
-    them are looked at, so that almost all of the time is the matrix product itself.
+    them are looked at, so that most of the time is the matrix product itself.
 
     Args:
         users: `[B, H]`.
@@ -49,23 +49,24 @@ def _top_of_block(users: Tensor, items: Tensor, k: int, first: int) -> tuple[Ten
                 scores = torch.nn.functional.pad(scores, (0, pad), value=-torch.inf)
         else:
             scores = torch.mm(users, block.T, out=buffer)
+        if start == first:  # nothing to compare with yet
+            best, where = torch.cat([best, scores], dim=1).topk(k, dim=1)
+            ids = (where - k).clamp_(min=0) + first
+            continue
         groups = scores.view(rows, -1, _GROUP)
         row, group = (groups.amax(dim=2) > best[:, -1:]).nonzero(as_tuple=True)
         if not len(row):
             continue
-        # Promising groups side by side, one line per user, lines as long as the longest needs.
-        counts = torch.bincount(row, minlength=rows)
-        slot = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        promising = groups[row, group]
+        pair, lane = (promising > best[row, -1:]).nonzero(as_tuple=True)
+        owner = row[pair]  # ascending, since `nonzero` goes row by row
+        counts = torch.bincount(owner, minlength=rows)
+        slot = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
         width = int(counts.max())
-        candidates = users.new_full((rows, width, _GROUP), -torch.inf)
-        candidates[row, slot] = groups[row, group]
-        origin = torch.zeros(rows, width, dtype=torch.int64, device=row.device)
-        origin[row, slot] = start + group * _GROUP
-        values, where = torch.cat([best, candidates.view(rows, -1)], dim=1).topk(k, dim=1)
-        old = where < k
-        fresh = (where - k).clamp(min=0)
-        ids = torch.where(
-            old, ids.gather(1, where.clamp(max=k - 1)), origin.gather(1, fresh // _GROUP) + fresh % _GROUP
-        )
-        best = values
+        values = torch.cat([best, users.new_full((rows, width), -torch.inf)], dim=1)
+        values[owner, k + slot] = promising[pair, lane]
+        origin = torch.cat([ids, ids.new_zeros(rows, width)], dim=1)
+        origin[owner, k + slot] = start + group[pair] * _GROUP + lane
+        best, where = values.topk(k, dim=1)
+        ids = origin.gather(1, where)
     return best, ids
