@@ -236,6 +236,7 @@ def build_config(
     try:
         with hidden_arguments():
             config = Config(model=model, dataset=dataset, config_dict=_protected(values))
+    # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
     wanted = str(config["valid_metric"]).lower().split("@")

@@ -148,3 +148,24 @@ def restore_random_states(generator: torch.Generator, tensors: Mapping[str, Tens
     for name, state in tensors.items():
         if name.startswith("cuda"):
             torch.cuda.set_rng_state(state, int(name[4:]))
+
+
+def training_state(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights, moments and random states as (tensors, facts) of a snapshot; `restore_training_state` reads them."""
+    tensors, facts = random_states(generator)
+    return {
+        **named("model", model.state_dict()),
+        **named("optimizer", optimizer_tensors(optimizer)),
+        **named("random", tensors),
+    }, {"random": facts}
+
+
+def restore_training_state(
+    snapshot: Snapshot, model: torch.nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> None:
+    """Puts back what `training_state` gave."""
+    model.load_state_dict(snapshot.under("model"))
+    restore_optimizer(optimizer, snapshot.under("optimizer"))
+    restore_random_states(generator, snapshot.under("random"), snapshot.facts["random"])

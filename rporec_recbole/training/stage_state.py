@@ -13,14 +13,7 @@ from safetensors import SafetensorError
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.training import checkpoint
-from rporec_recbole.training.resume import (
-    Progress,
-    named,
-    optimizer_tensors,
-    random_states,
-    restore_optimizer,
-    restore_random_states,
-)
+from rporec_recbole.training.resume import Progress, restore_training_state, training_state
 from rporec_recbole.version import __version__
 
 _SNAPSHOT = "stage"
@@ -63,20 +56,16 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
         except (OSError, SafetensorError) as error:
             progress.warn(progress.folder / backbone, error)
             return
-    random_tensors, random_facts = random_states(loader.generator)
+    tensors, facts = training_state(model, trainer.optimizer, loader.generator)
     kept = progress.save(
         _SNAPSHOT,
+        tensors,
         {
-            **named("model", model.state_dict()),
-            **named("optimizer", optimizer_tensors(trainer.optimizer)),
-            **named("random", random_tensors),
-        },
-        {
+            **facts,
             "done": done,
             "backbone": backbone,
             "reasoning_on": model.reasoning_on,
             "curves": trainer.recorder.curves,
-            "random": random_facts,
             **{name: getattr(trainer, name) for name in _FACTS},
         },
     )
@@ -97,8 +86,6 @@ def put_back(progress: Progress, trainer: Any, loader: Any) -> list[str]:
     if kept is None or progress.folder is None:
         return []
     facts, model = kept.facts, trainer.model
-    model.load_state_dict(kept.under("model"))
-    restore_optimizer(trainer.optimizer, kept.under("optimizer"))
     if facts["backbone"]:
         backbone = load_backbone(
             progress.folder / facts["backbone"], model.settings.backbone, torch.device(trainer.device)
@@ -108,5 +95,5 @@ def put_back(progress: Progress, trainer: Any, loader: Any) -> list[str]:
     for name in _FACTS:
         setattr(trainer, name, facts[name])
     trainer.recorder.restore(facts["curves"])
-    restore_random_states(loader.generator, kept.under("random"), facts["random"])
+    restore_training_state(kept, model, trainer.optimizer, loader.generator)  # last: loading a backbone draws numbers
     return list(facts["done"])

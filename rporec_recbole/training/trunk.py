@@ -18,14 +18,7 @@ from rporec_recbole.backbone.load import trains_in_bfloat16
 from rporec_recbole.errors import TrainingError
 from rporec_recbole.settings import TrunkSettings
 from rporec_recbole.training.recorder import Recorder
-from rporec_recbole.training.resume import (
-    Progress,
-    named,
-    optimizer_tensors,
-    random_states,
-    restore_optimizer,
-    restore_random_states,
-)
+from rporec_recbole.training.resume import Progress, named, restore_training_state, training_state
 
 _SNAPSHOT = "epoch"
 
@@ -107,9 +100,7 @@ def train_trunk(
         )
         best_score = saved.facts["best_score"]
         best = saved.under("best")
-        model.load_state_dict(saved.under("model"))
-        restore_optimizer(optimizer, saved.under("optimizer"))
-        restore_random_states(loader.generator, saved.under("random"), saved.facts["random"])
+        restore_training_state(saved, model, optimizer, loader.generator)
         recorder.restore(saved.facts["curves"])
         logging.getLogger().info(f"{name}: going on after epoch {first} of a run that was interrupted")
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -134,16 +125,15 @@ def train_trunk(
                     on_score(epoch - 1, score)
             if progress.folder is not None:
                 recorder.flush()
-                random_tensors, random_facts = random_states(loader.generator)
+                tensors, facts = training_state(model, optimizer, loader.generator)
                 progress.save(
                     _SNAPSHOT,
                     {
-                        **named("model", model.state_dict()),
+                        **tensors,
                         **named("best", best),
-                        **named("optimizer", optimizer_tensors(optimizer)),
-                        **named("random", random_tensors),
                     },
                     {
+                        **facts,
                         "name": name,
                         "epoch": epoch,
                         "step": step,
@@ -151,7 +141,6 @@ def train_trunk(
                         "best_score": best_score,
                         "waited": waited,
                         "stop": stop,
-                        "random": random_facts,
                         "curves": recorder.curves,
                     },
                 )
