@@ -61,9 +61,13 @@ def _loader() -> type[yaml.SafeLoader]:
 
 
 def layered_properties(model: str, dataset: str) -> dict[str, Any]:
-    """Our defaults for one model on one data set: overall, then model, then data set; later layers win, as in RecBole."""
+    """Our defaults for one model on one data set; later layers win, as in RecBole.
+
+    The layers: all models, the model, the data set, and what was tuned for this model on this data set
+    (`model/MODEL-DATASET.yaml`).
+    """
     merged: dict[str, Any] = {}
-    for name in ("overall", f"model/{model}", f"dataset/{dataset}"):
+    for name in ("overall", f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}"):
         path = properties_dir() / f"{name}.yaml"
         if path.is_file():
             merged.update(read_yaml(path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.properties import properties_dir, read_yaml
@@ -48,6 +48,9 @@ class HeadSettings:
     dropout: float
     initializer_range: float
     history_bias: bool
+    gating: bool
+    position: str
+    score_temperature: float | None
     logit_budget: int
     full_softmax_items: int
     sampled_negatives: int
@@ -187,6 +190,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
+    "score_temperature": (lambda v: v > 0, "a number above 0, or `~` for plain dot products"),
+    "position": (lambda v: v in ("absolute", "rotary"), "`absolute` or `rotary`"),
     "lr_warmup_steps": (lambda v: v >= 0, "a whole number of at least 0"),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
@@ -264,10 +269,10 @@ def _part(kind: type, config: Any, problems: list[str]) -> Any:
 
 
 def _checked(name: str, value: Any, hint: Any) -> tuple[Any, str | None]:
-    optional = hint == list | None
+    optional = type(None) in get_args(hint)
     if value is None and optional:
         return None, None
-    wanted = list if optional else hint
+    wanted = get_args(hint)[0] if optional else hint
     if wanted is float and type(value) is int:
         value = float(value)
     if wanted is list and isinstance(value, tuple):

@@ -26,6 +26,7 @@ ORDER = [
     "data.atomic",
     "data.seen",
     "data.dataset",
+    "data.batches",
     "model.encoder",
     "model.trunk",
     "model.rechead",
@@ -61,6 +62,7 @@ FENCES = {
     "recbole": {
         "compat",
         "data.dataset",
+        "data.batches",
         "data.seen",
         "model.rporec",
         "training.rows",

@@ -1,9 +1,10 @@
 """The Rechead: retrieves items precisely from a history and, where there is any, from what the backbone wrote.
 
-item vector      e_i = ID_i + A text_i
+item vector      e_i = ID_i + A text_i            (of length 1 with cosine scores)
 trunk            s   = last state of the trunk over the history
 reasoning        z   = [enc(cot); enc(answer)]
 user vector      u   = s + m g(s, z) W z          m = 1 if well-formed, else 0; g in (0, 1)
+                                                   (of length 1 / temperature with cosine scores)
 score            u . e_i + b(s) [i in history]    b(s) linear: repeat or explore
 
 W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it stays exactly the trunk.
@@ -71,6 +72,9 @@ class RecHead(nn.Module):
         max_length: longest history.
         initializer_range: standard deviation of new weights.
         history_bias: whether items of the history get the learned offset b(s).
+        gating: whether the blocks of the trunk are gated (see `trunk.Block`).
+        position: `absolute` or `rotary` (see `trunk.Trunk`).
+        temperature: scores are cosines over this; None: plain dot products.
     """
 
     def __init__(
@@ -86,10 +90,14 @@ class RecHead(nn.Module):
         max_length: int,
         initializer_range: float,
         history_bias: bool,
+        gating: bool = False,
+        position: str = "absolute",
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
+        self.temperature = temperature
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
-        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout, max_length)
+        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout, max_length, gating, position)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
         self.item_text: Tensor | None
         self.register_buffer("item_text", item_text)
@@ -109,31 +117,34 @@ class RecHead(nn.Module):
     def item_vectors(self) -> Tensor:
         """e_i of all items, `[N, H]`."""
         vectors = self.item_id.weight
-        return vectors if self.text_to_item is None else vectors + self.text_to_item(self.item_text)
+        if self.text_to_item is not None:
+            vectors = vectors + self.text_to_item(self.item_text)
+        return vectors if self.temperature is None else F.normalize(vectors, dim=1)
 
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk states at every position.
 
         Args:
-            histories: `[B, T]` item ids, padding 0.
+            histories: `[B, T]` item ids, padded on the right with 0.
             items: `[N, H]` from `item_vectors`.
 
         Returns:
-            `[B, T, H]`.
+            `[B, T, H]`; states at padding mean nothing.
         """
         # Not `items[histories]`: on a CPU its gradient adds in whatever order the threads come, and four times slower.
-        return self.trunk(F.embedding(histories, items), histories != 0)
+        return self.trunk(F.embedding(histories, items))
 
     def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
-        """Trunk state at the newest item of each history, `[B, H]`."""
-        states = self.states(histories, items)
-        steps = torch.arange(histories.shape[1], device=histories.device)
-        newest = torch.where(histories != 0, steps, 0).amax(dim=1)
+        """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
+        to_the_left = (histories == 0).int().sort(dim=1, stable=True).indices
+        states = self.states(histories.gather(1, to_the_left), items)
+        newest = ((histories != 0).sum(dim=1) - 1).clamp(min=0)
         return states[torch.arange(len(histories), device=histories.device), newest]
 
     def user_vectors(self, state: Tensor, reasoning: Reasoning | None) -> Tensor:
-        """u from s; without reasoning u is s itself. `[B, H] -> [B, H]`."""
-        return state if reasoning is None or self.fusion is None else self.fusion(state, reasoning)
+        """u from s; without reasoning u is s itself (but for its length, with cosine scores). `[B, H] -> [B, H]`."""
+        users = state if reasoning is None or self.fusion is None else self.fusion(state, reasoning)
+        return users if self.temperature is None else F.normalize(users, dim=1) / self.temperature
 
     def history_offset(self, state: Tensor) -> Tensor | None:
         """b(s), `[..., H] -> [...]`; None without the history bias."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_USERS, _ITEMS, _GROUP = 512, 8192, 64
+_USERS, _ITEMS = 512, 8192
+_FANS = (16, 8)  # scores under a maximum, maxima under a maximum of maxima
 
 
 @torch.no_grad()
@@ -16,7 +17,7 @@ def top_items(users: Tensor, items: Tensor, k: int, first: int = 1) -> tuple[Ten
     """The `k` items with the largest `u . e_i` of each user, best first; ties go to either.
 
     Scores are made block by block. Once a user has `k` items, only groups of scores whose largest beats the worst of
-    them are looked at, so that most of the time is the matrix product itself.
+    them are looked into, so that most of the time is the matrix product itself.
 
     Args:
         users: `[B, H]`.
@@ -37,36 +38,54 @@ def top_items(users: Tensor, items: Tensor, k: int, first: int = 1) -> tuple[Ten
 
 
 def _top_of_block(users: Tensor, items: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
-    rows = len(users)
-    best = users.new_full((rows, k), -torch.inf)
-    ids = torch.zeros(rows, k, dtype=torch.int64, device=users.device)
+    rows, start, size = len(users), first, max(k, _ITEMS // 8)
     buffer = users.new_empty(rows, _ITEMS)
-    for start in range(first, len(items), _ITEMS):
-        block = items[start : start + _ITEMS]
-        if len(block) < _ITEMS:
-            scores = users @ block.T
-            if pad := -len(block) % _GROUP:
-                scores = torch.nn.functional.pad(scores, (0, pad), value=-torch.inf)
-        else:
-            scores = torch.mm(users, block.T, out=buffer)
-        if start == first:  # nothing to compare with yet
-            best, where = torch.cat([best, scores], dim=1).topk(k, dim=1)
-            ids = (where - k).clamp_(min=0) + first
-            continue
-        groups = scores.view(rows, -1, _GROUP)
-        row, group = (groups.amax(dim=2) > best[:, -1:]).nonzero(as_tuple=True)
-        if not len(row):
-            continue
-        promising = groups[row, group]
-        pair, lane = (promising > best[row, -1:]).nonzero(as_tuple=True)
-        owner = row[pair]  # ascending, since `nonzero` goes row by row
-        counts = torch.bincount(owner, minlength=rows)
-        slot = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
-        width = int(counts.max())
-        values = torch.cat([best, users.new_full((rows, width), -torch.inf)], dim=1)
-        values[owner, k + slot] = promising[pair, lane]
-        origin = torch.cat([ids, ids.new_zeros(rows, width)], dim=1)
-        origin[owner, k + slot] = start + group[pair] * _GROUP + lane
-        best, where = values.topk(k, dim=1)
-        ids = origin.gather(1, where)
-    return best, ids
+    found: list[tuple[Tensor, Tensor, Tensor]] = []  # (row, score, item) that beat the threshold, not yet merged
+    waiting = 0
+    scores = users @ items[start : start + size].T
+    best, ids = scores.topk(k, dim=1)
+    ids = ids + start
+    while (start := start + size) < len(items):
+        size = min(2 * size, _ITEMS)
+        block = items[start : start + size]
+        scores = torch.mm(users, block.T, out=buffer) if len(block) == _ITEMS else users @ block.T
+        row, column = _above(scores, best[:, -1:])
+        found.append((row, scores[row, column], start + column))
+        waiting += len(row)
+        # Merging costs the same for few as for many, so it waits until the threshold has something to gain from it.
+        if waiting >= rows * k // 4:
+            best, ids = _merged(best, ids, found)
+            found, waiting = [], 0
+    return _merged(best, ids, found) if waiting else (best, ids)
+
+
+def _above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, column) of every score, `[B, C]`, above its row's threshold, `[B, 1]`; few are expected."""
+    levels = [scores]
+    for fan in _FANS:
+        if pad := -levels[-1].shape[1] % fan:
+            levels[-1] = torch.nn.functional.pad(levels[-1], (0, pad), value=-torch.inf)
+        # What is compared lies far apart, because a maximum over columns is the fastest.
+        levels.append(levels[-1].view(len(scores), fan, -1).amax(dim=1))
+    row, column = (levels.pop() > threshold).nonzero(as_tuple=True)
+    while levels:
+        below = levels.pop().view(len(scores), _FANS[len(levels)], -1)
+        pair, lane = (below[row, :, column] > threshold[row]).nonzero(as_tuple=True)
+        row, column = row[pair], lane * below.shape[2] + column[pair]
+    return row, column
+
+
+def _merged(best: Tensor, ids: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The top of `best` and `found` together, `[B, K]` each."""
+    rows, k = best.shape
+    row, score, item = (torch.cat(parts) for parts in zip(*found, strict=True))
+    row, order = row.sort(stable=True)
+    counts = torch.bincount(row, minlength=rows)
+    slot = k + torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    width = int(counts.max())
+    scores = torch.nn.functional.pad(best, (0, width), value=-torch.inf)
+    origin = torch.nn.functional.pad(ids, (0, width))
+    scores[row, slot] = score[order]
+    origin[row, slot] = item[order]
+    values, where = scores.topk(k, dim=1)
+    return values, origin.gather(1, where)

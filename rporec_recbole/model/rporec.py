@@ -76,6 +76,9 @@ class RPORec(SequentialRecommender):
             max_length=head.MAX_ITEM_LIST_LENGTH,
             initializer_range=head.initializer_range,
             history_bias=head.history_bias,
+            gating=head.gating,
+            position=head.position,
+            temperature=head.score_temperature,
         )
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
@@ -131,17 +134,17 @@ class RPORec(SequentialRecommender):
         states = self.head.states(inputs, items)
         learned = (targets > 0) & (rung <= self.max_rung)
         rows, steps = learned.nonzero(as_tuple=True)
-        users = states[learned]
+        states = states[learned]
         head = self.settings.head
         exact = self.n_items <= head.full_softmax_items
         loss = (recommendation_loss if exact else sampled_recommendation_loss)(
-            users,
+            self.head.user_vectors(states, None),
             items,
             targets[learned],
             distinct(inputs),
             rows,
             steps,
-            self.head.history_offset(users),
+            self.head.history_offset(states),
             head.logit_budget if exact else head.sampled_negatives,
         )
         return loss if cot_batch is None else (loss, self.weighted_cot_loss(cot_batch))

@@ -29,6 +29,7 @@ from torch import Tensor
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
+from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import STAGES
@@ -205,7 +206,7 @@ class RPORecTrainer(Trainer):
             name,
             self.model,
             self.optimizer,
-            train_data,
+            self._batches(train_data),
             validation,
             self.settings.trunk,
             epochs=epochs,
@@ -217,6 +218,16 @@ class RPORecTrainer(Trainer):
         )
         self.best_valid_score = done.pop("best_score")
         return done
+
+    def _batches(self, train_data: Any) -> WindowBatches:
+        """The windows of the training part, with the random state of RecBole's loader."""
+        head, windows = self.settings.head, train_data.dataset.inter_feat
+        return WindowBatches(
+            windows,
+            windows[self.model.ITEM_SEQ_LEN],
+            self.config["train_batch_size"] * head.MAX_ITEM_LIST_LENGTH,
+            train_data.generator,
+        )
 
     def _warm_up_backbone(self, train_data: Any) -> dict[str, Any]:
         """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:
@@ -231,7 +242,8 @@ class RPORecTrainer(Trainer):
         windows: Iterator[Interaction] | None = None
         if "1a" not in self._wanted:
             model.train()
-            windows = itertools.chain.from_iterable(train_data for _ in itertools.count())
+            batches = self._batches(train_data)
+            windows = itertools.chain.from_iterable(batches for _ in itertools.count())
 
         def loss_of(batch: dict[str, Tensor]) -> Tensor:
             if windows is None:

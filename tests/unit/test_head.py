@@ -4,14 +4,21 @@ import torch.nn.functional as F
 
 from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+from rporec_recbole.model.trunk import rotate
+
+SWITCHES = {
+    "default": {},
+    "gated and rotary": {"gating": True, "position": "rotary"},
+    "cosine scores": {"temperature": 0.1},
+}
 
 
-@pytest.fixture
-def head():
+@pytest.fixture(params=SWITCHES)
+def head(request):
     torch.manual_seed(0)
     head = RecHead(
         12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0, max_length=6,
-        initializer_range=0.3, history_bias=True,
+        initializer_range=0.3, history_bias=True, **SWITCHES[request.param],
     )  # fmt: skip
     torch.nn.init.normal_(head.fusion.project.weight)
     return head.eval()
@@ -50,13 +57,43 @@ def test_left_padding_changes_nothing(head):
     torch.testing.assert_close(head.scores(left), head.scores(HISTORIES))
 
 
+def test_later_items_change_no_earlier_state(head):
+    items = head.item_vectors()
+    changed = HISTORIES.clone()
+    changed[:, 3:] = 8
+    before, after = head.states(HISTORIES, items), head.states(changed, items)
+    torch.testing.assert_close(after[:, :3], before[:, :3])
+    assert not torch.allclose(after[:, 3:], before[:, 3:])
+
+
+def test_cosine_scores_are_bounded_by_the_temperature():
+    torch.manual_seed(0)
+    head = RecHead(
+        12, None, hidden_size=8, layers=1, heads=1, inner_size=8, dropout=0.0, max_length=6, initializer_range=3.0,
+        history_bias=False, temperature=0.05,
+    ).eval()  # fmt: skip
+    scores = head.scores(HISTORIES)[:, 1:]
+    assert scores.abs().max() <= 20.001
+    assert scores.abs().max() > 5
+
+
+def test_rotated_products_depend_on_distance_alone():
+    torch.manual_seed(0)
+    q, k = torch.randn(8).expand(10, 8), torch.randn(8).expand(10, 8)
+    products = rotate(q) @ rotate(k).T
+    for distance in range(-9, 10):
+        along = products.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotate(q).norm(dim=1), q.norm(dim=1))
+
+
 def test_padding_item_never_wins(head):
     assert (head.scores(HISTORIES)[:, 0] == -torch.inf).all()
 
 
 def test_history_bias_moves_each_item_of_the_history_once(head):
     items, state = head.item_vectors(), head.last_state(HISTORIES, head.item_vectors())
-    plain = score_items(state, items, distinct(HISTORIES), None)
+    plain = score_items(head.user_vectors(state, None), items, distinct(HISTORIES), None)
     moved = head.scores(HISTORIES) - plain
     offset = head.history_offset(state)
     for row, history in enumerate(HISTORIES):
@@ -74,10 +111,8 @@ def test_all_position_loss_and_gradients_equal_plain_cross_entropy(head, budget)
     states = head.states(HISTORIES, items)
     learned = targets > 0
     rows, steps = learned.nonzero(as_tuple=True)
-    users = states[learned]
-    ours = recommendation_loss(
-        users, items, targets[learned], distinct(HISTORIES), rows, steps, head.history_offset(users), budget
-    )
+    offset, users = head.history_offset(states[learned]), head.user_vectors(states[learned], None)
+    ours = recommendation_loss(users, items, targets[learned], distinct(HISTORIES), rows, steps, offset, budget)
     our_gradients = torch.autograd.grad(ours, parameters)
 
     # RecBole's way: one padded row per prefix.
@@ -103,8 +138,8 @@ def sampled_and_full(head, negatives):
     states = head.states(HISTORIES, items)
     learned = TARGETS > 0
     rows, steps = learned.nonzero(as_tuple=True)
-    users = states[learned]
-    same = (users, items, TARGETS[learned], distinct(HISTORIES), rows, steps, head.history_offset(users))
+    offset, users = head.history_offset(states[learned]), head.user_vectors(states[learned], None)
+    same = (users, items, TARGETS[learned], distinct(HISTORIES), rows, steps, offset)
     return sampled_recommendation_loss(*same, negatives), recommendation_loss(*same, 10_000)
 
 

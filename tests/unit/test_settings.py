@@ -1,5 +1,6 @@
 import pytest
 
+from rporec_recbole import properties
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.recbole_bridge import build_config, parse_value
 from rporec_recbole.settings import default_settings
@@ -14,6 +15,8 @@ def test_defaults_load():
     [
         ("dropout", 1.5, "0 up to"),
         ("group_size", 1, "at least 2"),
+        ("position", "relative", "`absolute` or `rotary`"),
+        ("score_temperature", 0, "above 0"),
         ("stages", ["1a", "3"], "a list of stages"),
         ("lora", "yes", "True or False"),
         ("reward_weights", {"fame": 1}, "reward parts"),
@@ -59,3 +62,19 @@ def test_unknown_model_suggests(name):
 )
 def test_command_line_values(text, value):
     assert parse_value(text) == value
+
+
+def test_what_was_tuned_for_a_data_set_wins_over_model_and_data_set(tmp_path, monkeypatch):
+    for name, text in {
+        "overall": "a: 1\nb: 1\nc: 1\nd: 1",
+        "model/M": "b: 2\nc: 2\nd: 2",
+        "dataset/D": "c: 3\nd: 3",
+        "model/M-D": "d: 4",
+        "model/N-D": "a: 9",
+    }.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(properties, "properties_dir", lambda: tmp_path)
+    assert properties.layered_properties("M", "D") == {"a": 1, "b": 2, "c": 3, "d": 4}
+    assert properties.layered_properties("M", "E") == {"a": 1, "b": 2, "c": 2, "d": 2}

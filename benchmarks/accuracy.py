@@ -1,0 +1,126 @@
+"""Accuracy of the trunk beside RecBole's own models, each tuned on validation with the same number of candidates.
+
+    python benchmarks/accuracy.py --dataset=ml-100k [--data_path=DIR] [--dir=saved/accuracy] [--seeds=2020,2021,2022]
+                                  [--models=trunk,SASRec] [--grid=benchmarks/accuracy.yaml]
+
+The grid names the models, what they share and the candidates. Every candidate is trained with the first seed; the one
+with the best validation NDCG@10 is trained with the other seeds too, and only its test figures are shown. Each trained
+model is ranked twice, with the items of the user's past among the candidates and without them (`hide_seen`), and the
+choice is made for each protocol by itself.
+
+Finished runs are kept, so an interrupted benchmark goes on where it stopped, and several processes can share the work
+with --models. Prints one table per protocol, and writes accuracy.json into the folder of the data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rporec_recbole import load_run, run
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.significance import paired_bootstrap, paired_ratio
+from rporec_recbole.properties import read_yaml
+from rporec_recbole.run_folder import versions
+
+PROTOCOLS = {"seen items ranked": False, "seen items hidden": True}
+CHOSEN_BY, METRICS = "ndcg@10", ("ndcg@10", "hit@10")
+
+
+def name_of(candidate: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in candidate.items()) or "default"
+
+
+def both_ranks(folder: Path) -> pd.DataFrame:
+    """Ranks of a finished run under both protocols, one row per evaluated row: kept beside the run folder."""
+    kept = folder.parent / f"{folder.name}.parquet"
+    if not kept.is_file():
+        loaded = load_run(folder)
+        tables = []
+        for protocol, hide in PROTOCOLS.items():
+            loaded.config["hide_seen"] = hide
+            tables += [loaded.evaluate(split)[1].assign(protocol=protocol) for split in ("valid", "test")]
+        pd.concat(tables, ignore_index=True).to_parquet(kept)
+    return pd.read_parquet(kept)
+
+
+def values(ranks: pd.DataFrame, protocol: str, split: str, metric: str) -> pd.Series:
+    """One metric by user."""
+    part = ranks[(ranks["protocol"] == protocol) & (ranks["split"] == split)].set_index("user_id").sort_index()
+    return pd.Series(metric_values(part["rank"].to_numpy(), metric), index=part.index)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data_path")
+    parser.add_argument("--dir", default="saved/accuracy")
+    parser.add_argument("--seeds", default="2020")
+    parser.add_argument("--models", help="only these of the grid")
+    parser.add_argument("--grid", default=str(Path(__file__).with_name("accuracy.yaml")))
+    options = parser.parse_args()
+    grid = read_yaml(options.grid)[options.dataset]
+    labels = options.models.split(",") if options.models else list(grid)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    parent = Path(options.dir) / options.dataset
+
+    def ranks_of(label: str, candidate: dict[str, Any], seed: int) -> pd.DataFrame:
+        own = grid[label]
+        folder = parent / f"{label},{name_of(candidate)},seed={seed}"
+        if not (folder / "metrics.json").is_file():
+            settings = {**own.get("settings", {}), **candidate, "seed": seed, "show_progress": False}
+            if options.data_path:
+                settings["data_path"] = options.data_path
+            run(own["model"], options.dataset, overrides={**settings, "run_dir": str(folder)})
+        return both_ranks(folder)
+
+    report: dict[str, Any] = {"dataset": options.dataset, "seeds": seeds, "versions": versions()}
+    by_user: dict[str, dict[str, dict[str, pd.Series]]] = {protocol: {} for protocol in PROTOCOLS}
+    for label in labels:
+        tried = [(candidate, ranks_of(label, candidate, seeds[0])) for candidate in grid[label]["candidates"]]
+        for protocol in PROTOCOLS:
+            valid = [values(ranks, protocol, "valid", CHOSEN_BY).mean() for _, ranks in tried]
+            best = tried[int(np.argmax(valid))][0]
+            all_ranks = [ranks_of(label, best, seed) for seed in seeds]
+            tests = {metric: [values(ranks, protocol, "test", metric) for ranks in all_ranks] for metric in METRICS}
+            by_user[protocol][label] = {metric: pd.concat(tests[metric], axis=1).mean(axis=1) for metric in METRICS}
+            report.setdefault(protocol, {})[label] = {
+                "validation": {name_of(candidate): score for (candidate, _), score in zip(tried, valid, strict=True)},
+                "chosen": name_of(best),
+                "test": {metric: [float(one.mean()) for one in tests[metric]] for metric in METRICS},
+            }
+    for protocol, found in by_user.items():
+        print(
+            f"\n{options.dataset}, test, {protocol}, mean of seeds {seeds}; {labels[0]} against each, 95 % interval\n"
+        )
+        print(
+            "| model | chosen of | NDCG@10 | HR@10 | ratio of NDCG@10 | difference of NDCG@10 |\n|---|---|---|---|---|---|"
+        )
+        for label, mine in found.items():
+            entry = report[protocol][label]
+            cells = "| |"
+            if label != labels[0]:
+                first, second = found[labels[0]][CHOSEN_BY].align(mine[CHOSEN_BY], join="inner")
+                assert len(first) == len(mine[CHOSEN_BY]), "the models have other test rows"
+                ratio, gap = paired_ratio(first, second), paired_bootstrap(first, second)
+                entry |= {"ratio": ratio._asdict(), "difference": gap._asdict()}
+                cells = (
+                    f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] | "
+                    f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] |"
+                )
+            print(
+                f"| {label} | {entry['chosen']} ({len(entry['validation'])}) | {mine['ndcg@10'].mean():.4f} | "
+                f"{mine['hit@10'].mean():.4f} | {cells}"
+            )
+    parent.mkdir(parents=True, exist_ok=True)
+    (parent / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\nWritten to {parent / 'accuracy.json'}")
+
+
+if __name__ == "__main__":
+    main()
