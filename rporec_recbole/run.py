@@ -86,12 +86,12 @@ def _run(config: Any, folder: Path) -> RunResult:
     )
     prepared = perf_counter() - start
 
-    curves: dict[str, list[tuple[int, float]]] = {}
+    validations: list[dict[str, float]] = []
+    start = perf_counter()
 
     def watch(epoch: int, score: float) -> None:
-        curves.setdefault(f"train/{config['valid_metric']}", []).append((epoch + 1, score))
+        validations.append({"epoch": epoch + 1, "seconds": perf_counter() - start, "score": float(score)})
 
-    start = perf_counter()
     trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=watch)
     trained = perf_counter() - start
     collector.take("training")
@@ -109,11 +109,12 @@ def _run(config: Any, folder: Path) -> RunResult:
         curves = trainer.recorder.curves
     else:
         stages["train"] = {"name": "training", "seconds": trained}
-        curves["train/loss"] = [
-            (epoch + 1, float(loss))
-            for epoch, loss in getattr(trainer, "train_loss_dict", {}).items()
-            if loss is not None
-        ]
+        losses = getattr(trainer, "train_loss_dict", {})
+        curves = {
+            f"train/{config['valid_metric']}": [(int(one["epoch"]), one["score"]) for one in validations],
+            "train/loss": [(epoch + 1, float(loss)) for epoch, loss in losses.items() if loss is not None],
+        }
+        curves = {name: points for name, points in curves.items() if points}
         baseline.save(model, folder)
     shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
@@ -126,6 +127,7 @@ def _run(config: Any, folder: Path) -> RunResult:
         "hide_seen": bool(config["hide_seen"]),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **results,
+        "validations": validations,
         "valid_after_stage": getattr(trainer, "stage_results", {}),
         "stages": stages,
         "versions": versions(),

@@ -38,25 +38,33 @@ def top_items(users: Tensor, items: Tensor, k: int, first: int = 1) -> tuple[Ten
 
 
 def _top_of_block(users: Tensor, items: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
-    rows, start, size = len(users), first, max(k, _ITEMS // 8)
-    buffer = users.new_empty(rows, _ITEMS)
+    rows, size = len(users), max(k, _ITEMS)
+    buffer = users.new_empty(rows, size)
+    best, ids = users.new_empty(rows, 0), torch.empty(rows, 0, dtype=torch.int64, device=users.device)
     found: list[tuple[Tensor, Tensor, Tensor]] = []  # (row, score, item) that beat the threshold, not yet merged
     waiting = 0
-    scores = users @ items[start : start + size].T
-    best, ids = scores.topk(k, dim=1)
-    ids = ids + start
-    while (start := start + size) < len(items):
-        size = min(2 * size, _ITEMS)
+    for start in range(first, len(items), size):
         block = items[start : start + size]
-        scores = torch.mm(users, block.T, out=buffer) if len(block) == _ITEMS else users @ block.T
-        row, column = _above(scores, best[:, -1:])
+        scores = torch.mm(users, block.T, out=buffer) if len(block) == size else users @ block.T
+        row, column = _above(scores, best[:, -1:] if best.numel() else _below_the_top(scores, k))
         found.append((row, scores[row, column], start + column))
         waiting += len(row)
         # Merging costs the same for few as for many, so it waits until the threshold has something to gain from it.
         if waiting >= rows * k // 4:
-            best, ids = _merged(best, ids, found)
+            best, ids = _merged(best, ids, found, k)
             found, waiting = [], 0
-    return _merged(best, ids, found) if waiting else (best, ids)
+    return _merged(best, ids, found, k) if waiting else (best, ids)
+
+
+def _below_the_top(scores: Tensor, k: int) -> Tensor:
+    """A number that at least `k` scores of each row are above, `[B, C] -> [B, 1]`: if there are groups enough, just
+    below the k-th largest maximum of a group, which is much faster to find than the k-th largest score."""
+    groups = scores.shape[1] // _FANS[0]
+    if groups < 2 * k:
+        return scores.new_full((len(scores), 1), -torch.inf)
+    maxima = scores[:, : groups * _FANS[0]].unflatten(1, (_FANS[0], groups)).amax(dim=1)
+    lowest = maxima.topk(k, dim=1).values[:, -1:]
+    return torch.nextafter(lowest, torch.full_like(lowest, -torch.inf))
 
 
 def _above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,13 +83,13 @@ def _above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     return row, column
 
 
-def _merged(best: Tensor, ids: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The top of `best` and `found` together, `[B, K]` each."""
-    rows, k = best.shape
+def _merged(best: Tensor, ids: Tensor, found: list[tuple[Tensor, Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The top `k` of `best`, `[B, 0 or K]`, and `found` together, `[B, K]` each."""
+    rows, kept = best.shape
     row, score, item = (torch.cat(parts) for parts in zip(*found, strict=True))
     row, order = row.sort(stable=True)
     counts = torch.bincount(row, minlength=rows)
-    slot = k + torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    slot = kept + torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
     width = int(counts.max())
     scores = torch.nn.functional.pad(best, (0, width), value=-torch.inf)
     origin = torch.nn.functional.pad(ids, (0, width))

@@ -7,7 +7,13 @@ from rporec_recbole.model import retrieval
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(2, 700), st.integers(1, 9), st.integers(0, 1), st.integers(0, 2**31))
+@given(
+    st.integers(1, 40),
+    st.integers(2, 700),
+    st.integers(1, 9) | st.integers(100, 200),
+    st.integers(0, 1),
+    st.integers(0, 2**31),
+)
 def test_equals_topk_of_all_scores(users, items, k, first, seed):
     generator = torch.Generator().manual_seed(seed)
     u, e = torch.randn(users, 5, generator=generator), torch.randn(items, 5, generator=generator)
