@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
         value = (
             text
-            if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone")
+            if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone", "text_encoder")
             else parse_value(text)
         )
         if key in values and values[key] != value:

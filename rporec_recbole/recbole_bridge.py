@@ -66,6 +66,10 @@ def register() -> None:
         load_internal(self, model, model_class, dataset)
         ours = layered_properties(model, dataset)
         texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
+        if texts is not None and not isinstance(texts, (list, tuple)):
+            raise ConfigError(
+                f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
+            )
         if model != "RPORec":
             ours.pop("item_text_fields", None)
         elif texts:

@@ -199,7 +199,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tiny_vocabulary": (lambda v: v >= 300, "at least 300 (256 bytes and the special tokens)"),
     "stages": (lambda v: all(s in STAGES for s in v), f"a list of stages among {list(STAGES)}"),
     "rechead": (lambda v: v == "fused", "`fused`"),
-    "text_encoder": (lambda v: v == "lsa", "`lsa`"),
+    "text_encoder": (lambda v: v.strip() != "", "`lsa`, or a sentence-transformers id or folder"),
     "prompt_style": (lambda v: v in ("auto", "compact", "instruct"), "`auto`, `compact` or `instruct`"),
     "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
     "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),

@@ -27,6 +27,7 @@ ORDER = [
     "data.seen",
     "data.dataset",
     "data.batches",
+    "model.sentences",
     "model.encoder",
     "model.trunk",
     "model.rechead",
@@ -77,6 +78,7 @@ FENCES = {
     "trl": {"training.rl"},
     "datasets": {"training.rl"},
     "sklearn": {"model.encoder"},
+    "sentence_transformers": {"model.sentences"},
     "matplotlib": {"evaluation.plots"},
     "pickle": set(),
 }

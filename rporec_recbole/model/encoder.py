@@ -1,10 +1,14 @@
-"""Text encoders: strings to fixed-size vectors. Items, reasoning and answers share one space."""
+"""Text encoders: strings to fixed-size vectors. Items, reasoning and answers share one space.
+
+`lsa` stands here; encoders of sentence-transformers in `model/sentences.py`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -13,8 +17,52 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.model.sentences import SentenceEncoder
 
 _TOKEN = r"(?u)\b\w+\b"
+
+
+class TextEncoder(Protocol):
+    """What the head needs of an encoder."""
+
+    @property
+    def size(self) -> int:
+        """Dimension D of the vectors."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """`[len(texts), D]` float32, rows of length 1 (or 0)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes what `load_encoder` needs into a folder."""
+        ...
+
+
+def make_encoder(source: str, texts: Sequence[str], size: int, seed: int, device: str) -> TextEncoder:
+    """The encoder that `text_encoder` names.
+
+    Args:
+        source: `lsa`, or a sentence-transformers id or folder.
+        texts: the catalogue's, which `lsa` is fitted on.
+        size: dimension of `lsa`; other encoders have their own.
+        seed: of `lsa`.
+        device: where a neural encoder runs.
+
+    Raises:
+        ConfigError: the encoder cannot be loaded.
+    """
+    return LSAEncoder.fit(texts, size, seed) if source == "lsa" else SentenceEncoder(source, device)
+
+
+def load_encoder(source: str, folder: Path, device: str) -> TextEncoder:
+    """What `save` wrote; arguments as `make_encoder`.
+
+    Raises:
+        RunFolderError: a file is missing or damaged.
+        ConfigError: the encoder cannot be loaded.
+    """
+    return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(folder, device)
 
 
 class LSAEncoder:

@@ -17,7 +17,7 @@ from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data.dataset import RUNGS, TARGETS
 from rporec_recbole.errors import DatasetError
-from rporec_recbole.model.encoder import LSAEncoder
+from rporec_recbole.model.encoder import TextEncoder, make_encoder
 from rporec_recbole.model.losses import cot_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
 from rporec_recbole.settings import settings_from
@@ -56,7 +56,7 @@ class RPORec(SequentialRecommender):
         if rating and rating in dataset.field2type:
             self.rating_list = rating + config["LIST_SUFFIX"]
         self.catalogue: Catalogue | None = None
-        self.encoder: LSAEncoder | None = None
+        self.encoder: TextEncoder | None = None
         if not self.settings.text.ids_only:
             self._read_item_text(config, dataset)
         head = self.settings.head
@@ -103,7 +103,9 @@ class RPORec(SequentialRecommender):
             self.logger.warning(
                 f"{self.catalogue.untitled} of {len(self.catalogue) - 1} items have no {text.item_text_fields[0]}; their id stands in for it."
             )
-        self.encoder = LSAEncoder.fit(self.catalogue.lines[1:], text.text_size, self.seed)
+        self.encoder = make_encoder(
+            text.text_encoder, self.catalogue.lines[1:], text.text_size, self.seed, str(config["device"])
+        )
 
     def connect(self, backbone: Backbone, store: CoTStore) -> None:
         """Gives the model its language model and the store of what it writes."""

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.model.encoder import load_encoder
 
 HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
 _FORMAT = 1
@@ -87,7 +88,7 @@ def restore(model: Any, folder: Path) -> None:
             f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it."
         )
     if model.encoder is not None:
-        model.encoder = type(model.encoder).load(folder / ENCODER)
+        model.encoder = load_encoder(model.settings.text.text_encoder, folder / ENCODER, str(model.device))
     load_head(model, folder / HEAD)
     if state["has_backbone"]:
         backbone = load_backbone(folder / BACKBONE, model.settings.backbone, torch.device(model.device))

@@ -35,6 +35,7 @@ def test_bad_values_say_what_is_allowed(key, value, message):
         ({"epoch": 3}, "Did you mean `epochs`"),
         ({"epochs": "many"}, "expected int"),
         ({"valid_metric": "NDCG@7"}, "valid_metric"),
+        ({"item_text_fields": "title"}, "expected list"),
     ],
 )
 def test_config_refuses(overrides, message):
@@ -62,6 +63,11 @@ def test_unknown_model_suggests(name):
 )
 def test_command_line_values(text, value):
     assert parse_value(text) == value
+
+
+def test_text_columns_are_a_list_on_a_data_set_without_defaults_too():
+    with pytest.raises(ConfigError, match="must be a list"):
+        build_config("RPORec", "other", overrides={"item_text_fields": "title"})
 
 
 def test_what_was_tuned_for_a_data_set_wins_over_model_and_data_set(tmp_path, monkeypatch):

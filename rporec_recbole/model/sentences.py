@@ -1,0 +1,88 @@
+"""Text encoder from sentence-transformers: any hub id or local folder. Needs the extra `encoders`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rporec_recbole.errors import ConfigError, RunFolderError
+
+_FILE, _PROBE = "encoder.json", "A user who liked quiet films about the sea."
+_KEPT_TEXTS = 50_000
+
+
+class SentenceEncoder:
+    """Unit vectors of a sentence-transformers model (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019).
+
+    Args:
+        source: hub id or folder. Code from the hub is never run.
+        device: where the model runs, such as `cpu`.
+
+    Raises:
+        ConfigError: the package is missing or the model cannot be loaded.
+    """
+
+    def __init__(self, source: str, device: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ConfigError(
+                f'`text_encoder={source}` needs sentence-transformers: pip install "rporec_recbole[encoders]", or use `lsa`.'
+            ) from error
+        try:
+            self._model: Any = SentenceTransformer(source, device=device, trust_remote_code=False)
+        except Exception as error:  # transformers and the hub raise many kinds; the user needs one message
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(
+                f"`text_encoder={source}` cannot be loaded: {reason}. Give `lsa`, a sentence-transformers folder, or a hub "
+                "id that is downloaded already or reachable."
+            ) from error
+        self.source = source
+        self._vectors: dict[str, np.ndarray] = {}
+        self.size = len(self._model.encode(_PROBE))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """`[len(texts), D]` float32, rows of length 1, or 0 for a blank text. Known texts are not encoded again."""
+        if not len(texts):
+            return np.zeros((0, self.size), dtype=np.float32)
+        wanted = [text for text in dict.fromkeys(texts) if text.strip()]
+        missing = [text for text in wanted if text not in self._vectors]
+        if len(self._vectors) + len(missing) > _KEPT_TEXTS:
+            self._vectors, missing = {}, wanted
+        if missing:
+            made = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=len(missing) > 2000)
+            self._vectors.update(zip(missing, np.asarray(made, dtype=np.float32), strict=True))
+        blank = np.zeros(self.size, dtype=np.float32)
+        return np.stack([self._vectors.get(text, blank) for text in texts])
+
+    def save(self, folder: Path) -> None:
+        """Writes `encoder.json`: the model's name, and what it makes of one sentence. The weights stay where they are."""
+        probe = [float(value) for value in self.encode([_PROBE])[0]]
+        kept = {"encoder": "sentence-transformers", "source": self.source, "probe": probe}
+        (folder / _FILE).write_text(json.dumps(kept), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, device: str) -> SentenceEncoder:
+        """The encoder that `save` named.
+
+        Raises:
+            ConfigError: its model cannot be loaded.
+            RunFolderError: the file is damaged, or the model makes other vectors now.
+        """
+        try:
+            kept = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            source, probe = str(kept["source"]), np.asarray(kept["probe"], dtype=np.float32)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{folder / _FILE} cannot be read ({error}). Run the training again.") from error
+        encoder = cls(source, device)
+        found = encoder.encode([_PROBE])[0]
+        if found.shape != probe.shape or not np.allclose(found, probe, atol=1e-2):
+            raise RunFolderError(
+                f"The text encoder `{source}` makes other vectors than when this run was trained, so the head cannot read "
+                "them. Restore the model that was there, or train again."
+            )
+        return encoder
