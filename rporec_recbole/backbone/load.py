@@ -1,9 +1,10 @@
-"""Backbones: `tiny`, a local folder or a hub id, behind one class that hides transformers and PEFT."""
+"""Backbones: `tiny`, a local folder, a GGUF file or a hub id, behind one class that hides transformers and PEFT."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.engine import Generated, generate_tokens
@@ -231,7 +232,7 @@ def load_backbone(folder: Path, settings: BackboneSettings, device: torch.device
         BackboneError: the folder holds no model, or the adapter's base model cannot be found.
     """
     dtype = "float32" if settings.backbone == "tiny" else settings.backbone_dtype  # as `make_backbone` makes it
-    model, tokenizer = _load(str(folder), dtype, device)
+    model, tokenizer = _load(str(folder), dtype, device, settings.backbone)
     return _backbone(model, tokenizer, settings)
 
 
@@ -245,42 +246,74 @@ def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings) -> Backbon
     )
 
 
-def _load(source: str, dtype: str, device: torch.device) -> tuple[Any, Any]:
+def _load(source: str, dtype: str, device: torch.device, base: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer; `base` is what an adapter folder was trained on, where its own note of that does not do."""
     wanted = {
         "float32": torch.float32,
         "bfloat16": torch.bfloat16,
         "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
     }[dtype]
     folder = Path(source)
-    if (source.startswith((".", "/", "~")) or folder.exists()) and not any(
-        (folder / name).is_file() for name in ("config.json", _ADAPTER)
+    if (source.startswith((".", "/", "~")) or folder.exists()) and not (
+        any((folder / name).is_file() for name in ("config.json", _ADAPTER)) or (_is_gguf(source) and folder.is_file())
     ):
         raise BackboneError(
-            f"`backbone={source}` is a local path but no model folder: it needs config.json, weights and tokenizer files, "
-            "as `save_pretrained` writes them. Give such a folder, a Hugging Face id, or `tiny`."
+            f"`backbone={source}` is a local path but no model: a folder needs config.json, weights and tokenizer files, as "
+            "`save_pretrained` writes them. Give such a folder, a .gguf file, a Hugging Face id, or `tiny`."
         )
     try:
         transformers_logging.disable_progress_bar()
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(**_where(source))
+        if _is_gguf(source):
+            tokenizer = _as_it_is(tokenizer)
         if (folder / _ADAPTER).is_file():
             from peft import PeftConfig, PeftModel
 
-            base = (
-                str(folder / _BASE)
-                if (folder / _BASE).is_dir()
-                else PeftConfig.from_pretrained(source).base_model_name_or_path
-            )
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=wanted)
+            if (folder / _BASE).is_dir():
+                base = str(folder / _BASE)
+            elif base is None or not _is_gguf(base):
+                base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
+            model = AutoModelForCausalLM.from_pretrained(**_where(base), dtype=wanted)
             model = PeftModel.from_pretrained(model, source, is_trainable=True)
         else:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=wanted)
+            model = AutoModelForCausalLM.from_pretrained(**_where(source), dtype=wanted)
+    except BackboneError:
+        raise
     except Exception as error:  # transformers raises many kinds; the user needs one message
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
-            f"`backbone={source}` cannot be loaded: {reason}. Give `tiny`, a folder that `save_pretrained` wrote, or a "
-            "Hugging Face id that is downloaded already or reachable."
+            f"`backbone={source}` cannot be loaded: {reason}. Give `tiny`, a folder that `save_pretrained` wrote, a .gguf "
+            "file, or a Hugging Face id that is downloaded already or reachable."
         ) from error
     return model.to(device).eval(), tokenizer
+
+
+def _is_gguf(source: str) -> bool:
+    return source.lower().endswith(".gguf")
+
+
+def _where(source: str) -> dict[str, str]:
+    """The arguments by which `from_pretrained` finds a model. A GGUF file is a file of its folder.
+
+    Raises:
+        BackboneError: the package that reads GGUF is missing.
+    """
+    if not _is_gguf(source):
+        return {"pretrained_model_name_or_path": source}
+    if importlib.util.find_spec("gguf") is None:
+        raise BackboneError(f'`backbone={source}` needs the package gguf: pip install "rporec_recbole[gguf]".')
+    path = Path(source)
+    return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+
+
+def _as_it_is(tokenizer: Any) -> PreTrainedTokenizerFast:
+    """The same tokenizer under transformers' general class. The class of a model family rebuilds itself by its own rules
+    when it is loaded again, and then splits words in another way than the GGUF file said."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        chat_template=tokenizer.chat_template,
+        **{name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")},
+    )
 
 
 def _attach_lora(model: Any, rank: int, alpha: int, seed: int) -> Any:
