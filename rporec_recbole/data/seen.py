@@ -36,12 +36,26 @@ def past_items(timeline: Any, rows: Any, user_field: str, item_field: str, time_
     users, items, times = (timeline[field].numpy() for field in (user_field, item_field, time_field))
     starts = np.searchsorted(users, rows[user_field].numpy(), side="left")
     stops = np.searchsorted(users, rows[user_field].numpy(), side="right")
-    batch, past = [], []
+    ends = np.zeros(len(starts), dtype=np.int64)
     for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        target = int(rows[item_field][row])
-        here = (items[start:stop] == target) & (times[start:stop] == float(rows[time_field][row]))
-        seen = np.unique(items[start : start + int(np.flatnonzero(here)[-1])])
-        seen = seen[seen != target]
+        here = items[start:stop] == int(rows[item_field][row])
+        here &= times[start:stop] == float(rows[time_field][row])
+        ends[row] = start + int(np.flatnonzero(here)[-1])
+    return items_before(users, items, ends)
+
+
+def items_before(users: np.ndarray, items: np.ndarray, ends: np.ndarray) -> Pairs:
+    """Everything that a user has before given places of the timeline, the item at the place itself left out.
+
+    Args:
+        users: user of each interaction, sorted.
+        items: item of each interaction, by time for each user.
+        ends: `[B]` indices into both: the targets.
+    """
+    batch, past = [], []
+    for row, (start, end) in enumerate(zip(np.searchsorted(users, users[ends], side="left"), ends, strict=True)):
+        seen = np.unique(items[start:end])
+        seen = seen[seen != items[end]]
         past.append(seen)
         batch.append(np.full(len(seen), row))
     if not past:

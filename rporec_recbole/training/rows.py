@@ -13,6 +13,7 @@ from torch import Tensor
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.data import ladder
+from rporec_recbole.data.seen import items_before
 from rporec_recbole.model.rechead import score_items
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.text.completions import Completion
@@ -63,9 +64,26 @@ def reasoned_rows(
     return fusion_rows(model.head, histories, reasoning, targets), written
 
 
-def frozen_scorer(model: RPORec, rows: Interaction) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
-    """Scores `[B, N]` of the frozen head for completions of given rows: the evaluation path, with the trunk run once
-    (stage 2; see `rewards.Score`)."""
+def frozen_scorer(
+    model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool
+) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
+    """Scores `[B, N]` of the frozen head for completions of given positions: the evaluation path, with the trunk run
+    once (stage 2; see `rewards.Score`).
+
+    Args:
+        model: its head stays as it is.
+        dataset: an `RPORecDataset`.
+        ends: timeline indices of the positions' targets.
+        hide_seen: as in the evaluation, items of the user's past are no candidates (their score is `-inf`).
+    """
+    rows = dataset.histories(ends)
+    hidden = torch.zeros(len(rows), 0, dtype=torch.int64)
+    if hide_seen:
+        users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        row, item = items_before(users, items, ends)
+        parts = item.split(torch.bincount(row, minlength=len(rows)).tolist())
+        hidden = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # 0 is the padding item: -inf anyway
+    hidden = hidden.to(model.device)
     nothing = model.encode_completions([Completion("")] * len(rows))
     base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device))
 
@@ -74,6 +92,7 @@ def frozen_scorer(model: RPORec, rows: Interaction) -> Callable[[Sequence[int], 
         index = torch.as_tensor(list(positions), device=model.device)
         state = base.states[index]
         users = model.head.user_vectors(state, model.encode_completions(completions))
-        return score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
+        scores = score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
+        return scores.scatter_(1, hidden[index], -torch.inf)
 
     return score

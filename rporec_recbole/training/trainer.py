@@ -323,6 +323,7 @@ class RPORecTrainer(Trainer):
         rows = dataset.histories(ends[chosen])
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
         targets = rows[model.ITEM_ID]
+        scorer = frozen_scorer(model, dataset, ends[chosen], bool(self.config["hide_seen"]))
         step = itertools.count(1)
 
         def observe(parts: dict[str, float]) -> None:
@@ -335,7 +336,7 @@ class RPORecTrainer(Trainer):
             steps = train_rl(
                 model.backbone,
                 prompts,
-                RecheadReward(frozen_scorer(model, rows), targets, settings.reward_weights, settings.reward_k, observe),
+                RecheadReward(scorer, targets, settings.reward_weights, settings.reward_k, observe),
                 settings,
                 max_new_tokens=self.settings.backbone.max_new_tokens,
                 reference=reference,
