@@ -35,7 +35,7 @@ def training_step(items: int) -> dict[str, Any]:
     before = peak_gb()
     head = RecHead(
         items, None, hidden_size=DIMENSION, layers=2, heads=2, inner_size=4 * DIMENSION, dropout=0.2,
-        max_length=LENGTH, initializer_range=0.02, history_bias=True,
+        initializer_range=0.02, history_bias=True,
     )  # fmt: skip
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
     seconds, losses = [], []

@@ -77,7 +77,7 @@ def seconds_per_step(items: int) -> float:
     limits = default_settings().head
     torch.manual_seed(0)
     head = RecHead(
-        items, None, hidden_size=64, layers=2, heads=2, inner_size=256, dropout=0.2, max_length=50,
+        items, None, hidden_size=64, layers=2, heads=2, inner_size=256, dropout=0.2,
         initializer_range=0.02, history_bias=True,
     )  # fmt: skip
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)

@@ -48,8 +48,6 @@ class HeadSettings:
     dropout: float
     initializer_range: float
     history_bias: bool
-    gating: bool
-    position: str
     score_temperature: float | None
     logit_budget: int
     full_softmax_items: int
@@ -191,7 +189,6 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
     "score_temperature": (lambda v: v > 0, "a number above 0, or `~` for plain dot products"),
-    "position": (lambda v: v in ("absolute", "rotary"), "`absolute` or `rotary`"),
     "lr_warmup_steps": (lambda v: v >= 0, "a whole number of at least 0"),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
@@ -229,8 +226,8 @@ def settings_from(config: Any) -> Settings:
     }
     if not problems:
         head = parts["head"]
-        if head.hidden_size % head.n_heads:
-            problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of `n_heads={head.n_heads}`")
+        if head.hidden_size % (2 * head.n_heads):
+            problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of twice `n_heads={head.n_heads}`")
         tiny = parts["backbone"].tiny_hidden_size
         if tiny % 64:
             problems.append(f"`tiny_hidden_size={tiny}` must be a multiple of 64")

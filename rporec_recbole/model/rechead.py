@@ -69,11 +69,8 @@ class RecHead(nn.Module):
         heads: attention heads.
         inner_size: feed-forward width.
         dropout: in the trunk.
-        max_length: longest history.
         initializer_range: standard deviation of new weights.
         history_bias: whether items of the history get the learned offset b(s).
-        gating: whether the blocks of the trunk are gated (see `trunk.Block`).
-        position: `absolute` or `rotary` (see `trunk.Trunk`).
         temperature: scores are cosines over this; None: plain dot products.
     """
 
@@ -87,17 +84,14 @@ class RecHead(nn.Module):
         heads: int,
         inner_size: int,
         dropout: float,
-        max_length: int,
         initializer_range: float,
         history_bias: bool,
-        gating: bool = False,
-        position: str = "absolute",
         temperature: float | None = None,
     ) -> None:
         super().__init__()
         self.temperature = temperature
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
-        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout, max_length, gating, position)
+        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
         self.item_text: Tensor | None
         self.register_buffer("item_text", item_text)

@@ -73,11 +73,8 @@ class RPORec(SequentialRecommender):
             heads=head.n_heads,
             inner_size=head.inner_size,
             dropout=head.dropout,
-            max_length=head.MAX_ITEM_LIST_LENGTH,
             initializer_range=head.initializer_range,
             history_bias=head.history_bias,
-            gating=head.gating,
-            position=head.position,
             temperature=head.score_temperature,
         )
         self.backbone: Backbone | None = None

@@ -1,6 +1,6 @@
-"""The trunk: a pre-norm causal Transformer over item vectors, one state per position.
+"""The trunk: a causal Transformer of gated blocks over item vectors, one state per position.
 
-Letters in shapes: B rows, T positions, H hidden size.
+Letters in shapes: B rows, T positions, H hidden size, D size of an attention head.
 """
 
 from __future__ import annotations
@@ -11,32 +11,30 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Pre-norm self-attention and feed-forward: `x + Attn(LN(x))`, then `x + FFN(LN(x))`.
+    """Pre-norm self-attention and SwiGLU feed-forward, each branch weighed by the state it is added to:
 
-    With `gating` each branch is weighed by the state it is added to, `x + sigmoid(G x) * Attn(LN(x))`, and the
-    feed-forward is a SwiGLU: the block of LiGR (Borisyuk et al., "From Features to Transformers", 2025).
+    `x + sigmoid(G x) * Attn(LN(x))`, then `x + sigmoid(G' x) * FFN(LN(x))`: the block of LiGR (Borisyuk et al., "From
+    Features to Transformers", 2025). Positions enter as rotations of queries and keys (Su et al., RoFormer, 2021), so
+    attention sees distances. Plain branches, GELU and learned position vectors lost on every data set tried
+    (docs/experiments.md).
 
     Args:
         hidden_size: H.
-        heads: number of attention heads; divides H.
+        heads: number of attention heads; H / heads is even.
         inner_size: width of the feed-forward layer.
         dropout: on both branches. Not inside the attention: there it costs a fifth of a step on CPU.
-        gating: see above.
-        rotary: positions enter as rotations of queries and keys (Su et al., RoFormer, 2021).
     """
 
-    def __init__(
-        self, hidden_size: int, heads: int, inner_size: int, dropout: float, gating: bool, rotary: bool
-    ) -> None:
+    def __init__(self, hidden_size: int, heads: int, inner_size: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.rotary = heads, rotary
-        self.attention_gate = nn.Linear(hidden_size, hidden_size) if gating else None
-        self.ffn_gate = nn.Linear(hidden_size, hidden_size) if gating else None
+        self.heads = heads
+        self.attention_gate = nn.Linear(hidden_size, hidden_size)
+        self.ffn_gate = nn.Linear(hidden_size, hidden_size)
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.merge = nn.Linear(hidden_size, hidden_size)
         self.ffn_norm = nn.LayerNorm(hidden_size)
-        self.widen = nn.Linear(hidden_size, 2 * inner_size if gating else inner_size)
+        self.widen = nn.Linear(hidden_size, 2 * inner_size)
         self.narrow = nn.Linear(inner_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
@@ -46,21 +44,11 @@ class Block(nn.Module):
         q, k, v = (
             self.qkv(self.attention_norm(x)).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
         )
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = _add(x, self.dropout(self.merge(mixed.transpose(1, 2).reshape(rows, steps, size))), self.attention_gate)
-        return _add(x, self.dropout(self.narrow(self._activate(self.widen(self.ffn_norm(x))))), self.ffn_gate)
-
-    def _activate(self, wide: Tensor) -> Tensor:
-        if self.ffn_gate is None:
-            return F.gelu(wide)
-        value, gate = wide.chunk(2, dim=-1)
-        return value * F.silu(gate)
-
-
-def _add(x: Tensor, branch: Tensor, gate: nn.Linear | None) -> Tensor:
-    return x + (branch if gate is None else torch.sigmoid(gate(x)) * branch)
+        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
+        mixed = self.merge(mixed.transpose(1, 2).reshape(rows, steps, size))
+        x = x + torch.sigmoid(self.attention_gate(x)) * self.dropout(mixed)
+        value, gate = self.widen(self.ffn_norm(x)).chunk(2, dim=-1)
+        return x + torch.sigmoid(self.ffn_gate(x)) * self.dropout(self.narrow(value * F.silu(gate)))
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -74,7 +62,7 @@ def rotate(x: Tensor) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """Causal Transformer in the manner of SASRec (Kang and McAuley, ICDM 2018), pre-norm.
+    """Causal Transformer in the manner of SASRec (Kang and McAuley, ICDM 2018), of gated blocks.
 
     Args:
         hidden_size: H.
@@ -82,28 +70,12 @@ class Trunk(nn.Module):
         heads: attention heads per block.
         inner_size: feed-forward width.
         dropout: after the embedding and in every block.
-        max_length: longest history.
-        gating: see `Block`.
-        position: `absolute` learns a vector for each position, counted from the oldest item; `rotary` see `Block`.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        inner_size: int,
-        dropout: float,
-        max_length: int,
-        gating: bool,
-        position: str,
-    ) -> None:
+    def __init__(self, hidden_size: int, layers: int, heads: int, inner_size: int, dropout: float) -> None:
         super().__init__()
-        self.position = nn.Embedding(max_length, hidden_size) if position == "absolute" else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(hidden_size, heads, inner_size, dropout, gating, position == "rotary") for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(hidden_size, heads, inner_size, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden_size)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -115,8 +87,7 @@ class Trunk(nn.Module):
         Returns:
             `[B, T, H]`; states at padding mean nothing.
         """
-        x = vectors if self.position is None else vectors + self.position.weight[: vectors.shape[1]]
-        x = self.dropout(x)
+        x = self.dropout(vectors)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)

@@ -66,7 +66,7 @@ def test_backbone_folder_that_is_no_model(capsys, tmp_path, toy):
     empty = tmp_path / "empty"
     empty.mkdir()
     err = fails(capsys, arguments(toy, tmp_path, stages="[1a,1c]", backbone=empty))
-    assert "no model folder" in err
+    assert "no model" in err
 
 
 def test_used_run_folder_is_left_alone(capsys, tmp_path, toy):

@@ -8,7 +8,6 @@ from rporec_recbole.model.trunk import rotate
 
 SWITCHES = {
     "default": {},
-    "gated and rotary": {"gating": True, "position": "rotary"},
     "cosine scores": {"temperature": 0.1},
 }
 
@@ -17,7 +16,7 @@ SWITCHES = {
 def head(request):
     torch.manual_seed(0)
     head = RecHead(
-        12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0, max_length=6,
+        12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0,
         initializer_range=0.3, history_bias=True, **SWITCHES[request.param],
     )  # fmt: skip
     torch.nn.init.normal_(head.fusion.project.weight)
@@ -69,7 +68,7 @@ def test_later_items_change_no_earlier_state(head):
 def test_cosine_scores_are_bounded_by_the_temperature():
     torch.manual_seed(0)
     head = RecHead(
-        12, None, hidden_size=8, layers=1, heads=1, inner_size=8, dropout=0.0, max_length=6, initializer_range=3.0,
+        12, None, hidden_size=8, layers=1, heads=1, inner_size=8, dropout=0.0, initializer_range=3.0,
         history_bias=False, temperature=0.05,
     ).eval()  # fmt: skip
     scores = head.scores(HISTORIES)[:, 1:]
@@ -166,7 +165,7 @@ def test_sampled_loss_estimates_the_sum_over_the_catalogue(head):
 def test_gradients_are_the_same_every_time():
     torch.manual_seed(0)
     head = RecHead(
-        60, None, hidden_size=64, layers=1, heads=1, inner_size=64, dropout=0.0, max_length=100,
+        60, None, hidden_size=64, layers=1, heads=1, inner_size=64, dropout=0.0,
         initializer_range=0.3, history_bias=True,
     )  # fmt: skip
     histories = torch.randint(1, 60, (64, 100))
