@@ -48,7 +48,6 @@ class HeadSettings:
     dropout: float
     initializer_range: float
     history_bias: bool
-    score_temperature: float | None
     logit_budget: int
     full_softmax_items: int
     sampled_negatives: int
@@ -188,7 +187,6 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
-    "score_temperature": (lambda v: v > 0, "a number above 0, or `~` for plain dot products"),
     "lr_warmup_steps": (lambda v: v >= 0, "a whole number of at least 0"),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from rporec_recbole.text.completions import Completion, parse_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
 Kept = Callable[[list[int], list[str]], None]
+_AT_ONCE, _PAUSE = 1024, 0.2  # texts that one process claims at once; seconds between two looks at what others write
 
 
 class TextGenerator(Protocol):
@@ -68,13 +70,29 @@ class Reasoner:
         unknown = [key for key in keys if key not in self._parsed]
         self._parsed.update({key: parse_completion(text) for key, text in self.store.get(unknown).items()})
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._parsed}
-        if missing:
-            order, texts = list(missing), list(missing.values())
-
-            def keep(indices: list[int], written: list[str]) -> None:
-                batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
-                self.store.put(batch, writer, decoding)
-                self._parsed.update({key: parse_completion(text) for key, (_, text) in batch.items()})
-
-            self.generator.generate(texts, decoding, keep, desc)
+        # Longest first, as the generator would have it: then parts of the work are as quick as the whole.
+        missing = dict(sorted(missing.items(), key=lambda entry: -len(entry[1])))
+        try:
+            while missing:
+                claimed = self.store.claim(list(missing), _AT_ONCE)
+                if claimed:
+                    self._write({key: missing[key] for key in claimed}, writer, decoding, desc)
+                else:  # other processes are writing all of them
+                    time.sleep(_PAUSE)
+                    found = self.store.get(missing)
+                    self._parsed.update({key: parse_completion(text) for key, text in found.items()})
+                missing = {key: prompt for key, prompt in missing.items() if key not in self._parsed}
+        except BaseException:
+            self.store.release()
+            raise
         return [self._parsed[key] for key in keys]
+
+    def _write(self, prompts: dict[str, str], writer: str, decoding: Decoding, desc: str) -> None:
+        order, texts = list(prompts), list(prompts.values())
+
+        def keep(indices: list[int], written: list[str]) -> None:
+            batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
+            self.store.put(batch, writer, decoding)
+            self._parsed.update({key: parse_completion(text) for key, (_, text) in batch.items()})
+
+        self.generator.generate(texts, decoding, keep, desc)

@@ -1,15 +1,36 @@
-"""A crash-safe store of generated texts: one SQLite file, one row a completion, keyed by all that determines it."""
+"""A crash-safe store of generated texts: one SQLite file, one row a completion, keyed by all that determines it.
+
+Several processes may share a file: each claims keys before it writes their texts, so no text is written twice. Every row
+carries a digest; a damaged file is set aside when it is opened, and whatever of it can be read goes into a new one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
+import os
+import shutil
+import socket
 import sqlite3
-from collections.abc import Iterable, Mapping
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
 from rporec_recbole.errors import StoreError
+
+_FORMAT = 2
+_COLUMNS = "key, prompt, text, generator, decoding"
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_LEASE = 600.0  # seconds without a sign of life after which a claim of another host is void
 
 
 @dataclass(frozen=True)
@@ -40,31 +61,57 @@ def completion_key(prompt: str, generator: str, decoding: Decoding) -> str:
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclass(frozen=True)
+class StoredText:
+    """One row of a store.
+
+    Attributes:
+        key: see `completion_key`.
+        prompt: what was completed.
+        text: what was written.
+        generator: fingerprint of the writer.
+        decoding: JSON of `Decoding.identity`.
+    """
+
+    key: str
+    prompt: str
+    text: str
+    generator: str
+    decoding: str
+
+
 class CoTStore:
     """Maps keys to completions, on disk or in memory.
 
-    Every `put` is one transaction: after a crash the store holds all completed puts and nothing else. Several
-    processes may share a file.
+    Every `put` is one transaction: after a crash the store holds all completed puts and nothing else.
 
     Args:
         path: the SQLite file, made if missing; None keeps the store in memory.
 
     Raises:
-        StoreError: the file exists and is no store, or cannot be opened.
+        StoreError: the file cannot be opened, or another version wrote it.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else Path(path)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
         try:
-            self._db = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
-            if path is not None:
-                self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL,"
-                " generator TEXT NOT NULL, decoding TEXT NOT NULL)"
-            )
-            self._db.commit()
-        except sqlite3.Error as error:
+            with _alone(self.path):
+                rows = [] if self.path is None or not self.path.exists() else _set_aside_if_damaged(self.path)
+                self._db = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
+                if path is not None:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                with self._db:
+                    self._db.execute(
+                        "CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT"
+                        " NULL, generator TEXT NOT NULL, decoding TEXT NOT NULL, digest TEXT NOT NULL)"
+                    )
+                    self._db.execute(
+                        "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL)"
+                    )
+                    self._db.execute(f"PRAGMA user_version={_FORMAT}")
+                    self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"The store of reasoning texts at {path} cannot be opened ({error}). Move it away to start a new one."
             ) from error
@@ -72,18 +119,38 @@ class CoTStore:
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM completions").fetchone()[0])
 
+    def __iter__(self) -> Iterator[StoredText]:
+        """All completions, in the order in which they were kept."""
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM completions ORDER BY rowid"):
+            yield StoredText(*row)
+
     def get(self, keys: Iterable[str]) -> dict[str, str]:
         """The texts of those keys that the store has."""
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, str] = {}
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            marks = ",".join("?" * len(part))
-            found.update(self._db.execute(f"SELECT key, text FROM completions WHERE key IN ({marks})", part).fetchall())
-        return found
+        return dict(self._rows("SELECT key, text FROM completions", keys))
+
+    def claim(self, keys: Sequence[str], limit: int) -> list[str]:
+        """Takes up to `limit` keys that have no text and that no living process is writing, in the given order.
+
+        Texts of claimed keys are written by this process alone; `put` and `release` give claims back, and so does the
+        death of the process.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        with self._writing():
+            self._db.execute("DELETE FROM claims WHERE until < ?", (time.time(),))
+            for (owner,) in self._db.execute("SELECT DISTINCT owner FROM claims").fetchall():
+                if _is_dead(owner):
+                    self._db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            taken = {key for key, _ in self._rows("SELECT key, '' FROM completions", keys)}
+            taken |= {key for key, _ in self._rows("SELECT key, '' FROM claims", keys)}
+            free = [key for key in dict.fromkeys(keys) if key not in taken][:limit]
+            until = time.time() + _LEASE
+            self._db.executemany("INSERT INTO claims VALUES (?, ?, ?)", [(key, self._owner, until) for key in free])
+            return free
 
     def put(self, texts: Mapping[str, tuple[str, str]], generator: str, decoding: Decoding) -> None:
-        """Keeps completions.
+        """Keeps completions, and gives back the claims on them.
 
         Args:
             texts: key -> (prompt, text).
@@ -95,17 +162,169 @@ class CoTStore:
         """
         decoded = json.dumps(decoding.identity, sort_keys=True)
         rows = [(key, prompt, text, generator, decoded) for key, (prompt, text) in texts.items()]
+        with self._writing():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", [(*row, _digest(row)) for row in rows]
+            )
+            self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in texts])
+            self._db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + _LEASE, self._owner))
+
+    def release(self) -> None:
+        """Gives back all claims of this process, so that others need not wait for it."""
+        with self._writing():
+            self._db.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
+
+    def close(self) -> None:
+        """Writes everything into the one file and closes it."""
+        if self.path is not None:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process has it open, and will do this
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()
+
+    def _rows(self, query: str, keys: Iterable[str]) -> list[tuple[str, str]]:
+        wanted = list(dict.fromkeys(keys))
+        found: list[tuple[str, str]] = []
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            found += self._db.execute(f"{query} WHERE key IN ({','.join('?' * len(part))})", part).fetchall()
+        return found
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction that nobody else writes beside."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             with self._db:
-                self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)", rows)
+                yield
         except sqlite3.Error as error:
             raise StoreError(
                 f"The store of reasoning texts at {self.path} cannot be written ({error}). Free disk space or fix its permissions."
             ) from error
 
-    def close(self) -> None:
-        """Writes everything into the one file and closes it."""
-        if self.path is not None:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.execute("PRAGMA journal_mode=DELETE")
-        self._db.close()
+
+@contextlib.contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Nobody else opens a store in the same folder meanwhile: one process repairs, the others find it repaired."""
+    if path is None or fcntl is None:
+        yield
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _is_dead(owner: str) -> bool:
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def _digest(row: Sequence[str]) -> str:
+    whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(whole).hexdigest()
+
+
+def _set_aside_if_damaged(path: Path) -> list[tuple[str, ...]]:
+    """Nothing for a sound file; a damaged one is renamed, and its readable rows are returned."""
+    if _is_sound(path):
+        return []
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    with tempfile.TemporaryDirectory() as scratch:  # reading may write into a file's journal
+        copy = Path(scratch) / "store"
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{aside}{suffix}", f"{copy}{suffix}")
+        _fill_up(copy)
+        rows = list(_readable(copy).values())
+    logging.getLogger().warning(
+        f"The store of reasoning texts {path} is damaged and was moved to {aside}. {len(rows)} of its texts could be read and "
+        "are kept; what is missing will be written again."
+    )
+    return rows
+
+
+def _is_sound(path: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
+        db.text_factory = bytes
+        try:
+            if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return True  # empty: nothing was kept yet
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != _FORMAT:
+                raise sqlite3.NotSupportedError(f"another version of rporec_recbole wrote it, in format {version}")
+            if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != b"ok":
+                return False
+            return all(_checked(row) for row in db.execute(f"SELECT {_COLUMNS}, digest FROM completions"))
+        except sqlite3.NotSupportedError:
+            raise
+        except UnicodeDecodeError:  # sqlite3 fails to show a name that is no text any more
+            return False
+        except sqlite3.DatabaseError as error:
+            # A lock or a missing permission is no damage.
+            if type(error) is sqlite3.DatabaseError or "malformed" in str(error) or "no such" in str(error):
+                return False
+            raise
+
+
+def _checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
+    """The row as text, with its digest; None if it is not what was kept."""
+    try:
+        *fields, digest = (value.decode("utf-8") for value in row)
+    except (UnicodeDecodeError, AttributeError):
+        return None
+    return (*fields, digest) if _digest(tuple(fields)) == digest else None
+
+
+def _fill_up(path: Path) -> None:
+    """Gives a file that was cut its length again, with empty pages: SQLite reads nothing of a shorter one."""
+    with path.open("r+b") as file:
+        header = file.read(32)
+        if len(header) == 32:
+            page = int.from_bytes(header[16:18], "big")
+            size = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+            if path.stat().st_size < size <= 100 * path.stat().st_size:
+                file.truncate(size)
+
+
+def _readable(path: Path) -> dict[int, tuple[str, ...]]:
+    """All rows of a damaged file that are what was kept, by number."""
+    found: dict[int, tuple[str, ...]] = {}
+    select = f"SELECT rowid, {_COLUMNS}, digest FROM completions NOT INDEXED"
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.text_factory = bytes
+            reached: list[int] = []
+            for order in ("ASC", "DESC"):  # each way up to the first page that cannot be read
+                number = 0
+                with contextlib.suppress(*_UNREADABLE):
+                    for number, *row in db.execute(f"{select} ORDER BY rowid {order}"):
+                        if checked := _checked(row):
+                            found[number] = checked
+                reached.append(number)
+            for number in range(reached[0] + 1, reached[1]):  # and what lies between two of them
+                with contextlib.suppress(*_UNREADABLE):
+                    for _, *row in db.execute(f"{select} WHERE rowid = {number}"):
+                        if checked := _checked(row):
+                            found[number] = checked
+    except _UNREADABLE:
+        pass
+    return dict(sorted(found.items()))

@@ -1,10 +1,9 @@
 """The Rechead: retrieves items precisely from a history and, where there is any, from what the backbone wrote.
 
-item vector      e_i = ID_i + A text_i            (of length 1 with cosine scores)
+item vector      e_i = ID_i + A text_i
 trunk            s   = last state of the trunk over the history
 reasoning        z   = [enc(cot); enc(answer)]
 user vector      u   = s + m g(s, z) W z          m = 1 if well-formed, else 0; g in (0, 1)
-                                                   (of length 1 / temperature with cosine scores)
 score            u . e_i + b(s) [i in history]    b(s) linear: repeat or explore
 
 W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it stays exactly the trunk.
@@ -71,7 +70,6 @@ class RecHead(nn.Module):
         dropout: in the trunk.
         initializer_range: standard deviation of new weights.
         history_bias: whether items of the history get the learned offset b(s).
-        temperature: scores are cosines over this; None: plain dot products.
     """
 
     def __init__(
@@ -86,10 +84,8 @@ class RecHead(nn.Module):
         dropout: float,
         initializer_range: float,
         history_bias: bool,
-        temperature: float | None = None,
     ) -> None:
         super().__init__()
-        self.temperature = temperature
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
         self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
@@ -111,9 +107,7 @@ class RecHead(nn.Module):
     def item_vectors(self) -> Tensor:
         """e_i of all items, `[N, H]`."""
         vectors = self.item_id.weight
-        if self.text_to_item is not None:
-            vectors = vectors + self.text_to_item(self.item_text)
-        return vectors if self.temperature is None else F.normalize(vectors, dim=1)
+        return vectors if self.text_to_item is None else vectors + self.text_to_item(self.item_text)
 
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk states at every position.
@@ -136,9 +130,8 @@ class RecHead(nn.Module):
         return states[torch.arange(len(histories), device=histories.device), newest]
 
     def user_vectors(self, state: Tensor, reasoning: Reasoning | None) -> Tensor:
-        """u from s; without reasoning u is s itself (but for its length, with cosine scores). `[B, H] -> [B, H]`."""
-        users = state if reasoning is None or self.fusion is None else self.fusion(state, reasoning)
-        return users if self.temperature is None else F.normalize(users, dim=1) / self.temperature
+        """u from s; without reasoning u is s itself. `[B, H] -> [B, H]`."""
+        return state if reasoning is None or self.fusion is None else self.fusion(state, reasoning)
 
     def history_offset(self, state: Tensor) -> Tensor | None:
         """b(s), `[..., H] -> [...]`; None without the history bias."""

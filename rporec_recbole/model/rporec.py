@@ -75,7 +75,6 @@ class RPORec(SequentialRecommender):
             dropout=head.dropout,
             initializer_range=head.initializer_range,
             history_bias=head.history_bias,
-            temperature=head.score_temperature,
         )
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None

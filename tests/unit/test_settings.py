@@ -15,7 +15,6 @@ def test_defaults_load():
     [
         ("dropout", 1.5, "0 up to"),
         ("group_size", 1, "at least 2"),
-        ("score_temperature", 0, "above 0"),
         ("stages", ["1a", "3"], "a list of stages"),
         ("lora", "yes", "True or False"),
         ("reward_weights", {"fame": 1}, "reward parts"),

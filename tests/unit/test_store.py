@@ -1,7 +1,25 @@
-import pytest
+import logging
+import multiprocessing
+import os
+import sqlite3
 
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rporec_recbole.cot import store as store_module
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import StoreError
+
+
+def filled(path, count=400):
+    """A closed store of many pages; returns key -> text."""
+    store = CoTStore(path)
+    texts = {f"key {i}": f"text {i} " + "ü" * (i % 90) for i in range(count)}
+    store.put({key: (f"prompt of {key}" * 5, text) for key, text in texts.items()}, "writer", Decoding())
+    store.close()
+    return texts
 
 
 def test_keeps_and_finds(tmp_path):
@@ -10,6 +28,8 @@ def test_keeps_and_finds(tmp_path):
     again = CoTStore(tmp_path / "s.sqlite")
     assert again.get(["k", "other"]) == {"k": "text"}
     assert len(again) == 1
+    (row,) = again
+    assert (row.key, row.prompt, row.text, row.generator) == ("k", "prompt", "text", "writer")
 
 
 def test_key_depends_on_all_that_determines_the_text():
@@ -24,7 +44,113 @@ def test_key_depends_on_all_that_determines_the_text():
     assert completion_key("p", "g", Decoding(seed=3)) == base  # greedy ignores the seed
 
 
-def test_no_store(tmp_path):
+def test_a_sound_store_is_left_alone(tmp_path):
+    texts = filled(tmp_path / "s.sqlite")
+    assert CoTStore(tmp_path / "s.sqlite").get(texts) == texts
+    assert not list(tmp_path.glob("*.damaged*"))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**31), st.integers(1, 40))
+def test_flipped_bits_never_come_back_as_text(tmp_path_factory, seed, flips):
+    path = tmp_path_factory.mktemp("flipped") / "s.sqlite"
+    texts = filled(path, 120)
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(0, len(data), flips):
+        data[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(bytes(data))
+    try:
+        found = CoTStore(path).get(texts)
+    except StoreError:  # the flip made it look like a file of another version, say; nothing was touched
+        assert path.read_bytes() == bytes(data)
+        return
+    assert found.items() <= texts.items()
+    if found != texts:
+        assert list(path.parent.glob("s.sqlite.damaged-1"))
+
+
+def test_one_damaged_page_costs_only_its_own_texts(tmp_path, caplog):
+    path = tmp_path / "s.sqlite"
+    texts = filled(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"text 200 ")  # a page in the middle
+    page = place // 4096 * 4096
+    data[page : page + 4096] = os.urandom(4096)
+    path.write_bytes(bytes(data))
+    with caplog.at_level(logging.WARNING):
+        found = CoTStore(path).get(texts)
+    assert found.items() < texts.items()
+    assert len(found) > len(texts) - 30
+    assert "is damaged and was moved to" in caplog.text
+    assert f"{len(found)} of its texts" in caplog.text
+    assert (tmp_path / "s.sqlite.damaged-1").read_bytes() == bytes(data)
+    assert CoTStore(path).get(texts) == found  # sound again
+    assert not (tmp_path / "s.sqlite.damaged-2").exists()
+
+
+def test_a_cut_file_keeps_what_can_be_read(tmp_path, caplog):
+    path = tmp_path / "s.sqlite"
+    texts = filled(path)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(size * 6 // 10)
+    with caplog.at_level(logging.WARNING):
+        found = CoTStore(path).get(texts)
+    assert len(texts) // 4 < len(found) < len(texts)
+    assert found.items() <= texts.items()
+    assert "is damaged" in caplog.text
+
+
+def test_a_file_that_is_no_store_is_kept_beside_the_new_one(tmp_path, caplog):
     (tmp_path / "s.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="Move it away"):
+    with caplog.at_level(logging.WARNING):
+        store = CoTStore(tmp_path / "s.sqlite")
+    assert len(store) == 0
+    assert (tmp_path / "s.sqlite.damaged-1").read_bytes() == b"not a database" * 100
+    assert "0 of its texts" in caplog.text
+
+
+def test_a_store_of_another_version(tmp_path):
+    with sqlite3.connect(tmp_path / "s.sqlite") as db:
+        db.execute("CREATE TABLE completions (key TEXT PRIMARY KEY, text TEXT)")
+    with pytest.raises(StoreError, match=r"another version.*format 0.*Move it away"):
         CoTStore(tmp_path / "s.sqlite")
+
+
+def test_claims_are_exclusive_and_end_with_put_release_or_death(tmp_path, monkeypatch):
+    mine = CoTStore(tmp_path / "s.sqlite")
+    other = CoTStore(tmp_path / "s.sqlite")
+    other._owner = f"{mine._owner.rpartition(':')[0]}:1"  # a living process
+    assert mine.claim(["a", "b", "c"], 2) == ["a", "b"]
+    assert other.claim(["a", "b", "c", "d"], 9) == ["c", "d"]
+    mine.put({"a": ("p", "t")}, "w", Decoding())
+    assert other.claim(["a", "b"], 9) == []
+    mine.release()
+    assert other.claim(["a", "b"], 9) == ["b"]
+    other._owner = "x:2"
+    assert mine.claim(["b", "c"], 9) == []
+    monkeypatch.setattr(store_module, "_is_dead", lambda owner: owner.endswith(":1"))
+    assert mine.claim(["b", "c"], 9) == ["b", "c"]
+
+
+def test_a_claim_of_another_host_ends_with_its_lease(tmp_path, monkeypatch):
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    other._owner = "elsewhere:1"
+    assert other.claim(["a"], 9) == ["a"]
+    assert mine.claim(["a"], 9) == []
+    now = store_module.time.time()
+    monkeypatch.setattr(store_module.time, "time", lambda: now + store_module._LEASE + 1)
+    assert mine.claim(["a"], 9) == ["a"]
+
+
+def test_a_dead_process_holds_nothing(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(str(tmp_path / "s.sqlite"),))
+    process.start()
+    process.join()
+    assert CoTStore(tmp_path / "s.sqlite").claim(["a", "b"], 9) == ["a", "b"]
+
+
+def _claim_and_die(path):
+    assert CoTStore(path).claim(["a", "b"], 9) == ["a", "b"]
+    os._exit(1)
