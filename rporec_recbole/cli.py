@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
+       rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec doctor
 
 Trains and evaluates one model on one data set and writes a run folder.
@@ -30,6 +32,7 @@ examples
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
 
 RPORec's settings and what they mean: properties/model/RPORec.yaml
+cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines
 doctor: versions, and the repairs that let RecBole run on them
 """
 
@@ -44,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given == ["doctor"]:
             _doctor()
+            return 0
+        if given[0] == "cots":
+            _cots(given[1:])
             return 0
         _run(parse_arguments(given))
         return 0
@@ -67,7 +73,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in arguments:
         key, equals, text = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not equals or not key:
-            hint = f" Write --{key}=VALUE." if argument.startswith("--") else did_you_mean(argument, ["doctor"])
+            hint = f" Write --{key}=VALUE." if argument.startswith("--") else did_you_mean(argument, ["doctor", "cots"])
             raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
         value = (
             text
@@ -120,6 +126,31 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
         f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
     ]
     return "\n".join(lines)
+
+
+def _cots(arguments: Sequence[str]) -> None:
+    from rporec_recbole.cot import report
+
+    names = [argument for argument in arguments if not argument.startswith("--")]
+    options = {"count": 3, "seed": 0, "to": "cots.jsonl"}
+    given = parse_arguments([argument for argument in arguments if argument.startswith("--")])
+    for key, value in given.items():
+        if key not in options:
+            raise ConfigError(f"`cots` has no option --{key}.{did_you_mean(key, options)}")
+        if key != "to" and (type(value) is not int or value < 0):
+            raise ConfigError(f"`--{key}={value!r}` must be a whole number of at least 0.")
+    options |= given
+    if len(names) != 2 or names[0] not in ("stats", "show", "export"):
+        raise ConfigError(
+            "Write `rporec cots stats RUN`, `rporec cots show RUN` or `rporec cots export RUN --to=FILE.jsonl`."
+        )
+    with contextlib.closing(report.open_store(names[1])) as store:
+        if names[0] == "export":
+            print(f"{report.export(store, str(options['to'])):,} texts are in {options['to']}")
+        elif names[0] == "stats":
+            print(report.statistics(report.by_writer(store)))
+        else:
+            print(report.samples(report.by_writer(store), int(options["count"]), int(options["seed"])))
 
 
 def _doctor() -> None:

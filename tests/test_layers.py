@@ -21,6 +21,7 @@ ORDER = [
     "text.prompts",
     "cot.compose",
     "cot.store",
+    "cot.report",
     "cot.reasoner",
     "data.ladder",
     "data.atomic",

@@ -1,0 +1,100 @@
+"""Lets a person look at generated reasoning: `rporec cots stats|show|export`."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rporec_recbole.cot.store import CoTStore, StoredText
+from rporec_recbole.errors import StoreError
+from rporec_recbole.text.completions import parse_completion
+
+STORE = "reasoning.sqlite"
+Groups = dict[tuple[str, str], list[StoredText]]
+"""Texts by (fingerprint of the writer, JSON of the decoding), in the order of their first text."""
+
+
+def open_store(path: str | Path) -> CoTStore:
+    """The store of a run folder, or a store itself.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = Path(path)
+    path = path / STORE if path.is_dir() else path
+    if not path.is_file():
+        raise StoreError(f"There is no store of reasoning texts at {path}. Name the folder of an RPORec run.")
+    return CoTStore(path)
+
+
+def by_writer(store: Iterable[StoredText]) -> Groups:
+    """The texts of a store, one group per writer and decoding: a stage that changes the backbone makes a new group."""
+    groups: Groups = {}
+    for row in store:
+        groups.setdefault((row.generator, row.decoding), []).append(row)
+    return groups
+
+
+def statistics(groups: Groups) -> str:
+    """One line per group: how many texts, how many well-formed, how long, how different."""
+    lines = [
+        f"{'writer':<9}{'decoding':<12}{'texts':>7}{'well-formed':>13}{'words of cot':>14}{'of answer':>11}"
+        f"{'distinct texts':>16}{'distinct answers':>18}"
+    ]
+    for (writer, decoding), rows in groups.items():
+        parsed = [parse_completion(row.text) for row in rows]
+        good = [one for one in parsed if one.well_formed]
+        words = [sum(len(part.split()) for part in parts) / max(1, len(good)) for parts in _sections(good)]
+        temperature = json.loads(decoding).get("temperature", 0)
+        lines.append(
+            f"{writer[:8]:<9}{'greedy' if not temperature else f't={temperature:g}':<12}{len(rows):>7,}"
+            f"{len(good) / len(rows):>13.1%}{words[0]:>14.1f}{words[1]:>11.1f}"
+            f"{len({row.text for row in rows}):>16,}{len({one.answer for one in good}):>18,}"
+        )
+    return "\n".join(lines)
+
+
+def _sections(good: list) -> tuple[list[str], list[str]]:
+    return [one.cot for one in good], [one.answer for one in good]
+
+
+def samples(groups: Groups, count: int, seed: int) -> str:
+    """Random texts of each group, prompt included. Item titles and texts are untrusted: control characters are not shown."""
+    draw = random.Random(seed)
+    parts = []
+    for (writer, decoding), rows in groups.items():
+        parts.append(f"=== writer {writer[:8]}, {decoding}: {min(count, len(rows))} of {len(rows):,} texts")
+        for row in draw.sample(rows, min(count, len(rows))):
+            verdict = "well-formed" if parse_completion(row.text).well_formed else "MALFORMED"
+            parts.append(f"--- prompt\n{_printable(row.prompt)}\n--- completion ({verdict})\n{_printable(row.text)}\n")
+    return "\n".join(parts)
+
+
+def export(store: Iterable[StoredText], path: str | Path) -> int:
+    """Writes one JSON object a line: key, prompt, text, generator, decoding, cot, answer, well_formed. Returns how many.
+
+    Raises:
+        StoreError: the file exists, or cannot be written.
+    """
+    try:
+        with Path(path).open("x", encoding="utf-8") as file:
+            count = 0
+            for line in _as_json(store):
+                file.write(line + "\n")
+                count += 1
+            return count
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}). Choose another file with --to=FILE.jsonl.") from error
+
+
+def _as_json(store: Iterable[StoredText]) -> Iterator[str]:
+    for row in store:
+        parsed = parse_completion(row.text)
+        found = {"cot": parsed.cot, "answer": parsed.answer, "well_formed": parsed.well_formed}
+        yield json.dumps({**vars(row), "decoding": json.loads(row.decoding), **found})
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text).rstrip()
