@@ -132,7 +132,7 @@ def _cots(arguments: Sequence[str]) -> None:
     from rporec_recbole.cot import report
 
     names = [argument for argument in arguments if not argument.startswith("--")]
-    options = {"count": 3, "seed": 0, "to": "cots.jsonl"}
+    options: dict[str, Any] = {"count": 3, "seed": 0, "to": "cots.jsonl"}
     given = parse_arguments([argument for argument in arguments if argument.startswith("--")])
     for key, value in given.items():
         if key not in options:
