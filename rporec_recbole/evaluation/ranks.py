@@ -39,7 +39,7 @@ def metric_values(ranks: Sequence[int] | np.ndarray, metric: str) -> np.ndarray:
     name, _, k = metric.lower().partition("@")
     if name not in METRICS or not k.isdigit():
         raise ValueError(f"The metric {metric!r} must be one of {', '.join(f'{m}@K' for m in METRICS)}.")
-    return METRICS[name](torch.as_tensor(np.asarray(ranks)), int(k)).numpy()
+    return METRICS[name](torch.tensor(np.asarray(ranks)), int(k)).numpy()
 
 
 def read_ranks(run_dir: str | Path, split: str) -> pd.Series:
