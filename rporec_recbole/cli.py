@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RPORecError as error:
         print(f"rporec: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `rporec cots show RUN | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("rporec: interrupted; what was written so far stays in the run folder.", file=sys.stderr)
         return 130

@@ -20,12 +20,15 @@ def open_store(path: str | Path) -> CoTStore:
     """The store of a run folder, or a store itself.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is none, or the file is something else.
     """
     path = Path(path)
     path = path / STORE if path.is_dir() else path
     if not path.is_file():
         raise StoreError(f"There is no store of reasoning texts at {path}. Name the folder of an RPORec run.")
+    with path.open("rb") as file:  # a store that is opened may be repaired; any other file must stay as it is
+        if file.read(16) != b"SQLite format 3\0":
+            raise StoreError(f"{path} is no store of reasoning texts. Name the folder of an RPORec run.")
     return CoTStore(path)
 
 

@@ -1,6 +1,8 @@
 """`rporec cots`: looking at what was written."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,21 @@ def test_mistakes(run_dir, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_file_that_is_something_else_stays_as_it_is(tmp_path, capsys):
+    path = tmp_path / "notes.json"
+    path.write_text('{"mine": 1}')
+    assert main(["cots", "stats", str(path)]) == 2
+    assert "is no store" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["notes.json"]
+    assert path.read_text() == '{"mine": 1}'
+
+
+def test_a_reader_who_has_seen_enough(run_dir):
+    script = "import sys; from rporec_recbole.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "cots", "show", str(run_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
