@@ -59,13 +59,20 @@ class RPORec(SequentialRecommender):
         self.encoder: TextEncoder | None = None
         if not self.settings.text.ids_only:
             self._read_item_text(config, dataset)
-        head = self.settings.head
         item_text = (
             None
             if self.encoder is None or self.catalogue is None
             else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
         )
-        self.head = RecHead(
+        self.head = self._new_head(item_text)
+        self.backbone: Backbone | None = None
+        self.reasoner: Reasoner | None = None
+        self.reasoning_on = False
+        self.max_rung = 3
+
+    def _new_head(self, item_text: Tensor | None) -> RecHead:
+        head = self.settings.head
+        return RecHead(
             self.n_items,
             item_text,
             hidden_size=head.hidden_size,
@@ -76,10 +83,11 @@ class RPORec(SequentialRecommender):
             initializer_range=head.initializer_range,
             history_bias=head.history_bias,
         )
-        self.backbone: Backbone | None = None
-        self.reasoner: Reasoner | None = None
+
+    def restart_head(self) -> None:
+        """New weights for trunk and fusion, drawn as at the beginning; scores do without reasoning from here on."""
+        self.head.load_state_dict(self._new_head(self.head.item_text).state_dict())
         self.reasoning_on = False
-        self.max_rung = 3
 
     def _read_item_text(self, config: Any, dataset: Any) -> None:
         text = self.settings.text

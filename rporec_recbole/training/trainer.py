@@ -5,13 +5,15 @@
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
 2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned
-refresh              the trunk learns from all positions, the later ones too; backbone and fusion stay as they are
+refresh              a new trunk learns from all positions, the later ones too, and the fusion is fitted to it; the backbone stays
 
-Early stopping, the kept epoch of the fusion and the kept epoch of the refresh are chosen on RecBole's validation split.
+Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
+head replaces the one before it.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -181,9 +183,29 @@ class RPORecTrainer(Trainer):
         return self._train_head("1a trunk", train_data, valid_data, self.epochs, callback_fn)
 
     def _refresh_trunk(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
-        """Refresh: validation counts with reasoning on, and the trunk stays as it was if no epoch is better."""
-        self.model.max_rung = ladder.RL
-        return self._train_head("refresh trunk", train_data, valid_data, self.settings.stage.refresh_epochs)
+        """Refresh: a head from new weights, because weights that have converged on early positions hardly move.
+
+        The trunk has seen the positions that the fusion is fitted on, so it is surer of them than it will be of others, and
+        reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing and is kept only
+        where it lowers the validation loss. If validation is no better than before the refresh, everything stays.
+        """
+        model, before = self.model, self.best_valid_score
+        kept, reasoned = copy.deepcopy(model.state_dict()), model.reasoning_on
+        model.max_rung = ladder.RL
+        model.restart_head()
+        self.optimizer.state.clear()
+        self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
+        done = self._train_head("refresh trunk", train_data, valid_data, self.settings.stage.refresh_epochs)
+        if reasoned:
+            done |= self._train_fusion("refresh", train_data, valid_data, 1.0)
+        if valid_data:
+            now = self._valid_epoch(valid_data)[0]
+            if now < before if self.valid_metric_bigger else now > before:
+                model.load_state_dict(kept)
+                model.reasoning_on = reasoned
+                done["note"] = f"validation was {now:.4f}, no better than before: the head stays as it was"
+                self._log(f"refresh: {done['note']}")
+        return done
 
     def _train_head(
         self,
@@ -267,7 +289,7 @@ class RPORecTrainer(Trainer):
         return {"examples": len(completions), "backbone_parameters": backbone.parameters}
 
     def _train_fusion(self, stage: str, train_data: Any, valid_data: Any, rate_factor: float) -> dict[str, Any]:
-        """Stages 1c and 2b."""
+        """Stages 1c and 2b, and the end of the refresh."""
         settings, dataset, model = self.settings.fusion, train_data.dataset, self.model
         if model.backbone is None:
             self._make_backbone(list(model.catalogue.lines))
@@ -283,7 +305,7 @@ class RPORecTrainer(Trainer):
             valid, _ = reasoned_rows(
                 model, valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
             )
-        name = f"{stage} {STAGES[stage]}"
+        name = "refresh fusion" if stage == "refresh" else f"{stage} {STAGES[stage]}"
 
         def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
             self.recorder.add(f"{name}/loss", epoch, loss)

@@ -223,3 +223,36 @@ def test_baselines_are_restored_without_pickle(model, toy, tmp_path):
     before = pd.read_parquet(done.run_dir / "ranks.parquet").query("split == 'test'")
     np.testing.assert_array_equal(ranks["rank"], before["rank"])
     assert metrics == done.metrics["test"]
+
+
+def test_the_refresh_never_ends_below_what_was_there(finished):
+    after = finished.metrics["valid_after_stage"]
+    assert after["refresh"]["ndcg@10"] >= after["2b"]["ndcg@10"]
+
+
+def test_a_refresh_that_is_worse_changes_nothing(toy, monkeypatch):
+    config, model, train, valid, _ = toy_model(toy, stages=["1a", "1b", "1c", "refresh"])
+    trainer = build_trainer(config, model)
+    before = {}
+
+    def spoiled():
+        before.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        before["reasoning"] = model.reasoning_on
+        for tensor in model.head.parameters():
+            torch.nn.init.zeros_(tensor)
+        model.reasoning_on = False
+
+    train_head = trainer._train_head
+
+    def train_worse(name, *more):
+        if name == "1a trunk":
+            return train_head(name, *more)
+        monkeypatch.setattr(trainer, "_valid_epoch", lambda *_: (-1.0, {}))
+        return {"epochs": 0}
+
+    monkeypatch.setattr(trainer, "_train_head", train_worse)
+    monkeypatch.setattr(model, "restart_head", spoiled)
+    trainer.fit(train, valid, saved=False)
+    assert before.pop("reasoning") is model.reasoning_on is True
+    assert "stays as it was" in trainer.stages["refresh"]["note"]
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
