@@ -20,6 +20,7 @@ ORDER = [
     "text.completions",
     "text.prompts",
     "cot.compose",
+    "cot.salvage",
     "cot.store",
     "cot.report",
     "cot.reasoner",

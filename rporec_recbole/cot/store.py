@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
-import shutil
 import socket
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,11 +22,9 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
+from rporec_recbole.cot.salvage import COLUMNS, FORMAT, row_digest, set_aside_if_damaged
 from rporec_recbole.errors import StoreError
 
-_FORMAT = 2
-_COLUMNS = "key, prompt, text, generator, decoding"
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _LEASE = 600.0  # seconds without a sign of life after which a claim of another host is void
 
 
@@ -97,7 +92,7 @@ class CoTStore:
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         try:
             with _alone(self.path):
-                rows = [] if self.path is None or not self.path.exists() else _set_aside_if_damaged(self.path)
+                rows = [] if self.path is None or not self.path.exists() else set_aside_if_damaged(self.path)
                 self._db = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
                 if path is not None:
                     self._db.execute("PRAGMA journal_mode=WAL")
@@ -109,7 +104,7 @@ class CoTStore:
                     self._db.execute(
                         "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL)"
                     )
-                    self._db.execute(f"PRAGMA user_version={_FORMAT}")
+                    self._db.execute(f"PRAGMA user_version={FORMAT}")
                     self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
@@ -121,7 +116,7 @@ class CoTStore:
 
     def __iter__(self) -> Iterator[StoredText]:
         """All completions, in the order in which they were kept."""
-        for row in self._db.execute(f"SELECT {_COLUMNS} FROM completions ORDER BY rowid"):
+        for row in self._db.execute(f"SELECT {COLUMNS} FROM completions ORDER BY rowid"):
             yield StoredText(*row)
 
     def get(self, keys: Iterable[str]) -> dict[str, str]:
@@ -164,7 +159,7 @@ class CoTStore:
         rows = [(key, prompt, text, generator, decoded) for key, (prompt, text) in texts.items()]
         with self._writing():
             self._db.executemany(
-                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", [(*row, _digest(row)) for row in rows]
+                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", [(*row, row_digest(row)) for row in rows]
             )
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in texts])
             self._db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + _LEASE, self._owner))
@@ -228,103 +223,3 @@ def _is_dead(owner: str) -> bool:
     except OSError:
         return False
     return False
-
-
-# --- damage -----------------------------------------------------------------------------------------------------------
-
-
-def _digest(row: Sequence[str]) -> str:
-    whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(whole).hexdigest()
-
-
-def _set_aside_if_damaged(path: Path) -> list[tuple[str, ...]]:
-    """Nothing for a sound file; a damaged one is renamed, and its readable rows are returned."""
-    if _is_sound(path):
-        return []
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    with tempfile.TemporaryDirectory() as scratch:  # reading may write into a file's journal
-        copy = Path(scratch) / "store"
-        for suffix in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(f"{aside}{suffix}", f"{copy}{suffix}")
-        _fill_up(copy)
-        rows = list(_readable(copy).values())
-    logging.getLogger().warning(
-        f"The store of reasoning texts {path} is damaged and was moved to {aside}. {len(rows)} of its texts could be read and "
-        "are kept; what is missing will be written again."
-    )
-    return rows
-
-
-def _is_sound(path: Path) -> bool:
-    with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
-        db.text_factory = bytes
-        try:
-            if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return True  # empty: nothing was kept yet
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != _FORMAT:
-                raise sqlite3.NotSupportedError(f"another version of rporec_recbole wrote it, in format {version}")
-            if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != b"ok":
-                return False
-            return all(_checked(row) for row in db.execute(f"SELECT {_COLUMNS}, digest FROM completions"))
-        except sqlite3.NotSupportedError:
-            raise
-        except UnicodeDecodeError:  # sqlite3 fails to show a name that is no text any more
-            return False
-        except sqlite3.DatabaseError as error:
-            # A lock or a missing permission is no damage.
-            if type(error) is sqlite3.DatabaseError or "malformed" in str(error) or "no such" in str(error):
-                return False
-            raise
-
-
-def _checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
-    """The row as text, with its digest; None if it is not what was kept."""
-    try:
-        *fields, digest = (value.decode("utf-8") for value in row)
-    except (UnicodeDecodeError, AttributeError):
-        return None
-    return (*fields, digest) if _digest(tuple(fields)) == digest else None
-
-
-def _fill_up(path: Path) -> None:
-    """Gives a file that was cut its length again, with empty pages: SQLite reads nothing of a shorter one."""
-    with path.open("r+b") as file:
-        header = file.read(32)
-        if len(header) == 32:
-            page = int.from_bytes(header[16:18], "big")
-            size = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-            if path.stat().st_size < size <= 100 * path.stat().st_size:
-                file.truncate(size)
-
-
-def _readable(path: Path) -> dict[int, tuple[str, ...]]:
-    """All rows of a damaged file that are what was kept, by number."""
-    found: dict[int, tuple[str, ...]] = {}
-    select = f"SELECT rowid, {_COLUMNS}, digest FROM completions NOT INDEXED"
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            db.text_factory = bytes
-            reached: list[int] = []
-            for order in ("ASC", "DESC"):  # each way up to the first page that cannot be read
-                number = 0
-                with contextlib.suppress(*_UNREADABLE):
-                    for number, *row in db.execute(f"{select} ORDER BY rowid {order}"):
-                        if checked := _checked(row):
-                            found[number] = checked
-                reached.append(number)
-            for number in range(reached[0] + 1, reached[1]):  # and what lies between two of them
-                with contextlib.suppress(*_UNREADABLE):
-                    for _, *row in db.execute(f"{select} WHERE rowid = {number}"):
-                        if checked := _checked(row):
-                            found[number] = checked
-    except _UNREADABLE:
-        pass
-    return dict(sorted(found.items()))

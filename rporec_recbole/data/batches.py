@@ -27,10 +27,9 @@ class WindowBatches:
         self.generator = generator
         self._windows = windows
         self._lengths = lengths.numpy()
-        ascending = np.sort(self._lengths)
         # From the longest down: the longest of a batch, which is its width, then is its first.
         self._bounds, start = [0], 0
-        descending = ascending[::-1]
+        descending = np.sort(self._lengths)[::-1]
         while start < len(descending):
             start += max(1, positions // int(descending[start]))
             self._bounds.append(min(start, len(descending)))
