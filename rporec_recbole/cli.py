@@ -14,6 +14,7 @@ from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
+       rporec controls RUN
        rporec doctor
 
 Trains and evaluates one model on one data set and writes a run folder.
@@ -24,6 +25,8 @@ Trains and evaluates one model on one data set and writes a run folder.
   --config_files  YAML files with settings, separated by spaces; later ones win. The config.yaml of a
                   run folder repeats that run (model and data set included)
   --run_dir       where to write; default saved/MODEL-DATASET-TIME
+  --controls      afterwards: is it the reasoning that helps? Ranks the test split without it, with another
+                  user's, with the bare history in its place, ...; one table and one plot with intervals
   --key=value     any setting of RecBole or RPORec; wins over files. Lists as --topk="[5,10]"
 
 examples
@@ -34,8 +37,13 @@ examples
 
 RPORec's settings and what they mean: properties/model/RPORec.yaml
 cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines
+controls: the same as --controls, for a finished run
 doctor: versions, and the repairs that let RecBole run on them
 """
+
+
+_SWITCHES = ("--controls",)
+_CONTROLS_WRITTEN = "The controls are in {}: controls.json, controls.parquet, controls.png"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given[0] == "cots":
             _cots(given[1:])
+            return 0
+        if given[0] == "controls":
+            _controls(given[1:])
             return 0
         _run(parse_arguments(given))
         return 0
@@ -76,8 +87,14 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for argument in arguments:
         key, equals, text = argument.removeprefix("--").partition("=")
+        if argument in _SWITCHES:
+            equals, text = "=", "True"
         if not argument.startswith("--") or not equals or not key:
-            hint = f" Write --{key}=VALUE." if argument.startswith("--") else did_you_mean(argument, ["doctor", "cots"])
+            hint = (
+                f" Write --{key}=VALUE."
+                if argument.startswith("--")
+                else did_you_mean(argument, ["doctor", "cots", "controls"])
+            )
             raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
         value = (
             text
@@ -104,6 +121,10 @@ def _run(values: dict[str, Any]) -> None:
             raise ConfigError(f"--{key}=NAME is missing, for example --model=RPORec --dataset=ml-100k.")
     result = run(str(named["model"]), str(named["dataset"]), files, values)
     print(summary(result.metrics, str(result.run_dir)))
+    if result.controls:
+        from rporec_recbole.controls import table_of
+
+        print(f"\n{table_of(result.controls)}\n\n{_CONTROLS_WRITTEN.format(result.run_dir)}")
 
 
 def summary(metrics: dict[str, Any], run_dir: str) -> str:
@@ -130,6 +151,14 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
         f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
     ]
     return "\n".join(lines)
+
+
+def _controls(arguments: Sequence[str]) -> None:
+    from rporec_recbole.controls import run_controls, table_of
+
+    if len(arguments) != 1 or arguments[0].startswith("--"):
+        raise ConfigError("Write `rporec controls RUN` with the folder of a finished RPORec run.")
+    print(f"{table_of(run_controls(arguments[0]))}\n\n{_CONTROLS_WRITTEN.format(arguments[0])}")
 
 
 def _cots(arguments: Sequence[str]) -> None:

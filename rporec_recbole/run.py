@@ -1,26 +1,24 @@
-"""One run from settings to a run folder, for RPORec and for RecBole's own models; and its way back, `load_run`."""
+"""One run from settings to a run folder, for RPORec and for RecBole's own models; `finished_run` is the way back."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pandas as pd
-import torch
 
 from rporec_recbole import baseline
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.controls import Contrast, check_controls, run_controls
 from rporec_recbole.evaluation.plots import plot_curves
-from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.recbole_data import RankCollector, build_data, check_dataset_files
 from rporec_recbole.run_folder import (
-    CONFIG,
+    CHECKPOINTS,
     CURVES,
     RESUME,
     held,
@@ -30,9 +28,6 @@ from rporec_recbole.run_folder import (
     write_config,
     write_results,
 )
-from rporec_recbole.training import checkpoint
-
-_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,12 @@ class RunResult:
     Attributes:
         run_dir: the run folder.
         metrics: the content of `metrics.json`.
+        controls: the full model and its controls, if `controls` is on.
     """
 
     run_dir: Path
     metrics: dict[str, Any]
+    controls: list[Contrast] = field(default_factory=list)
 
 
 def run(
@@ -63,17 +60,21 @@ def run(
         RPORecError: whatever the user can repair; the message says how.
     """
     config = build_config(model, dataset, config_files, overrides)
+    controls = config["model"] == "RPORec" and config["controls"]
+    if controls:
+        check_controls(config["stages"], config["ids_only"])
     check_dataset_files(config)  # before anything is written
     written = repeatable_config(config)
     folder = make_run_folder(config["run_dir"], written)
-    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
     with held(folder), logging_to(folder):
         write_config(folder, written)
         (folder / RESUME).mkdir(exist_ok=True)
-        return _run(config, folder)
+        metrics = _run(config, folder)
+        return RunResult(folder, metrics, run_controls(folder) if controls else [])
 
 
-def _run(config: Any, folder: Path) -> RunResult:
+def _run(config: Any, folder: Path) -> dict[str, Any]:
     log = logging.getLogger()
     name = config["model"]
     start = perf_counter()
@@ -116,7 +117,7 @@ def _run(config: Any, folder: Path) -> RunResult:
         }
         curves = {name: points for name, points in curves.items() if points}
         baseline.save(model, folder)
-    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
     metrics = {
         "model": name,
@@ -137,71 +138,4 @@ def _run(config: Any, folder: Path) -> RunResult:
     if getattr(model, "reasoner", None) is not None:
         model.reasoner.store.close()
     write_results(folder, metrics, pd.concat(tables, ignore_index=True))
-    return RunResult(folder, metrics)
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A finished run, restored: the same data, the same model, the same scores.
-
-    Attributes:
-        run_dir: the run folder.
-        config: RecBole's Config of the run.
-        dataset: RecBole's data set.
-        loaders: split -> RecBole's loader (`train`, `valid`, `test`).
-        model: the trained model, in eval mode.
-    """
-
-    run_dir: Path
-    config: Any
-    dataset: Any
-    loaders: dict[str, Any]
-    model: Any
-
-    def evaluate(self, split: str = "test") -> tuple[dict[str, float], pd.DataFrame]:
-        """Evaluates again with RecBole's evaluator.
-
-        Args:
-            split: `valid` or `test`.
-
-        Returns:
-            the metrics, and the ranks as in `ranks.parquet`.
-        """
-        with logging_to(None):
-            trainer = build_trainer(self.config, self.model)
-            trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
-            collector.data_collect(self.loaders["train"])
-            found = trainer.evaluate(self.loaders[split], load_best_model=False)
-            trainer.tensorboard.close()
-        shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
-        return {metric: float(value) for metric, value in found.items()}, collector.take(split)
-
-
-def load_run(path: str | Path) -> LoadedRun:
-    """Restores a finished run. Nothing is unpickled.
-
-    Args:
-        path: the run folder.
-
-    Raises:
-        RunFolderError: the folder holds no finished run, or a file of it is damaged.
-        RPORecError: the data set of the run is not there any more.
-    """
-    folder = Path(path)
-    if not (folder / CONFIG).is_file():
-        raise RunFolderError(
-            f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to."
-        )
-    values = read_yaml(folder / CONFIG)
-    config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
-    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / _CHECKPOINTS)
-    with logging_to(None):
-        dataset, train, valid, test = build_data(config)
-        model = build_model(config, train)
-    if config["model"] == "RPORec":
-        checkpoint.restore(model, folder)
-    else:
-        baseline.restore(model, folder)
-    with torch.no_grad():
-        model.eval()
-    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
+    return metrics

@@ -31,13 +31,14 @@ import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.properties import read_yaml
 
 try:
     import fcntl
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
-CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME = (
+CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS = (
     "config.yaml",
     "metrics.json",
     "ranks.parquet",
@@ -45,6 +46,7 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME = (
     "tensorboard",
     "curves.png",
     "resume",
+    "checkpoints",
 )
 _PACKAGES = (
     "rporec_recbole",
@@ -58,7 +60,7 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
 )
-_LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, "checkpoints"}
+_LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, CHECKPOINTS}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -214,6 +216,20 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
 
 def _config_text(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.yaml` of a run.
+
+    Raises:
+        RunFolderError: there is none.
+        ConfigError: it is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RunFolderError(
+            f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to."
+        )
+    return read_yaml(folder / CONFIG)
 
 
 def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:

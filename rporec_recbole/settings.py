@@ -34,6 +34,7 @@ class StageSettings:
     ladder_early: float
     ladder_rl: float
     refresh_epochs: int
+    controls: bool
 
 
 @dataclass(frozen=True)

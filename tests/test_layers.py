@@ -24,6 +24,7 @@ ORDER = [
     "cot.store",
     "cot.report",
     "cot.reasoner",
+    "cot.substitutes",
     "data.ladder",
     "data.atomic",
     "data.seen",
@@ -57,6 +58,8 @@ ORDER = [
     "recbole_data",
     "baseline",
     "run_folder",
+    "finished_run",
+    "controls",
     "run",
     "cli",
 ]

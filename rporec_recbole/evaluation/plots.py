@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from rporec_recbole.evaluation.significance import Interval
+
 _COLUMNS = 3
 
 
@@ -32,6 +34,28 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -
         axes.set_xlabel(stage, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
+    return figure
+
+
+def plot_intervals(intervals: Mapping[str, Interval], title: str) -> Figure:
+    """One horizontal bar per name, from the low to the high end of its interval, with a line at zero.
+
+    Args:
+        intervals: name -> estimate, drawn from the top down.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(9, 0.45 * len(intervals) + 1.4), layout="constrained")
+    axes = figure.add_subplot()
+    for place, one in enumerate(intervals.values()):
+        clear = one.low > 0 or one.high < 0
+        axes.plot([one.low, one.high], [place, place], color="#1f4e79" if clear else "#9db4c8", linewidth=2.4)
+        axes.plot([one.value], [place], "o", color="#1f4e79" if clear else "#9db4c8")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(intervals)), list(intervals))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("dark: the interval excludes zero", fontsize=8)
     return figure
 
 

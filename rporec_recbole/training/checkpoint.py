@@ -5,6 +5,7 @@ rporec.json         whether reasoning is on, and what else is needed to build th
 encoder/            text encoder
 backbone/           an ordinary Hugging Face folder, or a PEFT adapter
 reasoning.sqlite    the store of reasoning texts
+controls/           what only the controls need: the backbone before stage 2, a trunk alone
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.encoder import load_encoder
 
 HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
+CONTROLS = "controls"
+BEFORE_RL = f"{CONTROLS}/backbone-before-rl"
 _FORMAT = 1
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+from rporec_recbole.settings import FusionSettings
 
 _ROWS = 1024
 
@@ -68,14 +69,12 @@ def train_fusion(
     head: RecHead,
     train: FusionRows,
     valid: FusionRows | None,
+    settings: FusionSettings,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    cot_dropout: float,
     seed: int,
     desc: str,
-    on_epoch: Callable[[int, float, float], None],
+    rate_factor: float = 1.0,
+    on_epoch: Callable[[int, float, float], None] = lambda epoch, loss, valid_loss: None,
 ) -> int:
     """Trains the fusion's weights and keeps the epoch with the lowest validation loss.
 
@@ -85,12 +84,10 @@ def train_fusion(
         head: only `head.fusion` changes.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
-        epochs: passes over `train`.
-        batch_size: positions per step.
-        learning_rate: of Adam.
-        cot_dropout: share of rows whose reasoning is hidden in a step.
+        settings: epochs, batch size, learning rate of Adam, and the share of rows whose reasoning is hidden in a step.
         seed: seed of order and dropout.
         desc: label of the progress bar.
+        rate_factor: times the learning rate.
         on_epoch: gets (epoch, training loss, validation loss).
 
     Returns:
@@ -102,15 +99,15 @@ def train_fusion(
     with torch.no_grad():
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(fusion.parameters(), lr=settings.fusion_learning_rate * rate_factor)
     best, best_epoch = _loss(head, items, valid), 0
     best_weights = copy.deepcopy(fusion.state_dict())
     on_epoch(0, _loss(head, items, train), best)
-    for epoch in tqdm(range(1, epochs + 1), desc=desc, unit="epoch", leave=False):
+    for epoch in tqdm(range(1, settings.fusion_epochs + 1), desc=desc, unit="epoch", leave=False):
         order = torch.randperm(len(train), generator=generator)
         total = 0.0
-        for index in order.split(batch_size):
-            shown = torch.rand(len(index), generator=generator) >= cot_dropout
+        for index in order.split(settings.fusion_batch_size):
+            shown = torch.rand(len(index), generator=generator) >= settings.cot_dropout
             loss = fusion_loss(head, items, train, index.to(train.targets.device), shown.to(train.targets.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

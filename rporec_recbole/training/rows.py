@@ -64,6 +64,20 @@ def reasoned_rows(
     return fusion_rows(model.head, histories, reasoning, targets), written
 
 
+def fusion_texts(model: RPORec, dataset: Any, desc: str) -> tuple[FusionRows, list[Completion]]:
+    """What the fusion is fitted to: the fusion rung, with sampled reasoning; empty if the rung is.
+
+    Args:
+        model: gives settings and reasoning.
+        dataset: an `RPORecDataset`, the training part.
+        desc: label of the progress bar.
+    """
+    settings = model.settings
+    ends = dataset.positions(ladder.FUSION, settings.fusion.fusion_positions)
+    decoding = Decoding(settings.backbone.cot_temperature, settings.backbone.max_new_tokens, model.seed)
+    return reasoned_rows(model, dataset.histories(ends), decoding, desc)
+
+
 def frozen_scorer(
     model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool
 ) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:

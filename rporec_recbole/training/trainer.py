@@ -29,7 +29,7 @@ from recbole.utils import calculate_valid_score
 from torch import Tensor
 
 from rporec_recbole.backbone.load import make_backbone
-from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.errors import ConfigError
@@ -41,7 +41,13 @@ from rporec_recbole.training.fusion import train_fusion
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rewards import RecheadReward
-from rporec_recbole.training.rows import composed_examples, frozen_scorer, history_rows, reasoned_rows
+from rporec_recbole.training.rows import (
+    composed_examples,
+    frozen_scorer,
+    fusion_texts,
+    history_rows,
+    reasoned_rows,
+)
 from rporec_recbole.training.trunk import Validation, train_trunk
 from rporec_recbole.training.warmup import warm_up
 
@@ -293,13 +299,11 @@ class RPORecTrainer(Trainer):
         settings, dataset, model = self.settings.fusion, train_data.dataset, self.model
         if model.backbone is None:
             self._make_backbone(list(model.catalogue.lines))
-        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-        if not len(ends):
+        if not len(dataset.positions(ladder.FUSION)):
             raise ConfigError(
                 f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it."
             )
-        decoding = Decoding(self.settings.backbone.cot_temperature, self.settings.backbone.max_new_tokens, self.seed)
-        train, written = reasoned_rows(model, dataset.histories(ends), decoding, f"{stage} reasoning")
+        train, written = fusion_texts(model, dataset, f"{stage} reasoning")
         valid = None
         if valid_data:
             valid, _ = reasoned_rows(
@@ -315,12 +319,10 @@ class RPORecTrainer(Trainer):
             model.head,
             train,
             valid,
-            epochs=settings.fusion_epochs,
-            batch_size=settings.fusion_batch_size,
-            learning_rate=settings.fusion_learning_rate * rate_factor,
-            cot_dropout=settings.cot_dropout,
+            settings,
             seed=self.seed,
             desc=name,
+            rate_factor=rate_factor,
             on_epoch=on_epoch,
         )
         model.reasoning_on = True
@@ -335,6 +337,8 @@ class RPORecTrainer(Trainer):
         from rporec_recbole.training.rl import train_rl
 
         settings, model, dataset = self.settings.rl, self.model, train_data.dataset
+        if self.settings.stage.controls:
+            model.backbone.save(self.folder / checkpoint.BEFORE_RL)
         ends = dataset.positions(ladder.RL)
         wanted = settings.rl_steps * settings.rl_prompts
         if len(ends) < settings.rl_prompts:

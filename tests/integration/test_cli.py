@@ -2,7 +2,8 @@
 
 import pytest
 
-from rporec_recbole.cli import main
+from rporec_recbole.cli import main, parse_arguments
+from rporec_recbole.errors import ConfigError
 from tests.toy import SHORT, TEXT, write_toy
 
 
@@ -85,3 +86,9 @@ def test_help_and_doctor(capsys):
     assert main(["--help"]) == 0
     assert main(["doctor"]) == 0
     assert "remove when" in capsys.readouterr().out
+
+
+def test_controls_is_a_switch():
+    assert parse_arguments(["--controls", "--epochs=3"]) == {"controls": True, "epochs": 3}
+    with pytest.raises(ConfigError, match="--epochs=VALUE"):
+        parse_arguments(["--epochs"])

@@ -5,22 +5,52 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.data.ladder import EARLY, FUSION, RL, rungs
 from rporec_recbole.ranking import target_rank
-from rporec_recbole.text.catalogue import clean_text
+from rporec_recbole.text.catalogue import build_catalogue, clean_text
 from rporec_recbole.text.completions import TAGS, parse_completion
+from rporec_recbole.text.prompts import PromptTemplate
 
-pieces = st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=6)), max_size=9).map("".join)
+# Half of the pieces are tags, whole or broken; drawn from a list, because ten thousand drawn texts take a minute.
+BROKEN = [
+    "<think",
+    "think>",
+    "</",
+    "<THINK>",
+    "< think>",
+    "<answer/>",
+    "<<answer>>",
+    "&lt;think&gt;",
+    "\x00",
+    "\ud800",
+    "\n",
+    "",
+    "a",
+    " ",
+]
+pieces = st.lists(st.sampled_from([*TAGS, *TAGS, *TAGS, *BROKEN]), max_size=9).map("".join)
+anything = st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=6)), max_size=9).map("".join)
 
 
-@given(pieces)
-@settings(max_examples=3000, deadline=None)
-def test_parser_never_raises_and_never_accepts_repeats(text):
+def check_parser(text):
     one = parse_completion(text)
     if one.well_formed:
         assert re.findall("|".join(map(re.escape, TAGS)), text) == list(TAGS)
         assert one.cot
         assert one.answer
+
+
+@given(pieces)
+@settings(max_examples=10_000, deadline=None)
+def test_parser_never_raises_and_never_accepts_repeats(text):
+    check_parser(text)
+
+
+@given(anything)
+@settings(max_examples=1000, deadline=None)
+def test_parser_on_any_text(text):
+    check_parser(text)
 
 
 @given(st.text(max_size=200), st.integers(1, 60))
@@ -29,6 +59,30 @@ def test_clean_text_is_one_safe_line(text, limit):
     clean = clean_text(text, limit)
     assert len(clean) <= limit
     assert not set(clean) & set("<>|\n\r\t")
+
+
+hostile = st.one_of(
+    anything,
+    st.lists(
+        st.sampled_from([*TAGS, "\n", "\r\n", "\u2028", "\x00", "\x1b[2J", "\u202e", "שלום", "|", "a" * 10_000, " "])
+    ).map("".join),
+)
+
+
+@given(st.lists(hostile, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_titles_change_no_structure(titles):
+    """Whatever a title holds: one line an item in the prompt, and a completion that quotes titles is read back whole."""
+    columns = [["", *titles], ["", *reversed(titles)]]
+    catalogue = build_catalogue(columns, [str(i) for i in range(len(titles) + 1)], ["title", "genre"])
+    history = list(range(1, len(titles) + 1))
+    prompt = PromptTemplate(catalogue, max_items=len(titles)).prompt(history)
+    assert prompt == "".join(line + "\n" for line in catalogue.lines[1:])
+    assert len(prompt.splitlines()) == len(titles)
+    assert all(len(line) <= 2 * 80 + 3 and line.isprintable() for line in prompt.splitlines())
+    read = parse_completion(compose_completion(catalogue, history, target=1))
+    assert read.well_formed
+    assert read.answer == catalogue.lines[1]
 
 
 @given(st.integers(0, 200), st.floats(0.05, 1.0), st.floats(0.0, 0.95))

@@ -1,0 +1,249 @@
+"""Controls: is it the reasoning that helps? What else could have, evaluated on the test split beside the full model.
+
+Every control ranks the same test rows with the trunk of the run, but for `trunk alone`. Where other text is read in place of
+the reasoning, a new fusion is fitted to it, from zero and by the recipe of stage 1c, so that it has the same chance.
+
+controls.parquet    control, split, user_id, item_id, rank
+controls.json       the table
+controls.png        the differences with their intervals
+controls/           what the controls are made of
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from rporec_recbole.backbone.load import load_backbone
+from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, GivesReasoning, HistoryText
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.plots import plot_intervals
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.significance import Interval, paired_bootstrap, paired_randomization
+from rporec_recbole.finished_run import LoadedRun, load_run
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
+from rporec_recbole.run_folder import CHECKPOINTS, RESUME, logging_to, read_config
+from rporec_recbole.training import checkpoint
+from rporec_recbole.training.fusion import train_fusion
+from rporec_recbole.training.rows import fusion_texts, reasoned_rows
+
+FULL = "RPORec"
+RANKS, TABLE, PLOT = "controls.parquet", "controls.json", "controls.png"
+METRICS = ("ndcg@10", "hit@10")
+
+
+class Contrast(NamedTuple):
+    """One control beside the full model.
+
+    Attributes:
+        control: its name.
+        means: metric -> mean over the test rows.
+        differences: metric -> full model minus control, paired over users, with its 95 % interval.
+        p: metric -> p-value of a paired randomization test.
+    """
+
+    control: str
+    means: dict[str, float]
+    differences: dict[str, Interval]
+    p: dict[str, float]
+
+
+def check_controls(stages: list[str], ids_only: bool) -> None:
+    """Refuses controls for a run without reasoning.
+
+    Raises:
+        ConfigError: stage 1c does not run.
+    """
+    if ids_only or "1c" not in [str(stage) for stage in stages]:
+        raise ConfigError(
+            "`controls` ask what reasoning is worth, and this run has none: stage 1c must be among `stages`, and `ids_only` off."
+        )
+
+
+def run_controls(path: str | Path) -> list[Contrast]:
+    """Evaluates every control on the test split of a finished RPORec run, and writes table, ranks and plot into its folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        the full model first, then the controls.
+
+    Raises:
+        RunFolderError: there is no finished run.
+        ConfigError: the run has no reasoning.
+    """
+    folder = Path(path)
+    written = read_config(folder)
+    if written["model"] != "RPORec":
+        raise ConfigError(f"{folder} holds a run of {written['model']}; controls exist for RPORec.")
+    check_controls(written["stages"], written["ids_only"])
+    loaded = load_run(folder)
+    controls = _controls(loaded)
+    tables = []
+    for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
+        logging.getLogger().info(f"control: {name}")
+        tables.append(ranks().assign(control=name))
+    table = pd.concat(tables, ignore_index=True)
+    table.to_parquet(folder / RANKS, index=False)
+    contrasts = contrasts_of(table)
+    facts = {
+        one.control: {
+            "mean": one.means,
+            f"{FULL} minus it": {metric: interval._asdict() for metric, interval in one.differences.items()},
+            "p": one.p,
+        }
+        for one in contrasts
+    }
+    (folder / TABLE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    title = f"{written['dataset']}, test, seed {written['seed']}: NDCG@10 of {FULL} minus each control, 95 % intervals"
+    bars = {one.control: one.differences[METRICS[0]] for one in contrasts[1:]}
+    plot_intervals(bars, title).savefig(folder / PLOT, dpi=110)
+    loaded.model.reasoner.store.close()
+    return contrasts
+
+
+def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
+    """Paired statistics of a table with the columns `control`, `user_id`, `item_id`, `rank`; row order does not matter."""
+    by_control = {
+        str(name): part.set_index(["user_id", "item_id"])["rank"].sort_index()
+        for name, part in table.groupby("control", sort=False)
+    }
+    full, found = by_control[FULL], []
+    for name, ranks in by_control.items():
+        assert ranks.index.equals(full.index), "a control ranked other rows than the full model"
+        ours, its = ({metric: metric_values(one.to_numpy(), metric) for metric in METRICS} for one in (full, ranks))
+        found.append(
+            Contrast(
+                name,
+                {metric: float(its[metric].mean()) for metric in METRICS},
+                {metric: paired_bootstrap(ours[metric], its[metric]) for metric in METRICS},
+                {metric: paired_randomization(ours[metric], its[metric]) for metric in METRICS},
+            )
+        )
+    return found
+
+
+def table_of(contrasts: list[Contrast]) -> str:
+    """The table for a terminal."""
+    width = max(len(one.control) for one in contrasts) + 2
+    lines = [f"{'test':<{width}}{'NDCG@10':>9}{'HR@10':>9}   {FULL} minus it, NDCG@10, 95 % interval"]
+    for one in contrasts:
+        gap, p = one.differences["ndcg@10"], one.p["ndcg@10"]
+        difference = "" if one.control == FULL else f"   {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]  p {p:.3f}"
+        lines.append(f"{one.control:<{width}}{one.means['ndcg@10']:>9.4f}{one.means['hit@10']:>9.4f}{difference}")
+    return "\n".join(lines)
+
+
+def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
+    """Name -> what gives its test ranks."""
+    model, stages = loaded.model, loaded.model.settings.stage.stages
+    after = model.reasoner
+    users = loaded.loaders["test"].dataset.inter_feat
+    ratings = users[model.rating_list].tolist() if model.rating_list else None
+
+    def anothers() -> AnotherUsers:
+        histories = users[model.ITEM_SEQ].tolist()
+        return AnotherUsers(after, histories, ratings, model.evaluation_decoding, model.seed)
+
+    controls: dict[str, Callable[[], pd.DataFrame]] = {
+        FULL: lambda: _test_ranks(loaded, after),
+        "no CoT": lambda: _test_ranks(loaded, None),
+        "trunk alone": lambda: _trunk_alone(loaded),
+        "another user's CoT": lambda: _test_ranks(loaded, anothers()),
+        "history text": lambda: _refitted(loaded, HistoryText(after.template)),
+        "answer only": lambda: _refitted(loaded, AnswerOnly(after)),
+    }
+    if "2" in stages:
+        before = _reasoner_before_stage_2(loaded)
+        if before is None:
+            logging.getLogger().warning(
+                "two controls of stage 2 are left out: the backbone before it is kept only by runs with controls=True"
+            )
+        else:
+            controls["stage 1 without stage 2"] = lambda: _refitted(loaded, before)
+            if "2b" in stages:
+                controls["stage 2 without re-alignment"] = lambda: _refitted(loaded, before, shown=after)
+    return controls
+
+
+def _test_ranks(loaded: LoadedRun, reasoner: GivesReasoning | None) -> pd.DataFrame:
+    """Ranks of the run's own head with other reasoning, or none."""
+    model = loaded.model
+    own, on = model.reasoner, model.reasoning_on
+    try:
+        model.reasoner, model.reasoning_on = reasoner, on and reasoner is not None
+        return loaded.evaluate("test")[1]
+    finally:
+        model.reasoner, model.reasoning_on = own, on
+
+
+def _refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning | None = None) -> pd.DataFrame:
+    """Ranks of a new fusion on the run's trunk.
+
+    Args:
+        loaded: the run.
+        reasoner: gives what the fusion is fitted to.
+        shown: gives what it reads at test time; the same if None.
+    """
+    model, settings = loaded.model, loaded.model.settings.fusion
+    own, on = model.reasoner, model.reasoning_on
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fresh = build_model(loaded.config, loaded.loaders["train"]).state_dict()
+    new = {name: fresh[name] if name.startswith("head.fusion.") else tensor for name, tensor in kept.items()}
+    try:
+        model.load_state_dict(new)
+        model.reasoner, model.reasoning_on = reasoner, True
+        train, _ = fusion_texts(model, loaded.loaders["train"].dataset, "control, texts")
+        rows = loaded.loaders["valid"].dataset.inter_feat
+        valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
+        train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")
+        return _test_ranks(loaded, shown or reasoner)
+    finally:
+        model.load_state_dict(kept)
+        model.reasoner, model.reasoning_on = own, on
+
+
+def _trunk_alone(loaded: LoadedRun) -> pd.DataFrame:
+    """Ranks of a trunk that was trained by itself, on all positions, with as many epochs as the run gives its own."""
+    stage, values = loaded.model.settings.stage, read_config(loaded.run_dir)
+    epochs = stage.refresh_epochs if "refresh" in stage.stages else values["epochs"]
+    folder = loaded.run_dir / checkpoint.CONTROLS / "trunk-alone"
+    (folder / RESUME).mkdir(parents=True, exist_ok=True)
+    own = {**values, "stages": ["1a"], "epochs": epochs, "controls": False}
+    config = build_config("RPORec", values["dataset"], overrides=own)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    model = build_model(config, loaded.loaders["train"])
+    alone = LoadedRun(folder, config, loaded.dataset, loaded.loaders, model)
+    if (folder / checkpoint.STATE).is_file():
+        checkpoint.restore(model, folder)
+    else:
+        with logging_to(None):
+            trainer = build_trainer(config, model)
+            trainer.fit(loaded.loaders["train"], loaded.loaders["valid"])
+            trainer.tensorboard.close()
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
+    return alone.evaluate("test")[1]
+
+
+def _reasoner_before_stage_2(loaded: LoadedRun) -> Reasoner | None:
+    """What the backbone wrote before stage 2; None if that backbone was not kept."""
+    folder = loaded.run_dir / checkpoint.BEFORE_RL
+    if not folder.is_dir():
+        return None
+    model = loaded.model
+    own = model.backbone, model.reasoner
+    backbone = load_backbone(folder, model.settings.backbone, torch.device(model.device))
+    model.connect(backbone, model.reasoner.store)
+    before = model.reasoner
+    model.backbone, model.reasoner = own
+    return before

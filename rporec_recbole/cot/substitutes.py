@@ -1,0 +1,101 @@
+"""What stands in place of the reasoning in a control; each has the `reason` of a `Reasoner`.
+
+If a head gains as much from one of these as from the reasoning, then the gain is not the reasoning's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
+
+Histories = Sequence[Sequence[int]]
+Ratings = Sequence[Sequence[float]] | None
+
+
+class GivesReasoning(Protocol):
+    """Gives each history its completion."""
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """See `Reasoner.reason`."""
+        ...
+
+
+class AnswerOnly:
+    """The same completions without their chain of thought."""
+
+    def __init__(self, reasoner: GivesReasoning) -> None:
+        self.reasoner = reasoner
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """Completions with an empty `cot`."""
+        return [dataclasses.replace(one, cot="") for one in self.reasoner.reason(histories, ratings, decoding, desc)]
+
+
+class HistoryText:
+    """No language model: the text of the history that a prompt shows is the chain of thought, its newest item the answer."""
+
+    def __init__(self, template: PromptTemplate) -> None:
+        self.template = template
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """Completions that repeat what the model would have been shown; an empty history is malformed."""
+        lines, found = self.template.catalogue.lines, []
+        for history in histories:
+            shown = [item for item in history if item != 0][-self.template.max_items :]
+            if not shown:
+                found.append(Completion(""))
+                continue
+            text = "\n".join(lines[item] for item in shown)
+            found.append(Completion(text, text, lines[shown[-1]], True))
+        return found
+
+
+class AnotherUsers:
+    """Every user gets what was written for another one.
+
+    Args:
+        reasoner: gives the completions.
+        histories: of all users that will be asked for, item ids with padding.
+        ratings: as long as `histories`, or None.
+        decoding: how the completions are drawn.
+        seed: of the exchange: users stand in a ring of random order, and each gets its neighbour's.
+    """
+
+    def __init__(
+        self, reasoner: GivesReasoning, histories: Histories, ratings: Ratings, decoding: Decoding, seed: int
+    ) -> None:
+        written = reasoner.reason(histories, ratings, decoding)
+        ring = np.random.default_rng(seed).permutation(len(written))
+        rated = ratings if ratings is not None else [None] * len(histories)
+        self._given = {
+            _key(histories[user], rated[user]): written[other]
+            for user, other in zip(ring, np.roll(ring, 1), strict=True)
+        }
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """The neighbours' completions.
+
+        Raises:
+            KeyError: a history was not among those given at the start.
+        """
+        rated = ratings if ratings is not None else [None] * len(histories)
+        return [self._given[_key(*row)] for row in zip(histories, rated, strict=True)]
+
+
+def _key(history: Sequence[int], ratings: Sequence[float] | None) -> tuple:
+    return tuple(history), None if ratings is None else tuple(ratings)

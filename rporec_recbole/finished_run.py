@@ -1,0 +1,80 @@
+"""A finished run, restored from its folder: the same data, the same model, the same scores."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rporec_recbole import baseline
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
+from rporec_recbole.recbole_data import RankCollector, build_data
+from rporec_recbole.run_folder import CHECKPOINTS, logging_to, read_config
+from rporec_recbole.training import checkpoint
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, restored: the same data, the same model, the same scores.
+
+    Attributes:
+        run_dir: the run folder.
+        config: RecBole's Config of the run.
+        dataset: RecBole's data set.
+        loaders: split -> RecBole's loader (`train`, `valid`, `test`).
+        model: the trained model, in eval mode.
+    """
+
+    run_dir: Path
+    config: Any
+    dataset: Any
+    loaders: dict[str, Any]
+    model: Any
+
+    def evaluate(self, split: str = "test") -> tuple[dict[str, float], pd.DataFrame]:
+        """Evaluates again with RecBole's evaluator.
+
+        Args:
+            split: `valid` or `test`.
+
+        Returns:
+            the metrics, and the ranks as in `ranks.parquet`.
+        """
+        with logging_to(None):
+            trainer = build_trainer(self.config, self.model)
+            trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
+            collector.data_collect(self.loaders["train"])
+            found = trainer.evaluate(self.loaders[split], load_best_model=False)
+            trainer.tensorboard.close()
+        shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
+        return {metric: float(value) for metric, value in found.items()}, collector.take(split)
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Restores a finished run. Nothing is unpickled.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        RunFolderError: the folder holds no finished run, or a file of it is damaged.
+        RPORecError: the data set of the run is not there any more.
+    """
+    folder = Path(path)
+    values = read_config(folder)
+    config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    with logging_to(None):
+        dataset, train, valid, test = build_data(config)
+        model = build_model(config, train)
+    if config["model"] == "RPORec":
+        checkpoint.restore(model, folder)
+    else:
+        baseline.restore(model, folder)
+    with torch.no_grad():
+        model.eval()
+    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)

@@ -1,0 +1,105 @@
+"""Controls of a finished run: the same rows, the same trunk, other things to read."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from rporec_recbole.cli import main
+from rporec_recbole.controls import FULL, run_controls
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, HistoryText
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.finished_run import load_run
+from rporec_recbole.run import run
+from rporec_recbole.text.catalogue import build_catalogue
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
+from tests.toy import SHORT, TEXT
+
+NAMES = [
+    FULL, "no CoT", "trunk alone", "another user's CoT", "history text", "answer only", "stage 1 without stage 2",
+    "stage 2 without re-alignment",
+]  # fmt: skip
+KEYS = ["user_id", "item_id"]
+
+
+@pytest.fixture(scope="module")
+def controlled(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "controlled"
+    settings = {**SHORT, **TEXT, "fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True}
+    return run("RPORec", "toy", overrides={**settings, "data_path": str(toy), "run_dir": str(folder)})
+
+
+def ranks_of(table, control):
+    return table[table["control"] == control].sort_values(KEYS)["rank"].to_numpy()
+
+
+def test_every_control_ranks_the_rows_of_the_run(controlled):
+    table = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    assert list(dict.fromkeys(table["control"])) == NAMES == [one.control for one in controlled.controls]
+    own = pd.read_parquet(controlled.run_dir / "ranks.parquet").query("split == 'test'").sort_values(KEYS)
+    assert (ranks_of(table, FULL) == own["rank"].to_numpy()).all()
+    assert table.groupby("control").size().nunique() == 1
+
+
+def test_no_cot_is_the_head_with_reasoning_off(controlled):
+    loaded = load_run(controlled.run_dir)
+    loaded.model.reasoning_on = False
+    off = loaded.evaluate("test")[1].sort_values(KEYS)
+    table = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    assert (ranks_of(table, "no CoT") == off["rank"].to_numpy()).all()
+
+
+def test_table_and_plot(controlled):
+    facts = json.loads((controlled.run_dir / "controls.json").read_text())
+    assert list(facts) == NAMES
+    assert facts[FULL]["mean"]["ndcg@10"] == pytest.approx(controlled.metrics["test"]["ndcg@10"])
+    for name in NAMES[1:]:
+        gap = facts[name][f"{FULL} minus it"]["ndcg@10"]
+        assert gap["value"] == pytest.approx(facts[FULL]["mean"]["ndcg@10"] - facts[name]["mean"]["ndcg@10"])
+        assert gap["low"] <= gap["value"] <= gap["high"]
+    assert (controlled.run_dir / "controls.png").stat().st_size > 5000
+
+
+def test_again_from_the_command_line_gives_the_same(controlled, capsys):
+    before = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    assert main(["controls", str(controlled.run_dir)]) == 0
+    pd.testing.assert_frame_equal(before, pd.read_parquet(controlled.run_dir / "controls.parquet"))
+    assert "stage 2 without re-alignment" in capsys.readouterr().out
+
+
+def test_a_run_without_reasoning_has_no_controls(toy, tmp_path):
+    settings = {**SHORT, **TEXT, "data_path": str(toy), "run_dir": str(tmp_path / "trunk"), "stages": ["1a"]}
+    with pytest.raises(ConfigError, match="stage 1c"):
+        run("RPORec", "toy", overrides={**settings, "controls": True})
+    assert not (tmp_path / "trunk").exists()
+    with pytest.raises(ConfigError, match="stage 1c"):
+        run_controls(run("RPORec", "toy", overrides=settings).run_dir)
+
+
+class Writer:
+    """Says who asked."""
+
+    def reason(self, histories, ratings, decoding, desc=""):
+        return [Completion(f"{history}", f"cot {history}", f"answer {history}", True) for history in histories]
+
+
+def test_another_users_reasoning_is_never_ones_own():
+    histories = [[user, user + 1, 0] for user in range(1, 40)]
+    others = AnotherUsers(Writer(), histories, None, Decoding(), seed=0)
+    given = [one.cot for one in others.reason(histories, None, Decoding())]
+    own = [one.cot for one in Writer().reason(histories, None, Decoding())]
+    assert sorted(given) == sorted(own)
+    assert all(a != b for a, b in zip(given, own, strict=True))
+    assert [one.cot for one in others.reason(histories[5:7], None, Decoding())] == given[5:7]
+
+
+def test_substitutes_of_the_text():
+    catalogue = build_catalogue([["", "Heat", "Alien"], ["", "Crime", "Horror"]], ["", "a", "b"], ["title", "genre"])
+    template = PromptTemplate(catalogue, max_items=2)
+    (one,) = HistoryText(template).reason([[2, 1, 2, 0]], None, Decoding())
+    assert (one.cot, one.answer, one.well_formed) == ("Heat | Crime\nAlien | Horror", "Alien | Horror", True)
+    assert not HistoryText(template).reason([[0, 0]], None, Decoding())[0].well_formed
+    (one,) = AnswerOnly(Writer()).reason([[1]], None, Decoding())
+    assert (one.cot, one.answer, one.well_formed) == ("", "answer [1]", True)
