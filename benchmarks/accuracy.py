@@ -1,15 +1,17 @@
 """Accuracy of the trunk beside RecBole's own models, each tuned on validation with the same number of candidates.
 
-    python benchmarks/accuracy.py --dataset=ml-100k [--data_path=DIR] [--dir=saved/accuracy] [--seeds=2020,2021,2022]
-                                  [--models=trunk,SASRec] [--grid=benchmarks/accuracy.yaml]
+    python benchmarks/accuracy.py --dataset=ml-100k [--data_path=DIR] [--seeds=2020,2021,2022] [--models=trunk,SASRec]
+                                  [--grid=benchmarks/accuracy.yaml] [--dir=saved/accuracy] [--results=benchmarks/results]
 
 The grid names the models, what they share and the candidates. Every candidate is trained with the first seed; the one
 with the best validation NDCG@10 is trained with the other seeds too, and only its test figures are shown. Each trained
 model is ranked twice, with the items of the user's past among the candidates and without them (`hide_seen`), and the
 choice is made for each protocol by itself.
 
-Finished runs are kept, so an interrupted benchmark goes on where it stopped, and several processes can share the work
-with --models. Prints one table per protocol, and writes accuracy.json into the folder of the data set.
+Run folders lie in --dir; the ranks of a finished run go to --results, one small table a run, users in the order of their
+ids, from which everything here can be computed again. What is there is not run again, so an interrupted benchmark goes on
+where it stopped, and several processes can share the work with --models. Prints one table per protocol, and writes
+accuracy.json beside the ranks.
 """
 
 from __future__ import annotations
@@ -37,22 +39,19 @@ def name_of(candidate: dict[str, Any]) -> str:
 
 
 def both_ranks(folder: Path) -> pd.DataFrame:
-    """Ranks of a finished run under both protocols, one row per evaluated row: kept beside the run folder."""
-    kept = folder.parent / f"{folder.name}.parquet"
-    if not kept.is_file():
-        loaded = load_run(folder)
-        tables = []
-        for protocol, hide in PROTOCOLS.items():
-            loaded.config["hide_seen"] = hide
-            tables += [loaded.evaluate(split)[1].assign(protocol=protocol) for split in ("valid", "test")]
-        pd.concat(tables, ignore_index=True).to_parquet(kept)
-    return pd.read_parquet(kept)
+    """Ranks of a finished run under both protocols: protocol, split, rank; users in the order of their ids."""
+    loaded, tables = load_run(folder), []
+    for protocol, hide in PROTOCOLS.items():
+        loaded.config["hide_seen"] = hide
+        tables += [loaded.evaluate(split)[1].assign(protocol=protocol) for split in ("valid", "test")]
+    table = pd.concat(tables).sort_values(["protocol", "split", "user_id"])
+    return table[["protocol", "split", "rank"]].astype({"rank": "int32"})
 
 
-def values(ranks: pd.DataFrame, protocol: str, split: str, metric: str) -> pd.Series:
-    """One metric by user."""
-    part = ranks[(ranks["protocol"] == protocol) & (ranks["split"] == split)].set_index("user_id").sort_index()
-    return pd.Series(metric_values(part["rank"].to_numpy(), metric), index=part.index)
+def values(ranks: pd.DataFrame, protocol: str, split: str, metric: str) -> np.ndarray:
+    """One metric, user by user."""
+    part = ranks[(ranks["protocol"] == protocol) & (ranks["split"] == split)]
+    return metric_values(part["rank"].to_numpy(), metric)
 
 
 def main() -> None:
@@ -60,6 +59,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--data_path")
     parser.add_argument("--dir", default="saved/accuracy")
+    parser.add_argument("--results", default=str(Path(__file__).with_name("results")))
     parser.add_argument("--seeds", default="2020")
     parser.add_argument("--models", help="only these of the grid")
     parser.add_argument("--grid", default=str(Path(__file__).with_name("accuracy.yaml")))
@@ -67,20 +67,25 @@ def main() -> None:
     grid = read_yaml(options.grid)[options.dataset]
     labels = options.models.split(",") if options.models else list(grid)
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    parent = Path(options.dir) / options.dataset
+    parent, results = (Path(one) / options.dataset for one in (options.dir, options.results))
+    results.mkdir(parents=True, exist_ok=True)
 
     def ranks_of(label: str, candidate: dict[str, Any], seed: int) -> pd.DataFrame:
-        own = grid[label]
-        folder = parent / f"{label},{name_of(candidate)},seed={seed}"
+        own, name = grid[label], f"{label},{name_of(candidate)},seed={seed}".replace(" ", "-")
+        folder, kept = parent / name, results / f"{name}.parquet"
+        if kept.is_file():
+            return pd.read_parquet(kept)
         if not (folder / "metrics.json").is_file():
             settings = {**own.get("settings", {}), **candidate, "seed": seed, "show_progress": False}
             if options.data_path:
                 settings["data_path"] = options.data_path
             run(own["model"], options.dataset, overrides={**settings, "run_dir": str(folder)})
-        return both_ranks(folder)
+        ranks = both_ranks(folder)
+        ranks.to_parquet(kept, index=False)
+        return ranks
 
     report: dict[str, Any] = {"dataset": options.dataset, "seeds": seeds, "versions": versions()}
-    by_user: dict[str, dict[str, dict[str, pd.Series]]] = {protocol: {} for protocol in PROTOCOLS}
+    by_user: dict[str, dict[str, dict[str, np.ndarray]]] = {protocol: {} for protocol in PROTOCOLS}
     for label in labels:
         tried = [(candidate, ranks_of(label, candidate, seeds[0])) for candidate in grid[label]["candidates"]]
         for protocol in PROTOCOLS:
@@ -88,7 +93,7 @@ def main() -> None:
             best = tried[int(np.argmax(valid))][0]
             all_ranks = [ranks_of(label, best, seed) for seed in seeds]
             tests = {metric: [values(ranks, protocol, "test", metric) for ranks in all_ranks] for metric in METRICS}
-            by_user[protocol][label] = {metric: pd.concat(tests[metric], axis=1).mean(axis=1) for metric in METRICS}
+            by_user[protocol][label] = {metric: np.mean(tests[metric], axis=0) for metric in METRICS}
             report.setdefault(protocol, {})[label] = {
                 "validation": {name_of(candidate): score for (candidate, _), score in zip(tried, valid, strict=True)},
                 "chosen": name_of(best),
@@ -105,8 +110,7 @@ def main() -> None:
             entry = report[protocol][label]
             cells = "| |"
             if label != labels[0]:
-                first, second = found[labels[0]][CHOSEN_BY].align(mine[CHOSEN_BY], join="inner")
-                assert len(first) == len(mine[CHOSEN_BY]), "the models have other test rows"
+                first, second = found[labels[0]][CHOSEN_BY], mine[CHOSEN_BY]
                 ratio, gap = paired_ratio(first, second), paired_bootstrap(first, second)
                 entry |= {"ratio": ratio._asdict(), "difference": gap._asdict()}
                 cells = (
@@ -117,9 +121,8 @@ def main() -> None:
                 f"| {label} | {entry['chosen']} ({len(entry['validation'])}) | {mine['ndcg@10'].mean():.4f} | "
                 f"{mine['hit@10'].mean():.4f} | {cells}"
             )
-    parent.mkdir(parents=True, exist_ok=True)
-    (parent / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWritten to {parent / 'accuracy.json'}")
+    (results / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\nWritten to {results / 'accuracy.json'}")
 
 
 if __name__ == "__main__":
