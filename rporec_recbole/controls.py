@@ -113,21 +113,26 @@ def run_controls(path: str | Path) -> list[Contrast]:
 
 
 def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
-    """Paired statistics of a table with the columns `control`, `user_id`, `item_id`, `rank`; row order does not matter."""
-    by_control = {
-        str(name): part.set_index(["user_id", "item_id"])["rank"].sort_index()
-        for name, part in table.groupby("control", sort=False)
-    }
-    full, found = by_control[FULL], []
-    for name, ranks in by_control.items():
-        assert ranks.index.equals(full.index), "a control ranked other rows than the full model"
-        ours, its = ({metric: metric_values(one.to_numpy(), metric) for metric in METRICS} for one in (full, ranks))
+    """Paired statistics over users.
+
+    Args:
+        table: `control`, `user_id`, `item_id`, `rank`, in any order. Where a row of a control stands several times, as in
+            the tables of several seeds put together, its metrics are averaged first.
+    """
+    keys = ["control", "user_id", "item_id"]
+    table = table.assign(**{metric: metric_values(table["rank"].to_numpy(), metric) for metric in METRICS})
+    mean = table.groupby(keys, sort=True)[list(METRICS)].mean()
+    full, found = mean.loc[FULL], []
+    for name in table["control"].unique():
+        its = mean.loc[name]
+        assert its.index.equals(full.index), "a control ranked other rows than the full model"
+        pairs = {metric: (full[metric].to_numpy(), its[metric].to_numpy()) for metric in METRICS}
         found.append(
             Contrast(
-                name,
+                str(name),
                 {metric: float(its[metric].mean()) for metric in METRICS},
-                {metric: paired_bootstrap(ours[metric], its[metric]) for metric in METRICS},
-                {metric: paired_randomization(ours[metric], its[metric]) for metric in METRICS},
+                {metric: paired_bootstrap(*pair) for metric, pair in pairs.items()},
+                {metric: paired_randomization(*pair) for metric, pair in pairs.items()},
             )
         )
     return found
