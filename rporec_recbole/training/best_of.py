@@ -67,9 +67,7 @@ def best_of_lessons(
         for text in texts
     ]
     kept, dropped = sift(written, Limits(**settings.quality_limits))
-    allowed = np.zeros(len(written), dtype=bool)
-    allowed[kept] = True
-    allowed = allowed.reshape(len(ends), settings.best_of)
+    allowed = np.isin(np.arange(len(written)), kept).reshape(len(ends), settings.best_of)
     facts = {"sampled": len(written), "kept": len(kept), "dropped": dict(dropped), "learned": 0}
     if not kept:
         return Lessons(ends[:0], [], []), facts

@@ -282,23 +282,12 @@ class RPORecTrainer(Trainer):
         self._make_backbone([*plain.prompts, *plain.completions])
         if settings.cot_weight == 0:
             return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
-        windows: Iterator[Interaction] | None = None
+        loss_of = model.weighted_cot_loss
         if "1a" not in self._wanted:
-            model.max_rung = ladder.EARLY
-            model.train()
-            batches = self._batches(dataset.inter_feat, train_data.generator)
-            windows = itertools.chain.from_iterable(batches for _ in itertools.count())
-
-        def with_trunk(batch: dict[str, Tensor]) -> Tensor:
-            rec, cot = model.calculate_loss(next(windows).to(self.device), batch)
-            self.optimizer.zero_grad()
-            rec.backward()
-            self.optimizer.step()
-            return cot
-
+            loss_of = self._trunk_beside_backbone(train_data)
         # As generation will show them: the backbone's own limit may cut prompts shorter than the plain ones.
         lessons = composed_lessons(model, dataset, ends, model.reasoner.template)
-        self._teach("1b", STAGES["1b"], lessons, with_trunk if windows else model.weighted_cot_loss, 1.0)
+        self._teach("1b", STAGES["1b"], lessons, loss_of, 1.0)
         done = {"examples": len(lessons.ends), "backbone_parameters": model.backbone.parameters}
         if settings.best_of > 1:
             chosen = best_of_positions(order, len(ends), settings.best_of_positions)
@@ -307,6 +296,23 @@ class RPORecTrainer(Trainer):
             self._teach("1b best-of", "best-of", best, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
             done["best_of"] = found
         return done
+
+    def _trunk_beside_backbone(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+        """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
+        model = self.model
+        model.max_rung = ladder.EARLY
+        model.train()
+        batches = self._batches(train_data.dataset.inter_feat, train_data.generator)
+        windows = itertools.chain.from_iterable(batches for _ in itertools.count())
+
+        def loss_of(batch: dict[str, Tensor]) -> Tensor:
+            rec, cot = model.calculate_loss(next(windows).to(self.device), batch)
+            self.optimizer.zero_grad()
+            rec.backward()
+            self.optimizer.step()
+            return cot
+
+        return loss_of
 
     def _teach(
         self, stage: str, name: str, lessons: Lessons, loss_of: Callable[[dict[str, Tensor]], Tensor], factor: float
