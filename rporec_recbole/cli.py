@@ -181,7 +181,9 @@ def _cots(arguments: Sequence[str]) -> None:
         if names[0] == "export":
             print(f"{report.export(store, str(options['to'])):,} texts are in {options['to']}")
         elif names[0] == "stats":
-            print(report.statistics(report.by_writer(store)))
+            groups = report.by_writer(store)
+            print(f"{report.statistics(groups)}\n\nwhat is wrong with them")
+            print(report.faults(groups, report.limits_of(names[1])))
         else:
             print(report.samples(report.by_writer(store), int(options["count"]), int(options["seed"])))
 

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, GivesReasoning, HistoryText
+from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
@@ -208,7 +209,9 @@ def _refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning
     try:
         model.load_state_dict(new)
         model.reasoner, model.reasoning_on = reasoner, True
-        train, _ = fusion_texts(model, loaded.loaders["train"].dataset, "control, texts")
+        dataset = loaded.loaders["train"].dataset
+        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+        train, _ = fusion_texts(model, dataset, ends, "control, texts")
         rows = loaded.loaders["valid"].dataset.inter_feat
         valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
         train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")

@@ -3,6 +3,7 @@
 config.yaml       complete; `--config_files=config.yaml` repeats the run
 metrics.json      results in full precision, stages with seconds, versions
 ranks.parquet     split, user_id, item_id, rank: one row per evaluated row
+positions.parquet stage, user_id, item_id, place: what each stage learned from (RPORec only)
 log.txt           everything that was logged
 tensorboard/      the same curves as events
 curves.png        the same curves as a picture

@@ -24,6 +24,7 @@ STAGES = {
 }
 REWARDS = ("rechead",)
 REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
+QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class BackboneSettings:
     warmup_examples: int
     warmup_batch_size: int
     warmup_learning_rate: float
+    best_of: int
+    best_of_positions: int
+    best_of_learning_rate_factor: float
+    quality_limits: dict
     max_prompt_tokens: int
     max_new_tokens: int
     generation_batch_tokens: int
@@ -159,8 +164,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "tiny_layers",
             "lora_rank",
             "lora_alpha",
-            "warmup_examples",
             "warmup_batch_size",
+            "best_of",
+            "best_of_positions",
             "max_prompt_tokens",
             "max_new_tokens",
             "generation_batch_tokens",
@@ -182,13 +188,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "fusion_learning_rate",
             "rl_learning_rate",
             "realign_learning_rate_factor",
+            "best_of_learning_rate_factor",
             "rl_temperature",
             "initializer_range",
         ),
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
-    "lr_warmup_steps": (lambda v: v >= 0, "a whole number of at least 0"),
+    **dict.fromkeys(("lr_warmup_steps", "warmup_examples"), (lambda v: v >= 0, "a whole number of at least 0")),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
@@ -205,6 +212,13 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items())
         ),
         f"a mapping from reward parts, among {list(REWARD_PARTS)}, to numbers",
+    ),
+    "quality_limits": (
+        lambda v: (
+            sorted(v) == sorted(QUALITY_LIMITS)
+            and all(isinstance(w, (int, float)) and not isinstance(w, bool) and w >= 0 for w in v.values())
+        ),
+        f"a mapping from each of {list(QUALITY_LIMITS)} to a number of at least 0",
     ),
 }
 
@@ -230,6 +244,12 @@ def settings_from(config: Any) -> Settings:
         tiny = parts["backbone"].tiny_hidden_size
         if tiny % 64:
             problems.append(f"`tiny_hidden_size={tiny}` must be a multiple of 64")
+        backbone = parts["backbone"]
+        for name in ("cot_weight", "cot_temperature"):
+            if backbone.best_of > 1 and getattr(backbone, name) == 0:
+                problems.append(
+                    f"`best_of={backbone.best_of}` needs a `{name}` above 0; set `best_of` to 1 or raise it"
+                )
     if problems:
         raise ConfigError("Settings of RPORec:\n  " + "\n  ".join(problems))
     return Settings(**parts)

@@ -2,20 +2,23 @@
 
 A small program, no language model: evidence and preference are facts of the history shown in the prompt, and the answer
 is the true next item of that *training* position. The intent names attributes of the next item only where the history
-shows them too, so no sentence states what the prompt does not support.
+shows them too, so no sentence states what the prompt does not support, and it never spells out a title that the history
+does not have.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
-from rporec_recbole.text.catalogue import Catalogue
+from rporec_recbole.text.catalogue import Catalogue, names
 from rporec_recbole.text.completions import render_completion
 
 _STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "vs", "with"]
 )
+_EVIDENCE = re.compile(r"evidence:(.*?)\.\s*preference:", re.DOTALL | re.IGNORECASE)
 
 
 def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
@@ -46,6 +49,16 @@ def compose_completion(catalogue: Catalogue, history: Sequence[int], target: int
     ranked = sorted(counts, key=lambda trait: (-counts[trait], -recent[trait], trait))
     preference = ", ".join(f"{trait} {counts[trait]}" for trait in ranked[:4]) or "no pattern"
     shared = [trait for trait in traits(catalogue, target) if trait in counts] or ranked[:1] or ["something new"]
+    title = catalogue.items[target].title
+    known = [*(catalogue.lines[item] for item in history), *counts]
+    while len(shared) > 1 and names(", ".join(shared), title) and not any(names(text, title) for text in known):
+        shared.pop()
     evidence = "; ".join(catalogue.items[item].title for item in history[-2:])
     cot = f"evidence: {evidence}. preference: {preference}. intent: {', '.join(shared)}."
     return render_completion(cot, catalogue.lines[target])
+
+
+def evidence_of(cot: str) -> str | None:
+    """What stands as evidence in a text of the form that `compose_completion` writes; None in a text of another form."""
+    found = _EVIDENCE.search(cot)
+    return None if found is None else found[1].strip()

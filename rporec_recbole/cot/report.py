@@ -7,11 +7,14 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rporec_recbole.cot.quality import REASONS, Limits, Written, sift
 from rporec_recbole.cot.store import CoTStore, StoredText
 from rporec_recbole.errors import StoreError
+from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings import default_settings
 from rporec_recbole.text.completions import parse_completion
 
-STORE = "reasoning.sqlite"
+STORE, CONFIG = "reasoning.sqlite", "config.yaml"
 Groups = dict[tuple[str, str], list[StoredText]]
 """Texts by (fingerprint of the writer, JSON of the decoding), in the order of their first text."""
 
@@ -32,6 +35,19 @@ def open_store(path: str | Path) -> CoTStore:
     return CoTStore(path)
 
 
+def limits_of(path: str | Path) -> Limits:
+    """The `quality_limits` of the run that a store belongs to; the defaults for a store that lies elsewhere.
+
+    Raises:
+        ConfigError: the run's config cannot be read, or its limits make no sense.
+    """
+    path = Path(path)
+    config = (path if path.is_dir() else path.parent) / CONFIG
+    values = read_yaml(config) if config.is_file() else {}
+    own = {key: value for key, value in values.items() if key == "quality_limits"}
+    return Limits(**default_settings(**own).backbone.quality_limits)
+
+
 def by_writer(store: Iterable[StoredText]) -> Groups:
     """The texts of a store, one group per writer and decoding: a stage that changes the backbone makes a new group."""
     groups: Groups = {}
@@ -50,13 +66,34 @@ def statistics(groups: Groups) -> str:
         parsed = [parse_completion(row.text) for row in rows]
         good = [one for one in parsed if one.well_formed]
         words = [sum(len(part.split()) for part in parts) / max(1, len(good)) for parts in _sections(good)]
-        temperature = json.loads(decoding).get("temperature", 0)
         lines.append(
-            f"{writer[:8]:<9}{'greedy' if not temperature else f't={temperature:g}':<12}{len(rows):>7,}"
+            f"{writer[:8]:<9}{_drawn(decoding):<12}{len(rows):>7,}"
             f"{len(good) / len(rows):>13.1%}{words[0]:>14.1f}{words[1]:>11.1f}"
             f"{len({row.text for row in rows}):>16,}{len({one.answer for one in good}):>18,}"
         )
     return "\n".join(lines)
+
+
+def faults(groups: Groups, limits: Limits) -> str:
+    """One line per group: how many texts each reason of `cot.quality` speaks against that needs no target.
+
+    A text counts for its first reason only.
+    """
+    names = [name for name in REASONS if name != "leak"]
+    lines = [f"{'writer':<9}{'decoding':<12}" + "".join(f"{name:>12}" for name in names) + f"{'no fault':>12}"]
+    for (writer, decoding), rows in groups.items():
+        kept, counts = sift((Written(parse_completion(row.text), row.prompt) for row in rows), limits)
+        lines.append(
+            f"{writer[:8]:<9}{_drawn(decoding):<12}"
+            + "".join(f"{counts[name]:>12,}" for name in names)
+            + f"{len(kept):>12,}"
+        )
+    return "\n".join(lines)
+
+
+def _drawn(decoding: str) -> str:
+    temperature = json.loads(decoding).get("temperature", 0)
+    return f"t={temperature:g}" if temperature else "greedy"
 
 
 def _sections(good: list) -> tuple[list[str], list[str]]:

@@ -21,8 +21,13 @@ from rporec_recbole.data.ladder import rungs
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
-TARGETS, RUNGS = "target_id_list", "rung_list"
+TARGETS, RUNGS, FIRST = "target_id_list", "rung_list", "first_position"
 _END = "_history_end"
+
+
+def window_positions(windows: Interaction) -> Tensor:
+    """Timeline indices of the targets of training windows, `[W, T]`; they mean nothing where a window is padded."""
+    return windows[FIRST][:, None] + torch.arange(windows[TARGETS].shape[1], device=windows[FIRST].device)
 
 
 class RPORecDataset(SequentialDataset):
@@ -94,7 +99,8 @@ class RPORecDataset(SequentialDataset):
 
         Returns:
             rows with `user_id`, the input items, their targets and the targets' rungs, each `[W, T]`, right-padded
-            with 0; every training target stands in one window.
+            with 0; every training target stands in one window. `FIRST` is the timeline index of a window's first target,
+            the others follow it.
         """
         size = self.max_item_list_len
         users = self.timeline[self.uid_field].numpy()
@@ -118,6 +124,7 @@ class RPORecDataset(SequentialDataset):
         index = torch.where(real, first[:, None] + steps, 0)
         as_targets = lambda values: torch.where(real, torch.from_numpy(values)[index], 0)  # noqa: E731
         inputs = torch.where(real, torch.from_numpy(items)[torch.clamp(index - 1, min=0)], 0)
+        self.set_field_property(FIRST, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         for name in (TARGETS, RUNGS):
             self.set_field_property(name, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, size)
         return Interaction(
@@ -127,6 +134,7 @@ class RPORecDataset(SequentialDataset):
                 self.item_list_length_field: stop - first,
                 TARGETS: as_targets(items),
                 RUNGS: as_targets(rung_of),
+                FIRST: first,
             }
         )
 

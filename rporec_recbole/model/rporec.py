@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from rporec_recbole.backbone.load import Backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.data.dataset import RUNGS, TARGETS
+from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import TextEncoder, make_encoder
 from rporec_recbole.model.losses import cot_loss, recommendation_loss, sampled_recommendation_loss
@@ -40,6 +40,7 @@ class RPORec(SequentialRecommender):
         reasoner: writes or looks up reasoning, once there is a backbone.
         reasoning_on: whether scores use reasoning; off until the fusion is trained.
         max_rung: `calculate_loss` learns from positions up to this rung of the ladder.
+        on_learned: gets the timeline indices, `[P]`, of the positions that a `calculate_loss` learned from; may be None.
 
     Raises:
         DatasetError: the data set has no item text and `ids_only` is off.
@@ -69,6 +70,7 @@ class RPORec(SequentialRecommender):
         self.reasoner: Reasoner | None = None
         self.reasoning_on = False
         self.max_rung = 3
+        self.on_learned: Callable[[Tensor], None] | None = None
 
     def _new_head(self, item_text: Tensor | None) -> RecHead:
         head = self.settings.head
@@ -139,6 +141,8 @@ class RPORec(SequentialRecommender):
         items = self.head.item_vectors()
         states = self.head.states(inputs, items)
         learned = (targets > 0) & (rung <= self.max_rung)
+        if self.on_learned is not None:
+            self.on_learned(window_positions(interaction)[learned])
         rows, steps = learned.nonzero(as_tuple=True)
         states = states[learned]
         head = self.settings.head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,11 @@ def clean_text(text: str, max_characters: int) -> str:
 def describe(item: ItemText) -> str:
     """`title | attribute | attribute`, missing attributes left out; the form in which answers name an item."""
     return " | ".join(part for part in (item.title, *item.attributes) if part)
+
+
+def names(text: str, title: str) -> bool:
+    """Whether a title stands in a text, upper or lower case, and not just as a part of other words."""
+    return title != "" and re.search(rf"(?<!\w){re.escape(title.casefold())}(?!\w)", text.casefold()) is not None
 
 
 def build_catalogue(

@@ -41,21 +41,29 @@ class PromptTemplate:
             history: item ids, oldest first; zeros (padding) are skipped.
             ratings: the user's rating of each, if known.
         """
+        return self._instruction + "".join(line for _, line in self._kept(history, ratings))
+
+    def shown(self, history: Sequence[int], ratings: Sequence[float] | None = None) -> list[int]:
+        """The item ids that `prompt` shows of the same history, oldest first."""
+        return [item for item, _ in self._kept(history, ratings)]
+
+    @property
+    def _instruction(self) -> str:
+        return _INSTRUCTION if self.style == "instruct" else ""
+
+    def _kept(self, history: Sequence[int], ratings: Sequence[float] | None) -> list[tuple[int, str]]:
+        """(item, line) of what fits, oldest first."""
         rated = list(ratings) if ratings is not None else [None] * len(history)
-        shown = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]
-        lines = [
-            self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
-            for item, rating in shown
-        ]
-        instruction = _INSTRUCTION if self.style == "instruct" else ""
-        room = self.max_tokens - (self._tokens(instruction) if instruction else 0)
-        kept: list[str] = []
-        for line in reversed(lines):
+        newest = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]
+        room = self.max_tokens - (self._tokens(self._instruction) if self._instruction else 0)
+        kept: list[tuple[int, str]] = []
+        for item, rating in reversed(newest):
+            line = self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
             room -= self._tokens(line)
             if room < 0 and kept:
                 break
-            kept.append(line)
-        return instruction + "".join(reversed(kept))
+            kept.append((item, line))
+        return kept[::-1]
 
     def _tokens(self, line: str) -> int:
         if line not in self._line_tokens:

@@ -48,8 +48,15 @@ def fusion_rows(head: RecHead, histories: Tensor, reasoning: Reasoning, targets:
     return FusionRows(states, seen, reasoning, targets)
 
 
-def fusion_loss(head: RecHead, items: Tensor, rows: FusionRows, index: Tensor, shown: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of the targets over the full catalogue.
+def fusion_loss(
+    head: RecHead,
+    items: Tensor,
+    rows: FusionRows,
+    index: Tensor,
+    shown: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the targets over the full catalogue.
 
     Args:
         head: its fusion gets the gradient.
@@ -57,12 +64,13 @@ def fusion_loss(head: RecHead, items: Tensor, rows: FusionRows, index: Tensor, s
         rows: all positions.
         index: `[B]` which of them.
         shown: `[B]` False hides a row's reasoning (CoT dropout); None shows all.
+        reduction: `mean`, or `none` for one loss a row, `[B]`.
     """
     well_formed = rows.reasoning.well_formed[index]
     reasoning = Reasoning(rows.reasoning.vectors[index], well_formed if shown is None else well_formed & shown)
     state = rows.states[index]
     scores = score_items(head.user_vectors(state, reasoning), items, rows.seen[index], head.history_offset(state))
-    return F.cross_entropy(scores, rows.targets[index])
+    return F.cross_entropy(scores, rows.targets[index], reduction=reduction)
 
 
 def train_fusion(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rporec_recbole.data.seen import items_before
 from rporec_recbole.model.rechead import score_items
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training.fusion import FusionRows, fusion_rows
 
 HistoryRow = tuple[list[int], list[float] | None]
@@ -30,28 +31,46 @@ def history_rows(model: RPORec, rows: Interaction) -> list[HistoryRow]:
     return list(zip(histories, ratings, strict=True))
 
 
-def composed_examples(model: RPORec, dataset: Any, count: int, seed: int) -> tuple[list[HistoryRow], list[str]]:
-    """What the backbone is warmed up with (stage 1b).
+class Lessons(NamedTuple):
+    """Texts that teach the backbone (stage 1b).
+
+    Attributes:
+        ends: `[P]` timeline indices of the positions.
+        prompts: of each position.
+        completions: what it shall write.
+    """
+
+    ends: np.ndarray
+    prompts: list[str]
+    completions: list[str]
+
+
+def early_order(dataset: Any, seed: int) -> np.ndarray:
+    """The early positions, `[P]` timeline indices, in the random order in which stage 1b takes them."""
+    ends = dataset.positions(ladder.EARLY)
+    return ends[np.random.default_rng(seed).permutation(len(ends))]
+
+
+def composed_lessons(model: RPORec, dataset: Any, ends: np.ndarray, template: PromptTemplate) -> Lessons:
+    """What the backbone is warmed up with: composed texts, whose answer is the position's true next item.
 
     Args:
-        model: gives catalogue and prompt length.
+        model: gives catalogue and ratings.
         dataset: an `RPORecDataset`.
-        count: at most so many examples, drawn without replacement from the early positions.
-        seed: seed of the draw.
-
-    Returns:
-        histories and the completions composed for them, whose answer is the position's true next item.
+        ends: `[P]` timeline indices of early positions; they come back sorted.
+        template: makes the prompts; the texts speak of what it shows and of nothing else.
     """
     assert model.catalogue is not None, "reasoning needs item text"
-    ends = dataset.positions(ladder.EARLY)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(ends))[:count])
-    rows = dataset.histories(ends[chosen])
-    shown, size = history_rows(model, rows), model.settings.text.prompt_items
+    ends = np.sort(ends)
+    if not len(ends):
+        return Lessons(ends, [], [])
+    rows = dataset.histories(ends)
+    histories = history_rows(model, rows)
     completions = [
-        compose_completion(model.catalogue, [item for item in history if item][-size:], target)
-        for (history, _), target in zip(shown, rows[model.ITEM_ID].tolist(), strict=True)
+        compose_completion(model.catalogue, template.shown(*row), target)
+        for row, target in zip(histories, rows[model.ITEM_ID].tolist(), strict=True)
     ]
-    return shown, completions
+    return Lessons(ends, [template.prompt(*row) for row in histories], completions)
 
 
 def reasoned_rows(
@@ -64,17 +83,17 @@ def reasoned_rows(
     return fusion_rows(model.head, histories, reasoning, targets), written
 
 
-def fusion_texts(model: RPORec, dataset: Any, desc: str) -> tuple[FusionRows, list[Completion]]:
-    """What the fusion is fitted to: the fusion rung, with sampled reasoning; empty if the rung is.
+def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tuple[FusionRows, list[Completion]]:
+    """What the fusion is fitted to: positions with sampled reasoning.
 
     Args:
         model: gives settings and reasoning.
-        dataset: an `RPORecDataset`, the training part.
+        dataset: an `RPORecDataset`.
+        ends: `[P]` timeline indices of the positions.
         desc: label of the progress bar.
     """
-    settings = model.settings
-    ends = dataset.positions(ladder.FUSION, settings.fusion.fusion_positions)
-    decoding = Decoding(settings.backbone.cot_temperature, settings.backbone.max_new_tokens, model.seed)
+    settings = model.settings.backbone
+    decoding = Decoding(settings.cot_temperature, settings.max_new_tokens, model.seed)
     return reasoned_rows(model, dataset.histories(ends), decoding, desc)
 
 

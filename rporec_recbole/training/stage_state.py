@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.training import checkpoint
-from rporec_recbole.training.resume import Progress, restore_training_state, training_state
+from rporec_recbole.training.resume import Progress, named, restore_training_state, training_state
 from rporec_recbole.version import __version__
 
 _SNAPSHOT = "stage"
@@ -59,7 +59,7 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
     tensors, facts = training_state(model, trainer.optimizer, loader.generator)
     kept = progress.save(
         _SNAPSHOT,
-        tensors,
+        {**tensors, **named("positions", trainer.positions.tensors())},
         {
             **facts,
             "done": done,
@@ -95,5 +95,6 @@ def put_back(progress: Progress, trainer: Any, loader: Any) -> list[str]:
     for name in _FACTS:
         setattr(trainer, name, facts[name])
     trainer.recorder.restore(facts["curves"])
+    trainer.positions.restore(kept.under("positions"))
     restore_training_state(kept, model, trainer.optimizer, loader.generator)  # last: loading a backbone draws numbers
     return list(facts["done"])

@@ -1,7 +1,7 @@
 """RPORecTrainer: RecBole's trainer, with RPORec's stages inside `fit` and safe checkpoints.
 
 1a  trunk            L_rec on early positions, no language model involved
-1b  warm-up          lambda L_CoT on early positions (L_rec + lambda L_CoT if 1a is off)
+1b  warm-up          lambda L_CoT on early positions (L_rec + lambda L_CoT if 1a is off); then best-of-N, if asked for
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
 2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned
@@ -14,6 +14,7 @@ head replaces the one before it.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
@@ -35,14 +37,19 @@ from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import STAGES
+from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint, stage_state
+from rporec_recbole.training.best_of import best_of_lessons, best_of_positions
 from rporec_recbole.training.fusion import train_fusion
+from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rewards import RecheadReward
 from rporec_recbole.training.rows import (
-    composed_examples,
+    Lessons,
+    composed_lessons,
+    early_order,
     frozen_scorer,
     fusion_texts,
     history_rows,
@@ -59,6 +66,7 @@ class RPORecTrainer(Trainer):
         stages: stage -> {"seconds": ..., and what else is worth knowing of it}.
         recorder: all curves.
         stage_results: stage -> validation metrics after it.
+        positions: which training positions taught what, in the last `fit`.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -69,6 +77,7 @@ class RPORecTrainer(Trainer):
         self.stage_results: dict[str, dict[str, float]] = {}
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
+        self.positions = PositionLog(0)
         self._progress = Progress(None)
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._wanted = self._check_stages()
@@ -123,6 +132,7 @@ class RPORecTrainer(Trainer):
         self._verbose = verbose
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False
+        self.positions = PositionLog(len(train_data.dataset.timeline))
         run = {
             "1a": lambda: self._train_trunk(train_data, valid_data, callback_fn),
             "1b": lambda: self._warm_up_backbone(train_data),
@@ -139,6 +149,7 @@ class RPORecTrainer(Trainer):
         if done:
             self._log(f"going on after stage {done[-1]} of a run that was interrupted")
         for stage in self._wanted[len(done) :]:
+            self.model.on_learned = functools.partial(self.positions.add, stage)
             with self._timed(stage):
                 self.stages[stage].update(run[stage]() or {})
                 if valid_data and stage not in ("1b", "2"):
@@ -147,8 +158,10 @@ class RPORecTrainer(Trainer):
                     self.best_valid_score = calculate_valid_score(result, self.valid_metric)
             done.append(stage)
             stage_state.keep(self._progress, self, train_data, done)
+        self.model.on_learned = None
         if saved:
             checkpoint.save(self.model, self.folder)
+            self.positions.save(train_data.dataset, self.folder)
         return self.best_valid_score, self.best_valid_result
 
     def evaluate(
@@ -234,76 +247,121 @@ class RPORecTrainer(Trainer):
             name,
             self.model,
             self.optimizer,
-            self._batches(train_data),
+            self._batches(train_data.dataset.inter_feat, train_data.generator),
             validation,
             self.settings.trunk,
             epochs=epochs,
             best_score=self.best_valid_score,
             clip=self.clip_grad_norm,
             recorder=self.recorder,
+            positions=self.positions,
             progress=self._progress,
             on_score=on_score,
         )
         self.best_valid_score = done.pop("best_score")
         return done
 
-    def _batches(self, train_data: Any) -> WindowBatches:
-        """The windows of the training part, with the random state of RecBole's loader."""
-        head, windows = self.settings.head, train_data.dataset.inter_feat
+    def _batches(self, windows: Interaction, generator: torch.Generator) -> WindowBatches:
+        """Batches of windows; with the random state of RecBole's loader where they are all of its windows."""
         return WindowBatches(
             windows,
             windows[self.model.ITEM_SEQ_LEN],
-            self.config["train_batch_size"] * head.MAX_ITEM_LIST_LENGTH,
-            train_data.generator,
+            self.config["train_batch_size"] * self.settings.head.MAX_ITEM_LIST_LENGTH,
+            generator,
         )
 
     def _warm_up_backbone(self, train_data: Any) -> dict[str, Any]:
-        """Stage 1b. With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train:
-        head and backbone share no parameter. Without 1a both terms train side by side."""
-        settings = self.settings.backbone
-        shown, completions = composed_examples(self.model, train_data.dataset, settings.warmup_examples, self.seed)
-        plain = PromptTemplate(self.model.catalogue, self.settings.text.prompt_items)
-        self._make_backbone([*(plain.prompt(*row) for row in shown), *completions])
+        """Stage 1b: composed texts first, then the best of what the backbone writes itself.
+
+        With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train: head and
+        backbone share no parameter. Without 1a the composed texts and the trunk are learned side by side.
+        """
+        settings, model, dataset = self.settings.backbone, self.model, train_data.dataset
+        order = early_order(dataset, self.seed)
+        ends = order[: settings.warmup_examples]
+        plain = composed_lessons(model, dataset, ends, PromptTemplate(model.catalogue, self.settings.text.prompt_items))
+        self._make_backbone([*plain.prompts, *plain.completions])
         if settings.cot_weight == 0:
             return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
-        model, backbone = self.model, self.model.backbone
-        windows: Iterator[Interaction] | None = None
+        loss_of = model.weighted_cot_loss
         if "1a" not in self._wanted:
-            model.train()
-            batches = self._batches(train_data)
-            windows = itertools.chain.from_iterable(batches for _ in itertools.count())
+            loss_of = self._trunk_beside_backbone(train_data)
+        # As generation will show them: the backbone's own limit may cut prompts shorter than the plain ones.
+        lessons = composed_lessons(model, dataset, ends, model.reasoner.template)
+        self._teach("1b", STAGES["1b"], lessons, loss_of, 1.0)
+        done = {"examples": len(lessons.ends), "backbone_parameters": model.backbone.parameters}
+        if settings.best_of > 1:
+            chosen = best_of_positions(order, len(ends), settings.best_of_positions)
+            best, found = best_of_lessons(model, dataset, chosen, self._fit_scorer, self.positions, self.seed)
+            self._log(f"1b best-of: {found}")
+            self._teach("1b best-of", "best-of", best, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
+            done["best_of"] = found
+        return done
+
+    def _trunk_beside_backbone(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+        """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
+        model = self.model
+        model.max_rung = ladder.EARLY
+        model.train()
+        batches = self._batches(train_data.dataset.inter_feat, train_data.generator)
+        windows = itertools.chain.from_iterable(batches for _ in itertools.count())
 
         def loss_of(batch: dict[str, Tensor]) -> Tensor:
-            if windows is None:
-                return model.weighted_cot_loss(batch)
             rec, cot = model.calculate_loss(next(windows).to(self.device), batch)
             self.optimizer.zero_grad()
             rec.backward()
             self.optimizer.step()
             return cot
 
-        prompts = [model.reasoner.template.prompt(*row) for row in shown]  # as generation will show them
+        return loss_of
+
+    def _teach(
+        self, stage: str, name: str, lessons: Lessons, loss_of: Callable[[dict[str, Tensor]], Tensor], factor: float
+    ) -> None:
+        """One pass of the backbone over texts."""
+        if not len(lessons.ends):
+            return
+        settings = self.settings.backbone
         warm_up(
-            backbone,
-            backbone.encode_examples(prompts, completions),
+            self.model.backbone,
+            self.model.backbone.encode_examples(lessons.prompts, lessons.completions),
             loss_of,
             batch_size=settings.warmup_batch_size,
-            learning_rate=settings.warmup_learning_rate,
+            learning_rate=settings.warmup_learning_rate * factor,
             seed=self.seed,
-            on_step=lambda step, loss: self.recorder.add("1b backbone warm-up/loss", step + 1, loss),
+            desc=f"1b {name}",
+            on_step=lambda step, loss: self.recorder.add(f"1b {name}/loss", step + 1, loss),
         )
-        return {"examples": len(completions), "backbone_parameters": backbone.parameters}
+        self.positions.add(stage, lessons.ends)
+
+    def _fit_scorer(self, name: str, windows: Interaction) -> None:
+        """A trunk for best-of-N, trained for as many epochs as were best in stage 1a."""
+        train_trunk(
+            name,
+            self.model,
+            self._build_optimizer(),
+            self._batches(windows, torch.Generator().manual_seed(self.seed)),
+            None,
+            self.settings.trunk,
+            epochs=self.stages.get("1a", {}).get("best_epoch") or self.epochs,
+            best_score=0.0,
+            clip=self.clip_grad_norm,
+            recorder=self.recorder,
+            positions=self.positions,
+            progress=Progress(None),  # the stage starts again from its beginning if the run is killed
+        )
 
     def _train_fusion(self, stage: str, train_data: Any, valid_data: Any, rate_factor: float) -> dict[str, Any]:
         """Stages 1c and 2b, and the end of the refresh."""
         settings, dataset, model = self.settings.fusion, train_data.dataset, self.model
         if model.backbone is None:
             self._make_backbone(list(model.catalogue.lines))
-        if not len(dataset.positions(ladder.FUSION)):
+        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+        if not len(ends):
             raise ConfigError(
                 f"No training position is left for the fusion: `ladder_early={self.settings.stage.ladder_early}` takes all. Lower it."
             )
-        train, written = fusion_texts(model, dataset, f"{stage} reasoning")
+        train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
         valid = None
         if valid_data:
             valid, _ = reasoned_rows(
@@ -325,6 +383,7 @@ class RPORecTrainer(Trainer):
             rate_factor=rate_factor,
             on_epoch=on_epoch,
         )
+        self.positions.add(stage, ends)
         model.reasoning_on = True
         well_formed = float(np.mean([one.well_formed for one in written]))
         self._log(
@@ -345,12 +404,16 @@ class RPORecTrainer(Trainer):
             raise ConfigError(
                 f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`."
             )
-        chosen = np.random.default_rng(self.seed).permutation(len(ends))[:wanted]
-        rows = dataset.histories(ends[chosen])
+        ends = ends[np.random.default_rng(self.seed).permutation(len(ends))[:wanted]]
+        rows = dataset.histories(ends)
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
         targets = rows[model.ITEM_ID]
-        scorer = frozen_scorer(model, dataset, ends[chosen], bool(self.config["hide_seen"]))
+        scorer = frozen_scorer(model, dataset, ends, bool(self.config["hide_seen"]))
         step = itertools.count(1)
+
+        def score(index: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+            self.positions.add("2", ends[list(index)])
+            return scorer(index, completions)
 
         def observe(parts: dict[str, float]) -> None:
             at = next(step)
@@ -362,7 +425,7 @@ class RPORecTrainer(Trainer):
             steps = train_rl(
                 model.backbone,
                 prompts,
-                RecheadReward(scorer, targets, settings.reward_weights, settings.reward_k, observe),
+                RecheadReward(score, targets, settings.reward_weights, settings.reward_k, observe),
                 settings,
                 max_new_tokens=self.settings.backbone.max_new_tokens,
                 reference=reference,

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.backbone.load import trains_in_bfloat16
 from rporec_recbole.errors import TrainingError
 from rporec_recbole.settings import TrunkSettings
+from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress, named, restore_training_state, training_state
 
@@ -67,6 +68,7 @@ def train_trunk(
     best_score: float,
     clip: dict[str, Any] | None,
     recorder: Recorder,
+    positions: PositionLog,
     progress: Progress,
     on_score: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def train_trunk(
         best_score: what an epoch has to beat for its weights to be kept.
         clip: arguments of `clip_grad_norm_`, or None.
         recorder: gets loss and score by epoch.
+        positions: which positions taught what; kept in the snapshots.
         progress: a snapshot is kept after every epoch; one that is there already is continued.
         on_score: gets (epoch, score) after each validation.
 
@@ -102,6 +105,7 @@ def train_trunk(
         best = saved.under("best")
         restore_training_state(saved, model, optimizer, loader.generator)
         recorder.restore(saved.facts["curves"])
+        positions.restore(saved.under("positions"))
         logging.getLogger().info(f"{name}: going on after epoch {first} of a run that was interrupted")
     rates = [group["lr"] for group in optimizer.param_groups]
     total = epochs * math.ceil(len(loader) / settings.gradient_accumulation)
@@ -128,10 +132,7 @@ def train_trunk(
                 tensors, facts = training_state(model, optimizer, loader.generator)
                 progress.save(
                     _SNAPSHOT,
-                    {
-                        **tensors,
-                        **named("best", best),
-                    },
+                    {**tensors, **named("best", best), **named("positions", positions.tensors())},
                     {
                         **facts,
                         "name": name,

@@ -41,6 +41,7 @@ def warm_up(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    desc: str,
     on_step: Callable[[int, float], None],
 ) -> None:
     """One pass over the examples with AdamW, linear warm-up over a tenth of the steps, then cosine decay.
@@ -52,6 +53,7 @@ def warm_up(
         batch_size: examples per step.
         learning_rate: highest learning rate.
         seed: seed of the order.
+        desc: label of the progress bar.
         on_step: gets (step, loss).
 
     Raises:
@@ -63,7 +65,7 @@ def warm_up(
     steps = math.ceil(len(examples) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     batches = bucketed_batches(examples, batch_size, np.random.default_rng(seed))
-    with tqdm(total=steps, desc="1b backbone warm-up", unit="step", leave=False) as bar:
+    with tqdm(total=steps, desc=desc, unit="step", leave=False) as bar:
         for step, batch in enumerate(batches):
             loss = loss_of(backbone.collate(batch))
             if not torch.isfinite(loss):

@@ -25,9 +25,29 @@ def run_dir(tmp_path):
 
 def test_statistics(run_dir, capsys):
     assert main(["cots", "stats", str(run_dir)]) == 0
-    _, first, second = capsys.readouterr().out.splitlines()
+    _, first, second, _, _, names, *faults = capsys.readouterr().out.splitlines()
     assert first.split() == ["wwwwwwww", "greedy", "3", "66.7%", "4.0", "4.0", "2", "1"]
     assert second.split() == ["vvvvvvvv", "t=0.7", "1", "0.0%", "0.0", "0.0", "1", "0"]
+    assert names.split() == [
+        "writer",
+        "decoding",
+        "format",
+        "length",
+        "repetition",
+        "copying",
+        "unfounded",
+        "no",
+        "fault",
+    ]
+    assert faults[0].split() == ["wwwwwwww", "greedy", "1", "0", "0", "0", "0", "2"]
+    assert faults[1].split() == ["vvvvvvvv", "t=0.7", "1", "0", "0", "0", "0", "0"]
+
+
+def test_statistics_use_the_limits_of_the_run(run_dir, capsys):
+    limits = {"min_words": 5, "max_words": 9, "repetition": 1, "copying": 1}
+    (run_dir / "config.yaml").write_text(json.dumps({"quality_limits": limits}))
+    assert main(["cots", "stats", str(run_dir)]) == 0
+    assert capsys.readouterr().out.splitlines()[6].split()[2:] == ["1", "2", "0", "0", "0", "0"]
 
 
 def test_samples_show_prompt_and_verdict_and_no_control_characters(run_dir, capsys):

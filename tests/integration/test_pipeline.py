@@ -27,7 +27,7 @@ def test_run_folder_is_complete(finished):
     names = {path.name for path in finished.run_dir.iterdir()}
     assert names == {
         "config.yaml", "metrics.json", "ranks.parquet", "log.txt", "tensorboard", "curves.png",
-        "backbone", "encoder", "head.safetensors", "rporec.json", "reasoning.sqlite",
+        "backbone", "encoder", "head.safetensors", "rporec.json", "reasoning.sqlite", "positions.parquet",
     }  # fmt: skip
     assert list((finished.run_dir / "tensorboard").iterdir())
     assert not list(finished.run_dir.rglob("*.pth"))

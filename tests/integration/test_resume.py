@@ -1,7 +1,9 @@
 """A run killed at any moment and started again with the same command ends as if nothing had happened."""
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +21,15 @@ from rporec_recbole.training.resume import Progress
 from tests.toy import SHORT, TEXT
 
 ROOT = Path(__file__).parent.parent.parent
-SETTINGS = {**SHORT, **TEXT, "epochs": 6, "refresh_epochs": 30, "lr_schedule": "cosine", "lr_warmup_steps": 3}
+SETTINGS = {
+    **SHORT,
+    **TEXT,
+    "epochs": 6,
+    "refresh_epochs": 30,
+    "lr_schedule": "cosine",
+    "lr_warmup_steps": 3,
+    "best_of": 2,
+}
 
 
 def command(toy, folder):
@@ -33,6 +43,14 @@ def whole(toy, tmp_path_factory):
     return run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(folder)})
 
 
+def texts(folder):
+    """How many texts the store holds, 0 while there is none."""
+    with contextlib.suppress(sqlite3.Error):
+        with contextlib.closing(sqlite3.connect(f"file:{folder}/reasoning.sqlite?mode=ro", uri=True)) as store:
+            return store.execute("SELECT COUNT(*) FROM completions").fetchone()[0]
+    return 0
+
+
 def kept(folder, name):
     """The facts of a snapshot, None if there is none."""
     path = folder / "resume" / f"{name}.safetensors"
@@ -44,6 +62,7 @@ def kept(folder, name):
 
 MOMENTS = {
     "in the trunk": lambda folder: (kept(folder, "epoch") or {}).get("name") == "1a trunk",
+    "in best-of-N": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a"] and texts(folder) > 0,
     "in the fusion": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b"],
     "in GRPO": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b", "1c"],
     "in the refresh": lambda folder: (kept(folder, "epoch") or {}).get("name") == "refresh trunk",
@@ -75,6 +94,10 @@ def test_killed_and_started_again(whole, toy, tmp_path, moment):
     )
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["valid_after_stage"] == whole.metrics["valid_after_stage"]
+    assert metrics["stages"]["1b"]["best_of"] == whole.metrics["stages"]["1b"]["best_of"]
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder / "positions.parquet"), pd.read_parquet(whole.run_dir / "positions.parquet")
+    )
 
 
 def test_an_interrupted_run_is_not_continued_with_other_settings(whole, toy, tmp_path):

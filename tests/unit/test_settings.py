@@ -19,12 +19,22 @@ def test_defaults_load():
         ("lora", "yes", "True or False"),
         ("reward_weights", {"fame": 1}, "reward parts"),
         ("hidden_size", 63, "multiple of"),
+        ("best_of", 0, "at least 1"),
+        ("warmup_examples", -1, "at least 0"),
+        ("quality_limits", {"min_words": 3}, "each of"),
+        ("quality_limits", {"min_words": 1, "max_words": 9, "repetition": 0.5, "copying": "no"}, "to a number"),
         ("hiden_size", 64, "Did you mean `hidden_size`"),
     ],
 )
 def test_bad_values_say_what_is_allowed(key, value, message):
     with pytest.raises(ConfigError, match=message):
         default_settings(**{key: value})
+
+
+@pytest.mark.parametrize("needed", ["cot_weight", "cot_temperature"])
+def test_best_of_needs_different_texts_that_are_learned(needed):
+    with pytest.raises(ConfigError, match=f"`best_of=4` needs a `{needed}` above 0"):
+        default_settings(best_of=4, **{needed: 0})
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,11 @@ def test_prompt_drops_the_oldest_first():
     assert template.prompt([1, 2, 3]) == "Up | Animation | 2009\n"
 
 
+def test_shown_items_are_those_of_the_prompt():
+    assert PromptTemplate(CATALOGUE, max_items=2).shown([0, 1, 2, 3]) == [2, 3]
+    assert PromptTemplate(CATALOGUE, max_items=3, max_tokens=30).shown([1, 2, 3]) == [3]
+
+
 def test_composed_text_states_what_the_history_shows():
     text = compose_completion(CATALOGUE, [1, 2], 3)
     one = parse_completion(text)

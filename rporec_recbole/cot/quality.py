@@ -1,0 +1,151 @@
+"""Named filters for reasoning texts: one small pure function for each thing that can be wrong, applied in order, counted.
+
+They choose what the backbone learns from (best-of-N), and they describe what it writes (`rporec cots stats`). They never
+choose what the head reads: at test time nobody selects texts for it, so it has to learn from them as they come.
+
+format       malformed: see `parse_completion`
+length       the cot has fewer words than `min_words` or more than `max_words`
+repetition   more than `repetition` of the cot's word trigrams stand in it before
+copying      more than `copying` of the cot's words stand in runs of four or more that the prompt holds word for word
+unfounded    the evidence names something that is no title of the prompt
+leak         the cot names the target, and the prompt does not
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rporec_recbole.cot.compose import evidence_of
+from rporec_recbole.text.catalogue import names
+from rporec_recbole.text.completions import Completion
+
+_REPEATED, _COPIED = 3, 4  # words of an n-gram
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a text is bad.
+
+    Attributes:
+        min_words: shortest cot.
+        max_words: longest cot.
+        repetition: highest share of word trigrams that repeat an earlier one.
+        copying: highest share of words that are copied from the prompt in runs of four or more.
+    """
+
+    min_words: int
+    max_words: int
+    repetition: float
+    copying: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """A completion and what it was written for.
+
+    Attributes:
+        completion: the parsed text.
+        prompt: what the writer saw.
+        target: title of the true next item; None where nobody may know it.
+    """
+
+    completion: Completion
+    prompt: str
+    target: str | None = None
+
+
+def bad_format(one: Written, limits: Limits) -> bool:
+    """The completion is malformed."""
+    return not one.completion.well_formed
+
+
+def bad_length(one: Written, limits: Limits) -> bool:
+    """The cot is too short or too long."""
+    return not limits.min_words <= len(one.completion.cot.split()) <= limits.max_words
+
+
+def bad_repetition(one: Written, limits: Limits) -> bool:
+    """The cot says the same thing again and again."""
+    return repeated_share(one.completion.cot) > limits.repetition
+
+
+def bad_copying(one: Written, limits: Limits) -> bool:
+    """The cot repeats the history instead of reasoning about it."""
+    return copied_share(one.completion.cot, one.prompt) > limits.copying
+
+
+def bad_evidence(one: Written, limits: Limits) -> bool:
+    """The evidence holds more than titles of the prompt. A cot without a section for evidence passes."""
+    evidence = evidence_of(one.completion.cot)
+    if evidence is None:
+        return False
+    for title in sorted(titles_in(one.prompt), key=len, reverse=True):  # a title may stand inside a longer one
+        evidence = re.sub(rf"(?<!\w){re.escape(title)}(?!\w)", ";", evidence)
+    return evidence.strip("; ") != ""
+
+
+def leak(one: Written, limits: Limits) -> bool:
+    """The cot names the target, which the writer cannot know of."""
+    return one.target is not None and names(one.completion.cot, one.target) and not names(one.prompt, one.target)
+
+
+REASONS: dict[str, Callable[[Written, Limits], bool]] = {
+    "format": bad_format,
+    "length": bad_length,
+    "repetition": bad_repetition,
+    "copying": bad_copying,
+    "unfounded": bad_evidence,
+    "leak": leak,
+}
+
+
+def first_reason(one: Written, limits: Limits) -> str | None:
+    """The first of `REASONS` against a text, None if there is none."""
+    return next((name for name, is_bad in REASONS.items() if is_bad(one, limits)), None)
+
+
+def sift(texts: Iterable[Written], limits: Limits) -> tuple[list[int], Counter[str]]:
+    """Which texts nothing speaks against, and how many fell for each reason.
+
+    Args:
+        texts: in any order.
+        limits: see `Limits`.
+
+    Returns:
+        indices of the texts that are kept, and reason -> texts; a text counts for its first reason only.
+    """
+    verdicts = [first_reason(one, limits) for one in texts]
+    kept = [index for index, reason in enumerate(verdicts) if reason is None]
+    return kept, Counter(reason for reason in verdicts if reason is not None)
+
+
+def titles_in(prompt: str) -> set[str]:
+    """The titles that a prompt shows: what stands in front of the first ` | ` of each line."""
+    return {line.split(" | ")[0] for line in prompt.split("\n") if line}
+
+
+def repeated_share(text: str) -> float:
+    """1 - distinct / all word trigrams (Welleck et al., 2020, call it seq-rep-3); 0 for less than one trigram."""
+    grams = _grams(_words(text), _REPEATED)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def copied_share(text: str, source: str) -> float:
+    """Share of the words of `text` that stand in runs of four or more words which `source` holds word for word."""
+    words, there = _words(text), set(_grams(_words(source), _COPIED))
+    copied: set[int] = set()
+    for start, gram in enumerate(_grams(words, _COPIED)):
+        if gram in there:
+            copied.update(range(start, start + _COPIED))
+    return len(copied) / len(words) if words else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]

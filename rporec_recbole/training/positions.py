@@ -1,0 +1,87 @@
+"""Keeps record of the positions that each stage learned from, so that the ladder can be checked on what really happened.
+
+A position is one training target; inside a run it is the index of its row in `RPORecDataset.timeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rporec_recbole.errors import RunFolderError
+
+POSITIONS = "positions.parquet"
+
+
+class PositionLog:
+    """Which positions taught what.
+
+    Args:
+        size: rows of the timeline.
+
+    Attributes:
+        size: the same.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._learned: dict[str, Tensor] = {}
+
+    def add(self, stage: str, ends: np.ndarray | Tensor | Sequence[int]) -> None:
+        """Notes positions, `[P]` timeline indices; noting one twice changes nothing."""
+        learned = self._learned.setdefault(stage, torch.zeros(self.size, dtype=torch.bool))
+        learned[torch.as_tensor(ends).cpu()] = True
+
+    def __getitem__(self, stage: str) -> np.ndarray:
+        """Timeline indices of a stage's positions, in timeline order; empty if it has none."""
+        learned = self._learned.get(stage)
+        return np.zeros(0, dtype=np.int64) if learned is None else learned.nonzero().squeeze(1).numpy()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Stage -> `[size]` True where it learned; `restore` reads them."""
+        return dict(self._learned)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The record of a run that goes on."""
+        self._learned = {stage: learned.clone() for stage, learned in tensors.items()}
+
+    def table(self, dataset: Any) -> pd.DataFrame:
+        """One row per stage and position: stage, user_id and item_id as in the data files, and place.
+
+        Args:
+            dataset: an `RPORecDataset`.
+
+        Returns:
+            `place` counts the interactions of the user from 0, oldest first; the item there is the target.
+        """
+        users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        starts = np.searchsorted(users, users, side="left")
+        ends = np.concatenate([np.zeros(0, dtype=np.int64), *(self[stage] for stage in self._learned)])
+        stages = np.repeat(np.array([*self._learned], dtype=object), [len(self[stage]) for stage in self._learned])
+        return pd.DataFrame(
+            {
+                "stage": stages.astype(str),
+                "user_id": dataset.id2token(dataset.uid_field, users[ends]).astype(str),
+                "item_id": dataset.id2token(dataset.iid_field, items[ends]).astype(str),
+                "place": (ends - starts[ends]).astype(np.int32),
+            }
+        )
+
+    def save(self, dataset: Any, folder: Path) -> None:
+        """Writes `positions.parquet`.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            self.table(dataset).to_parquet(folder / POSITIONS, index=False)
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder / POSITIONS} cannot be written: {error}. Free disk space or choose another --run_dir."
+            ) from error
