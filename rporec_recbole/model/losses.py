@@ -235,7 +235,7 @@ def negatives_loss(
         if offset is not None:
             steps = torch.arange(seen.shape[1], device=seen.device)
             history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
-            repeated = torch.stack([(history == column[:, None]).any(dim=1) for column in ids.T], dim=1)
+            repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
             scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
         return F.cross_entropy(scores, torch.zeros_like(targets))
 

@@ -103,14 +103,14 @@ def test_negatives_are_never_the_target_and_count_plainly():
     states, items, targets, seen, rows, steps, offset = (part[:1] for part in loss_parts(head))
     torch.manual_seed(0)
     items, seen = head.item_vectors(), distinct(HISTORIES)
-    many = 200_000
+    many = 50_000
     found = negatives_loss(states, items, targets, seen, rows, steps, offset, many, head.learned)
     scores = items @ states[0]
     scores[1] += offset[0]  # the history of the first position is item 1
     others = [item for item in range(1, 12) if head.learned[item] and item != targets[0]]
     own = scores[targets[0]]
     expected = torch.log(own.exp() + many * scores[others].exp().mean()) - own
-    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
 
 
 def test_negatives_with_one_other_item_by_hand():
