@@ -28,12 +28,13 @@ def peak_gb() -> float:
 def training_step(items: int) -> dict[str, Any]:
     import torch
 
+    from rporec_recbole.model.fusedhead import FusedHead
     from rporec_recbole.model.losses import sampled_recommendation_loss
-    from rporec_recbole.model.rechead import RecHead, distinct
+    from rporec_recbole.model.rechead import distinct
 
     torch.manual_seed(0)
     before = peak_gb()
-    head = RecHead(
+    head = FusedHead(
         items, None, hidden_size=DIMENSION, layers=2, heads=2, inner_size=4 * DIMENSION, dropout=0.2,
         initializer_range=0.02, history_bias=True,
     )  # fmt: skip

@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.losses import recommendation_loss, sampled_recommendation_loss
-from rporec_recbole.model.rechead import RecHead, distinct
+from rporec_recbole.model.rechead import distinct
 from rporec_recbole.recbole_bridge import build_config, build_model
 from rporec_recbole.recbole_data import build_data
 from rporec_recbole.settings import default_settings
@@ -76,7 +77,7 @@ def seconds_per_step(items: int) -> float:
     """The fastest of three training steps at 128 x 50 positions."""
     limits = default_settings().head
     torch.manual_seed(0)
-    head = RecHead(
+    head = FusedHead(
         items, None, hidden_size=64, layers=2, heads=2, inner_size=256, dropout=0.2,
         initializer_range=0.02, history_bias=True,
     )  # fmt: skip

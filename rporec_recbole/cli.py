@@ -12,7 +12,7 @@ from typing import Any
 from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 
 HELP = """\
-usage: rporec --model=MODEL --dataset=DATASET [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
+usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec controls RUN
        rporec doctor
@@ -22,6 +22,7 @@ Trains and evaluates one model on one data set and writes a run folder.
   --model         RPORec, or any RecBole model: SASRec, GRU4Rec, BERT4Rec, BPR, Pop, ...
   --dataset       ml-100k needs no files; others are read from dataset/NAME/NAME.inter (.item, .user)
   --data_path     another parent folder of data sets
+  --preset        a bundle of settings; `paper`: everything as RPORec's paper has it (properties/presets/)
   --config_files  YAML files with settings, separated by spaces; later ones win. The config.yaml of a
                   run folder repeats that run (model and data set included)
   --run_dir       where to write; default saved/MODEL-DATASET-TIME
@@ -98,7 +99,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"Cannot read the argument `{argument}`.{hint} `rporec --help` shows the forms.")
         value = (
             text
-            if key in ("model", "dataset", "config_files", "run_dir", "data_path", "backbone", "text_encoder")
+            if key in ("model", "dataset", "preset", "config_files", "run_dir", "data_path", "backbone", "text_encoder")
             else parse_value(text)
         )
         if key in values and values[key] != value:
@@ -108,10 +109,12 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(values: dict[str, Any]) -> None:
-    from rporec_recbole.properties import read_yaml
+    from rporec_recbole.properties import preset_file, read_yaml
     from rporec_recbole.run import run
 
     files = str(values.pop("config_files", "")).split()
+    if "preset" in values:
+        files.insert(0, str(preset_file(values.pop("preset"))))
     named: dict[str, Any] = {}
     for file in files:
         named.update({key: value for key, value in read_yaml(file).items() if key in ("model", "dataset")})

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, GivesReasoning, HistoryText
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, GivesReasoning
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.plots import plot_intervals
@@ -166,7 +166,7 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
         "no CoT": lambda: _test_ranks(loaded, None),
         "trunk alone": lambda: _trunk_alone(loaded),
         "another user's CoT": lambda: _test_ranks(loaded, anothers()),
-        "history text": lambda: _refitted(loaded, HistoryText(after.template)),
+        "history text": lambda: _refitted(loaded, BareHistory(after.template)),
         "answer only": lambda: _refitted(loaded, AnswerOnly(after)),
     }
     if "2" in stages:

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.errors import ConfigError, did_you_mean
 
 
 @cache
 def properties_dir() -> Path:
-    """The folder that holds `overall.yaml`, `model/` and `dataset/`.
+    """The folder that holds `overall.yaml`, `model/`, `dataset/` and `presets/`.
 
     Raises:
         ConfigError: the installation lacks its YAML files.
@@ -72,3 +72,15 @@ def layered_properties(model: str, dataset: str) -> dict[str, Any]:
         if path.is_file():
             merged.update(read_yaml(path))
     return merged
+
+
+def preset_file(name: str) -> Path:
+    """The YAML file of a preset, a bundle of settings under one name.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    there = sorted(path.stem for path in (properties_dir() / "presets").glob("*.yaml"))
+    if name not in there:
+        raise ConfigError(f"There is no preset `{name}`.{did_you_mean(name, there)} Presets: {', '.join(there)}.")
+    return properties_dir() / "presets" / f"{name}.yaml"

@@ -40,7 +40,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The recommendation head: trunk and fusion."""
+    """The recommendation head: its kind, sizes and loss."""
 
     rechead: str
     hidden_size: int
@@ -50,6 +50,8 @@ class HeadSettings:
     dropout: float
     initializer_range: float
     history_bias: bool
+    id_dropout: float
+    head_loss: str
     logit_budget: int
     full_softmax_items: int
     sampled_negatives: int
@@ -181,7 +183,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ],
         (lambda v: v >= 1, _POSITIVE),
     ),
-    **dict.fromkeys(("dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),
+    **dict.fromkeys(("dropout", "id_dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),
     **dict.fromkeys(
         (
             "warmup_learning_rate",
@@ -201,7 +203,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
     "tiny_vocabulary": (lambda v: v >= 300, "at least 300 (256 bytes and the special tokens)"),
     "stages": (lambda v: all(s in STAGES for s in v), f"a list of stages among {list(STAGES)}"),
-    "rechead": (lambda v: v == "fused", "`fused`"),
+    "rechead": (lambda v: v in ("fused", "text"), "`fused` or `text`"),
+    "head_loss": (lambda v: v in ("catalogue", "negatives"), "`catalogue` or `negatives`"),
     "text_encoder": (lambda v: v.strip() != "", "`lsa`, or a sentence-transformers id or folder"),
     "prompt_style": (lambda v: v in ("auto", "compact", "instruct"), "`auto`, `compact` or `instruct`"),
     "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
@@ -241,6 +244,8 @@ def settings_from(config: Any) -> Settings:
         head = parts["head"]
         if head.hidden_size % (2 * head.n_heads):
             problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of twice `n_heads={head.n_heads}`")
+        if head.rechead == "text" and parts["text"].ids_only:
+            problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
         tiny = parts["backbone"].tiny_hidden_size
         if tiny % 64:
             problems.append(f"`tiny_hidden_size={tiny}` must be a multiple of 64")

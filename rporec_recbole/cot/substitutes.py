@@ -42,7 +42,7 @@ class AnswerOnly:
         return [dataclasses.replace(one, cot="") for one in self.reasoner.reason(histories, ratings, decoding, desc)]
 
 
-class HistoryText:
+class BareHistory:
     """No language model: the text of the history that a prompt shows is the chain of thought, its newest item the answer."""
 
     def __init__(self, template: PromptTemplate) -> None:

@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils.enum_type import FeatureSource, FeatureType
 from torch import Tensor
 
-from rporec_recbole.data.ladder import rungs
+from rporec_recbole.data.ladder import RL, rungs
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
@@ -137,6 +137,18 @@ class RPORecDataset(SequentialDataset):
                 FIRST: first,
             }
         )
+
+    def first_rungs(self) -> Tensor:
+        """The lowest rung on which each item stands in a training sequence, as input or target, `[n_items]`.
+
+        Above `ladder.RL` for items without a training interaction and for padding; call it on the training part.
+        """
+        windows, lowest = self.inter_feat, torch.full((self.item_num,), RL + 1)
+        for field in (self.item_id_list_field, TARGETS):
+            there = windows[TARGETS] > 0
+            lowest.scatter_reduce_(0, windows[field][there], windows[RUNGS][there], "amin")
+        lowest[0] = RL + 1
+        return lowest
 
     def positions(self, rung: int, per_user: int | None = None) -> np.ndarray:
         """Timeline indices of the training targets on one rung, in timeline order; call it on the training part.

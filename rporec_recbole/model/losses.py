@@ -1,7 +1,8 @@
 """The losses, as pure functions: tensors in, one number out.
 
-L = L_rec + lambda L_CoT. L_rec is softmax cross-entropy over the full catalogue, L_CoT the next-token cross-entropy of
-the completion. Head and backbone meet in text only, so the two terms have no parameter in common.
+L = L_rec + lambda L_CoT. L_rec is softmax cross-entropy over the full catalogue, an estimate of it, or over a few
+negatives; L_CoT the next-token cross-entropy of the completion. Head and backbone meet in text only, so the two terms have
+no parameter in common.
 
 Letters in shapes: P positions, R rows, T steps, H hidden size, N items, V vocabulary.
 """
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rporec_recbole.errors import TrainingError
 
 IGNORE = -100
 
@@ -26,8 +29,9 @@ def recommendation_loss(
     seen_until: Tensor,
     offset: Tensor | None,
     logit_budget: int,
+    candidates: Tensor | None = None,
 ) -> Tensor:
-    """Mean cross-entropy of the targets over the full catalogue, the padding item left out.
+    """Mean cross-entropy of the targets over the full catalogue.
 
     The scores are those of `rechead.score_items`. They are made in chunks of at most `logit_budget` numbers, and the
     gradients are taken while a chunk is there, so memory does not grow with positions times items and nothing is
@@ -42,6 +46,7 @@ def recommendation_loss(
         seen_until: `[P]` the history of a position is its row up to and including this step.
         offset: `[P]` offset of the history's items, or None.
         logit_budget: see above.
+        candidates: `[N]` False for items to leave out; None leaves out the padding item alone.
     """
     with torch.autocast(users.device.type, enabled=False):
         return _FullSoftmax.apply(
@@ -53,7 +58,15 @@ def recommendation_loss(
             seen_rows,
             seen_until,
             logit_budget,
+            (~_taking_part(candidates, items)).nonzero().flatten(),
         )
+
+
+def _taking_part(candidates: Tensor | None, items: Tensor) -> Tensor:
+    """`[N]` True for the items that take part; the padding item never does."""
+    part = items.new_ones(len(items), dtype=torch.bool) if candidates is None else candidates.clone()
+    part[0] = False
+    return part
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -73,6 +86,7 @@ class _FullSoftmax(torch.autograd.Function):
         rows: Tensor,
         until: Tensor,
         budget: int,
+        left_out: Tensor,
     ) -> Tensor:
         positions, n_items = len(users), len(items)
         scale = 1.0 / max(1, positions)
@@ -86,7 +100,8 @@ class _FullSoftmax(torch.autograd.Function):
             part = slice(start, min(start + size, positions))
             count = part.stop - start
             logits = torch.mm(users[part], items.T, out=buffer[:count])
-            logits[:, 0] = -torch.inf  # also swallows the offsets of padded steps, which all point at item 0
+            # The padding item among them, which swallows the offsets of padded steps: they all point at item 0.
+            logits.index_fill_(1, left_out, -torch.inf)
             history = torch.where(steps <= until[part, None], seen[rows[part]], 0)
             if offset is not None:
                 logits.scatter_add_(1, history, offset[part, None].expand(-1, history.shape[1]))
@@ -117,6 +132,7 @@ class _FullSoftmax(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -129,6 +145,7 @@ def sampled_recommendation_loss(
     seen_until: Tensor,
     offset: Tensor | None,
     negatives: int,
+    candidates: Tensor | None = None,
 ) -> Tensor:
     """`recommendation_loss` with the sum over the catalogue estimated, for catalogues too large for all logits.
 
@@ -146,12 +163,14 @@ def sampled_recommendation_loss(
         seen_until: `[P]` step of each position.
         offset: `[P]` offset of the history's items, or None.
         negatives: items drawn without replacement, shared by all positions; drawn from torch's global generator.
+        candidates: as in `recommendation_loss`.
     """
     with torch.autocast(users.device.type, enabled=False):
         users, items = users.float(), items.float()
         rows, width = seen.shape
         steps = torch.arange(width, device=seen.device)
-        drawn = torch.randperm(len(items) - 1, device="cpu")[:negatives].add_(1).sort().values.to(seen.device)
+        pool = _taking_part(candidates, items).nonzero().flatten()
+        drawn = pool[torch.randperm(len(pool))[:negatives].sort().values.to(pool.device)]
         # First step at which a row meets a drawn item; `width` if it never does.
         place = torch.searchsorted(drawn, seen).clamp_(max=len(drawn) - 1)
         met_row, met_step = ((drawn[place] == seen) & (seen != 0)).nonzero(as_tuple=True)
@@ -170,11 +189,55 @@ def sampled_recommendation_loss(
         of_history = of_history.masked_fill(~counted, -torch.inf)
 
         left_out = (met[seen_rows] <= seen_until[:, None]) | (drawn == targets[:, None])
-        stratum = len(items) - 2 - counted.sum(dim=1)
+        stratum = len(pool) - 1 - counted.sum(dim=1)
         used = (~left_out).sum(dim=1)
         weight = (stratum / used.clamp(min=1)).log()[:, None]
         of_drawn = (users @ F.embedding(drawn, items).T + weight).masked_fill(left_out, -torch.inf)
         return (torch.cat([of_target, of_history, of_drawn], dim=1).logsumexp(dim=1) - of_target.squeeze(1)).mean()
+
+
+def negatives_loss(
+    users: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    seen: Tensor,
+    seen_rows: Tensor,
+    seen_until: Tensor,
+    offset: Tensor | None,
+    negatives: int,
+    candidates: Tensor | None = None,
+) -> Tensor:
+    """Mean cross-entropy of each target among itself and a few others: what RPORec's paper trains its head with.
+
+    Unlike `sampled_recommendation_loss` this estimates no catalogue: a position sees its target and its own uniform draw
+    (with replacement, never the target), each with its plain score.
+
+    Args:
+        users: `[P, H]` user vectors.
+        items: `[N, H]` item vectors.
+        targets: `[P]` item ids.
+        seen: `[R, T]` distinct items of the input rows, 0 elsewhere.
+        seen_rows: `[P]` row of each position.
+        seen_until: `[P]` step of each position.
+        offset: `[P]` offset of the history's items, or None.
+        negatives: items drawn for each position, from torch's global generator.
+        candidates: as in `recommendation_loss`; targets must be among them.
+    """
+    with torch.autocast(users.device.type, enabled=False):
+        users, items = users.float(), items.float()
+        pool = _taking_part(candidates, items).nonzero().flatten()
+        if len(pool) < 2:
+            raise TrainingError("There is one item to learn from; a loss over negatives needs two.")
+        others = torch.randint(len(pool) - 1, (len(users), negatives)).to(pool.device)
+        place = torch.searchsorted(pool, targets)
+        ids = torch.cat([targets[:, None], pool[others + (others >= place[:, None])]], dim=1)
+        scores = torch.bmm(F.embedding(ids, items), users[:, :, None]).squeeze(2)
+        if offset is not None:
+            steps = torch.arange(seen.shape[1], device=seen.device)
+            history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
+            repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
+            scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
+        return F.cross_entropy(scores, torch.zeros_like(targets))
 
 
 def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:

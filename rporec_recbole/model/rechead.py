@@ -1,25 +1,24 @@
 """The Rechead: retrieves items precisely from a history and, where there is any, from what the backbone wrote.
 
-item vector      e_i = ID_i + A text_i
-trunk            s   = last state of the trunk over the history
+item vector      e_i
+state            s   what the history says
 reasoning        z   = [enc(cot); enc(answer)]
-user vector      u   = s + m g(s, z) W z          m = 1 if well-formed, else 0; g in (0, 1)
-score            u . e_i + b(s) [i in history]    b(s) linear: repeat or explore
+user vector      u   = s + m (gated reasoning)        m = 1 if well-formed, else 0
+score            u . e_i + b(s) [i in history]        b(s) linear: repeat or explore
 
-W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it stays exactly the trunk.
+`FusedHead` makes e and s from ids, order and text, `TextHead` from text alone. The stages, the rewards and the evaluation
+know `RecHead` only. A new head's reasoning counts for nothing, and with m = 0 it never counts.
 
 Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text vector.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-from rporec_recbole.model.trunk import Trunk
 
 
 class Reasoning(NamedTuple):
@@ -34,83 +33,36 @@ class Reasoning(NamedTuple):
     well_formed: Tensor
 
 
-class Fusion(nn.Module):
-    """Adds gated reasoning to a user state.
-
-    Args:
-        hidden_size: H.
-        text_size: D.
-    """
-
-    def __init__(self, hidden_size: int, text_size: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(hidden_size + 2 * text_size, 1)
-        self.project = nn.Linear(2 * text_size, hidden_size, bias=False)
-
-    def forward(self, state: Tensor, reasoning: Reasoning) -> Tensor:
-        """`[B, H] -> [B, H]`; rows that are not well-formed come back bit for bit."""
-        moved = state + self.gate_value(state, reasoning)[:, None] * self.project(reasoning.vectors)
-        return torch.where(reasoning.well_formed[:, None], moved, state)
-
-    def gate_value(self, state: Tensor, reasoning: Reasoning) -> Tensor:
-        """How much the reasoning may count, `[B]` in (0, 1)."""
-        return torch.sigmoid(self.gate(torch.cat([state, reasoning.vectors], dim=1))).squeeze(1)
-
-
-class RecHead(nn.Module):
-    """Trunk, fusion and scoring.
+class RecHead(nn.Module, ABC):
+    """What every head offers.
 
     Args:
         n_items: N, padding item 0 included.
-        item_text: `[N, D]` text vectors of the items; kept frozen. None: ids only.
-        hidden_size: H.
-        layers: blocks of the trunk.
-        heads: attention heads.
-        inner_size: feed-forward width.
-        dropout: in the trunk.
-        initializer_range: standard deviation of new weights.
-        history_bias: whether items of the history get the learned offset b(s).
+
+    Attributes:
+        learned: `[N]` True for the items that training has met. The others are cold: no candidates of the training loss,
+            which could only push them away, and scored from what is known of them (a buffer, so it is saved).
+        item_text: `[N, D]` frozen text vectors; None for a head of ids only.
+        fusion: `(state, reasoning) -> user vector`, the weights of stages 1c and 2b; None without text.
+        offset: b, or None without the history bias.
     """
 
-    def __init__(
-        self,
-        n_items: int,
-        item_text: Tensor | None,
-        *,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        inner_size: int,
-        dropout: float,
-        initializer_range: float,
-        history_bias: bool,
-    ) -> None:
-        super().__init__()
-        self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
-        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout)
-        self.offset = nn.Linear(hidden_size, 1) if history_bias else None
-        self.item_text: Tensor | None
-        self.register_buffer("item_text", item_text)
-        text_size = 0 if item_text is None else item_text.shape[1]
-        self.text_to_item = nn.Linear(text_size, hidden_size, bias=False) if text_size else None
-        self.fusion = Fusion(hidden_size, text_size) if text_size else None
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(module.weight, std=initializer_range)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            self.item_id.weight[0].zero_()
-        if self.fusion is not None:
-            nn.init.zeros_(self.fusion.project.weight)
+    learned: Tensor
+    item_text: Tensor | None
+    fusion: nn.Module | None
+    offset: nn.Linear | None
 
+    def __init__(self, n_items: int) -> None:
+        super().__init__()
+        self.register_buffer("learned", torch.arange(n_items) > 0)
+
+    @abstractmethod
     def item_vectors(self) -> Tensor:
         """e_i of all items, `[N, H]`."""
-        vectors = self.item_id.weight
-        return vectors if self.text_to_item is None else vectors + self.text_to_item(self.item_text)
 
+    @abstractmethod
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
-        """Trunk states at every position.
+        """s at every position.
 
         Args:
             histories: `[B, T]` item ids, padded on the right with 0.
@@ -119,15 +71,13 @@ class RecHead(nn.Module):
         Returns:
             `[B, T, H]`; states at padding mean nothing.
         """
-        # Not `items[histories]`: on a CPU its gradient adds in whatever order the threads come, and four times slower.
-        return self.trunk(F.embedding(histories, items))
 
+    @abstractmethod
     def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
-        """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
-        to_the_left = (histories == 0).int().sort(dim=1, stable=True).indices
-        states = self.states(histories.gather(1, to_the_left), items)
-        newest = ((histories != 0).sum(dim=1) - 1).clamp(min=0)
-        return states[torch.arange(len(histories), device=histories.device), newest]
+        """s at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
+
+    def prepare(self, histories: Tensor) -> None:
+        """Does at once what `states` of these histories, `[R, T]`, would do batch by batch."""
 
     def user_vectors(self, state: Tensor, reasoning: Reasoning | None) -> Tensor:
         """u from s; without reasoning u is s itself. `[B, H] -> [B, H]`."""
@@ -142,6 +92,15 @@ class RecHead(nn.Module):
         items = self.item_vectors()
         state = self.last_state(histories, items)
         return score_items(self.user_vectors(state, reasoning), items, distinct(histories), self.history_offset(state))
+
+
+def draw_weights(module: nn.Module, std: float) -> None:
+    """Normal weights and zero biases for all linear layers and embeddings of a module."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
 
 
 def distinct(histories: Tensor) -> Tensor:

@@ -15,11 +15,20 @@ from torch import Tensor
 from rporec_recbole.backbone.load import Backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import TextEncoder, make_encoder
-from rporec_recbole.model.losses import cot_loss, recommendation_loss, sampled_recommendation_loss
+from rporec_recbole.model.fusedhead import FusedHead
+from rporec_recbole.model.history_text import HistoryText
+from rporec_recbole.model.losses import (
+    cot_loss,
+    negatives_loss,
+    recommendation_loss,
+    sampled_recommendation_loss,
+)
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
+from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.settings import settings_from
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import Completion
@@ -39,7 +48,7 @@ class RPORec(SequentialRecommender):
         backbone: the language model, once a stage has made it.
         reasoner: writes or looks up reasoning, once there is a backbone.
         reasoning_on: whether scores use reasoning; off until the fusion is trained.
-        max_rung: `calculate_loss` learns from positions up to this rung of the ladder.
+        max_rung: `calculate_loss` learns from positions up to this rung of the ladder; `learn_from` changes it.
         on_learned: gets the timeline indices, `[P]`, of the positions that a `calculate_loss` learned from; may be None.
 
     Raises:
@@ -65,30 +74,50 @@ class RPORec(SequentialRecommender):
             if self.encoder is None or self.catalogue is None
             else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
         )
+        self._first_rung = dataset.first_rungs()
         self.head = self._new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
         self.reasoning_on = False
-        self.max_rung = 3
         self.on_learned: Callable[[Tensor], None] | None = None
+        self.learn_from(ladder.RL)
 
     def _new_head(self, item_text: Tensor | None) -> RecHead:
         head = self.settings.head
-        return RecHead(
-            self.n_items,
-            item_text,
-            hidden_size=head.hidden_size,
-            layers=head.n_layers,
-            heads=head.n_heads,
-            inner_size=head.inner_size,
-            dropout=head.dropout,
-            initializer_range=head.initializer_range,
-            history_bias=head.history_bias,
-        )
+        sizes: dict[str, Any] = {
+            "hidden_size": head.hidden_size,
+            "layers": head.n_layers,
+            "heads": head.n_heads,
+            "inner_size": head.inner_size,
+            "dropout": head.dropout,
+            "initializer_range": head.initializer_range,
+            "history_bias": head.history_bias,
+        }
+        if head.rechead == "fused":
+            return FusedHead(self.n_items, item_text, id_dropout=head.id_dropout, **sizes)
+        assert item_text is not None, "settings refuse a text head without item text"
+        return TextHead(item_text, self._history_text(), **sizes)
+
+    def _history_text(self) -> HistoryText:
+        assert self.encoder is not None, "a text head needs an encoder"
+        assert self.catalogue is not None, "a text head needs item text"
+        return HistoryText(self.encoder, self.catalogue.lines, self.settings.text.prompt_items)
+
+    def use_encoder(self, encoder: TextEncoder) -> None:
+        """Puts another text encoder in place, one that was saved with the head's weights."""
+        self.encoder = encoder
+        if isinstance(self.head, TextHead):
+            self.head.history_text = self._history_text()
+
+    def learn_from(self, max_rung: int) -> None:
+        """Later losses learn from positions up to a rung of the ladder; items that stand on none of these are cold."""
+        self.max_rung = max_rung
+        self.head.learned.copy_(self._first_rung <= max_rung)
 
     def restart_head(self) -> None:
         """New weights for trunk and fusion, drawn as at the beginning; scores do without reasoning from here on."""
         self.head.load_state_dict(self._new_head(self.head.item_text).state_dict())
+        self.learn_from(self.max_rung)
         self.reasoning_on = False
 
     def _read_item_text(self, config: Any, dataset: Any) -> None:
@@ -146,8 +175,9 @@ class RPORec(SequentialRecommender):
         rows, steps = learned.nonzero(as_tuple=True)
         states = states[learned]
         head = self.settings.head
-        exact = self.n_items <= head.full_softmax_items
-        loss = (recommendation_loss if exact else sampled_recommendation_loss)(
+        exact = head.head_loss == "catalogue" and self.n_items <= head.full_softmax_items
+        estimated = negatives_loss if head.head_loss == "negatives" else sampled_recommendation_loss
+        loss = (recommendation_loss if exact else estimated)(
             self.head.user_vectors(states, None),
             items,
             targets[learned],
@@ -156,6 +186,7 @@ class RPORec(SequentialRecommender):
             steps,
             self.head.history_offset(states),
             head.logit_budget if exact else head.sampled_negatives,
+            self.head.learned,
         )
         return loss if cot_batch is None else (loss, self.weighted_cot_loss(cot_batch))
 

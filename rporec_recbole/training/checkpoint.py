@@ -26,7 +26,7 @@ from rporec_recbole.model.encoder import load_encoder
 HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
 CONTROLS = "controls"
 BEFORE_RL = f"{CONTROLS}/backbone-before-rl"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save(model: Any, folder: Path) -> None:
@@ -91,7 +91,7 @@ def restore(model: Any, folder: Path) -> None:
             f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it."
         )
     if model.encoder is not None:
-        model.encoder = load_encoder(model.settings.text.text_encoder, folder / ENCODER, str(model.device))
+        model.use_encoder(load_encoder(model.settings.text.text_encoder, folder / ENCODER, str(model.device)))
     load_head(model, folder / HEAD)
     if state["has_backbone"]:
         backbone = load_backbone(folder / BACKBONE, model.settings.backbone, torch.device(model.device))

@@ -71,7 +71,7 @@ def cross_fitted_gains(
             for half in (0, 1):
                 name = f"1b scorer {half + 1}"
                 model.on_learned = lambda learned, name=name: positions.add(name, learned)
-                model.max_rung = ladder.EARLY
+                model.learn_from(ladder.EARLY)
                 model.restart_head()
                 fit_trunk(f"{name}, trunk", _windows_without(dataset, number % 2 == half, ends))
                 rows = fusion_rows(

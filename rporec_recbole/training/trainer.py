@@ -198,7 +198,7 @@ class RPORecTrainer(Trainer):
         self, train_data: Any, valid_data: Any, callback_fn: Callable[[int, float], None] | None
     ) -> dict[str, Any]:
         """Stage 1a: early stopping on RecBole's validation metric, best epoch kept."""
-        self.model.max_rung = ladder.EARLY if len(self._wanted) > 1 else ladder.RL
+        self.model.learn_from(ladder.EARLY if len(self._wanted) > 1 else ladder.RL)
         return self._train_head("1a trunk", train_data, valid_data, self.epochs, callback_fn)
 
     def _refresh_trunk(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
@@ -210,8 +210,8 @@ class RPORecTrainer(Trainer):
         """
         model, before = self.model, self.best_valid_score
         kept, reasoned = copy.deepcopy(model.state_dict()), model.reasoning_on
-        model.max_rung = ladder.RL
         model.restart_head()
+        model.learn_from(ladder.RL)
         self.optimizer.state.clear()
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         done = self._train_head("refresh trunk", train_data, valid_data, self.settings.stage.refresh_epochs)
@@ -243,6 +243,7 @@ class RPORecTrainer(Trainer):
                 self.stopping_step,
                 self.valid_metric_bigger,
             )
+        self.model.head.prepare(train_data.dataset.inter_feat[self.model.ITEM_SEQ])
         done = train_trunk(
             name,
             self.model,
@@ -301,7 +302,7 @@ class RPORecTrainer(Trainer):
     def _trunk_beside_backbone(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
         """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
         model = self.model
-        model.max_rung = ladder.EARLY
+        model.learn_from(ladder.EARLY)
         model.train()
         batches = self._batches(train_data.dataset.inter_feat, train_data.generator)
         windows = itertools.chain.from_iterable(batches for _ in itertools.count())

@@ -8,7 +8,7 @@ import pytest
 from rporec_recbole.cli import main
 from rporec_recbole.controls import FULL, run_controls
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, HistoryText
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
@@ -98,8 +98,8 @@ def test_another_users_reasoning_is_never_ones_own():
 def test_substitutes_of_the_text():
     catalogue = build_catalogue([["", "Heat", "Alien"], ["", "Crime", "Horror"]], ["", "a", "b"], ["title", "genre"])
     template = PromptTemplate(catalogue, max_items=2)
-    (one,) = HistoryText(template).reason([[2, 1, 2, 0]], None, Decoding())
+    (one,) = BareHistory(template).reason([[2, 1, 2, 0]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("Heat | Crime\nAlien | Horror", "Alien | Horror", True)
-    assert not HistoryText(template).reason([[0, 0]], None, Decoding())[0].well_formed
+    assert not BareHistory(template).reason([[0, 0]], None, Decoding())[0].well_formed
     (one,) = AnswerOnly(Writer()).reason([[1]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("", "answer [1]", True)

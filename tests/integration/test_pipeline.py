@@ -11,9 +11,10 @@ import torch
 
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.finished_run import load_run
 from rporec_recbole.recbole_bridge import build_model, build_trainer
 from rporec_recbole.recbole_data import build_data
-from rporec_recbole.run import load_run, run
+from rporec_recbole.run import run
 from tests.toy import SHORT, TEXT, toy_config, toy_model
 
 

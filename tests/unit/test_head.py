@@ -2,15 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss, sampled_recommendation_loss
-from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+from rporec_recbole.model.rechead import Reasoning, distinct, score_items
 from rporec_recbole.model.trunk import rotate
 
 
 @pytest.fixture
 def head():
     torch.manual_seed(0)
-    head = RecHead(
+    head = FusedHead(
         12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0,
         initializer_range=0.3, history_bias=True,
     )  # fmt: skip
@@ -148,7 +149,7 @@ def test_sampled_loss_estimates_the_sum_over_the_catalogue(head):
 
 def test_gradients_are_the_same_every_time():
     torch.manual_seed(0)
-    head = RecHead(
+    head = FusedHead(
         60, None, hidden_size=64, layers=1, heads=1, inner_size=64, dropout=0.0,
         initializer_range=0.3, history_bias=True,
     )  # fmt: skip

@@ -1,0 +1,116 @@
+"""The fused head: ids, order and text.
+
+item vector      e_i = ID_i + A text_i
+state            s   = last state of the trunk over the history
+user vector      u   = s + m g(s, z) W z          g in (0, 1)
+
+W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it stays exactly the trunk.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rporec_recbole.model.rechead import Reasoning, RecHead, draw_weights
+from rporec_recbole.model.trunk import Trunk
+
+
+class Fusion(nn.Module):
+    """Adds gated reasoning to a user state.
+
+    Args:
+        hidden_size: H.
+        text_size: D.
+    """
+
+    def __init__(self, hidden_size: int, text_size: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(hidden_size + 2 * text_size, 1)
+        self.project = nn.Linear(2 * text_size, hidden_size, bias=False)
+
+    def forward(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """`[B, H] -> [B, H]`; rows that are not well-formed come back bit for bit."""
+        moved = state + self.gate_value(state, reasoning)[:, None] * self.project(reasoning.vectors)
+        return torch.where(reasoning.well_formed[:, None], moved, state)
+
+    def gate_value(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """How much the reasoning may count, `[B]` in (0, 1)."""
+        return torch.sigmoid(self.gate(torch.cat([state, reasoning.vectors], dim=1))).squeeze(1)
+
+
+class FusedHead(RecHead):
+    """Trunk, fusion and scoring.
+
+    A cold item has no id vector of its own: it gets the mean of the learned ones, and its text says the rest.
+
+    Args:
+        n_items: N, padding item 0 included.
+        item_text: `[N, D]` text vectors of the items; kept frozen. None: ids only.
+        hidden_size: H.
+        layers: blocks of the trunk.
+        heads: attention heads.
+        inner_size: feed-forward width.
+        dropout: in the trunk.
+        initializer_range: standard deviation of new weights.
+        history_bias: whether items of the history get the learned offset b(s).
+        id_dropout: share of the items that a training step treats as cold, so that texts learn to stand for ids (the idea
+            of DropoutNet, Volkovs et al., NIPS 2017); without item text nothing is dropped.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        item_text: Tensor | None,
+        *,
+        hidden_size: int,
+        layers: int,
+        heads: int,
+        inner_size: int,
+        dropout: float,
+        initializer_range: float,
+        history_bias: bool,
+        id_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(n_items)
+        self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
+        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout)
+        self.offset = nn.Linear(hidden_size, 1) if history_bias else None
+        self.register_buffer("item_text", item_text)
+        text_size = 0 if item_text is None else item_text.shape[1]
+        self.text_to_item = nn.Linear(text_size, hidden_size, bias=False) if text_size else None
+        self.fusion = Fusion(hidden_size, text_size) if text_size else None
+        self.id_dropout = id_dropout if text_size else 0.0
+        draw_weights(self, initializer_range)
+        with torch.no_grad():
+            self.item_id.weight[0].zero_()
+        if isinstance(self.fusion, Fusion):
+            nn.init.zeros_(self.fusion.project.weight)
+
+    def item_vectors(self) -> Tensor:
+        """e_i of all items, `[N, H]`."""
+        vectors = self._ids()
+        return vectors if self.text_to_item is None else vectors + self.text_to_item(self.item_text)
+
+    def _ids(self) -> Tensor:
+        ids, cold = self.item_id.weight, ~self.learned
+        if self.training and self.id_dropout:
+            cold = cold | (torch.rand(len(cold), device=cold.device) < self.id_dropout)
+        cold[0] = False  # padding
+        if not cold.any():
+            return ids
+        mean = (ids.detach() * self.learned[:, None]).sum(dim=0) / self.learned.sum().clamp(min=1)
+        return torch.where(cold[:, None], mean, ids)
+
+    def states(self, histories: Tensor, items: Tensor) -> Tensor:
+        """Trunk states at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`."""
+        # Not `items[histories]`: on a CPU its gradient adds in whatever order the threads come, and four times slower.
+        return self.trunk(F.embedding(histories, items))
+
+    def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
+        """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
+        to_the_left = (histories == 0).int().sort(dim=1, stable=True).indices
+        states = self.states(histories.gather(1, to_the_left), items)
+        newest = ((histories != 0).sum(dim=1) - 1).clamp(min=0)
+        return states[torch.arange(len(histories), device=histories.device), newest]

@@ -1,0 +1,107 @@
+"""Whole runs with the text head, the paper's preset, and items that no training interaction names."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rporec_recbole.cli import main
+from rporec_recbole.data import ladder
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.finished_run import load_run
+from rporec_recbole.model.texthead import TextHead
+from rporec_recbole.properties import preset_file, properties_dir, read_yaml
+from rporec_recbole.recbole_bridge import build_config, build_trainer, known_keys
+from rporec_recbole.run import run
+from rporec_recbole.settings import settings_from
+from tests.toy import SHORT, TEXT, toy_config, toy_model
+
+
+def test_all_stages_and_back(toy, tmp_path):
+    settings = {**SHORT, **TEXT, "rechead": "text", "data_path": str(toy), "run_dir": str(tmp_path / "run")}
+    done = run("RPORec", "toy", overrides=settings)
+    ran = [stage for stage in done.metrics["stages"] if stage not in ("data", "evaluation")]
+    assert ran == ["1a", "1b", "1c", "2", "2b", "refresh"]
+    loaded = load_run(done.run_dir)
+    assert isinstance(loaded.model.head, TextHead)
+    assert loaded.model.head.history_text._encoder is loaded.model.encoder  # the one that was saved
+    metrics, ranks = loaded.evaluate("test")
+    assert metrics == pytest.approx(done.metrics["test"])
+    before = pd.read_parquet(done.run_dir / "ranks.parquet").query("split == 'test'")
+    np.testing.assert_array_equal(ranks["rank"], before["rank"])
+
+
+@pytest.mark.parametrize("loss", ["catalogue", "negatives"])
+def test_recboles_contract(toy, loss):
+    config, model, train, valid, test = toy_model(toy, rechead="text", stages=["1a"], head_loss=loss)
+    trainer = build_trainer(config, model)
+    before = model.head.text_to_item.weight.clone()
+    score, result = trainer.fit(train, valid, saved=False)
+    assert not torch.equal(model.head.text_to_item.weight, before)
+    assert score == result["ndcg@10"]
+    batch = test.dataset.inter_feat
+    scores = model.full_sort_predict(batch)
+    assert scores.shape == (len(batch), model.n_items)
+    assert torch.equal(model.predict(batch), scores.gather(1, batch["item_id"][:, None]).squeeze(1))
+    assert 0 <= trainer.evaluate(test, load_best_model=False)["ndcg@10"] <= 1
+
+
+def test_text_head_without_text(toy):
+    with pytest.raises(ConfigError, match="drop one of them"):
+        settings_from(toy_config(toy, rechead="text", ids_only=True))
+
+
+def test_paper_preset(toy, tmp_path):
+    path = preset_file("paper")
+    assert path == properties_dir() / "presets/paper.yaml"
+    values = read_yaml(path)
+    assert set(values) <= set(known_keys("RPORec", "ml-100k"))
+    config = build_config("RPORec", "ml-100k", [path])
+    settings = settings_from(config)
+    assert (settings.head.rechead, settings.head.sampled_negatives, settings.rl.group_size) == ("text", 49, 4)
+    assert all(config[key] == value for key, value in values.items() if key != "stages")
+    small = {
+        **SHORT, **TEXT, "backbone": "tiny", "text_encoder": "lsa", "prompt_style": "auto", "max_prompt_tokens": 128,
+        "data_path": toy, "run_dir": tmp_path / "run",
+    }  # fmt: skip
+    arguments = ["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in small.items())]
+    assert main(arguments) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert [stage for stage in metrics["stages"] if stage not in ("data", "evaluation")] == ["1a", "1c", "2", "2b"]
+    written = read_yaml(tmp_path / "run/config.yaml")
+    assert (written["rechead"], written["head_loss"], written["train_batch_size"]) == ("text", "negatives", 6)
+
+
+def test_unknown_preset(capsys):
+    assert main(["--model=RPORec", "--dataset=toy", "--preset=papers"]) == 2
+    assert "Did you mean `paper`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rechead", ["fused", "text"])
+def test_items_without_training_interactions_are_cold(toy, rechead):
+    config, model, train, valid, test = toy_model(
+        toy, rechead=rechead, stages=["1a"], item_inter_num_interval="[0,inf)"
+    )
+    dataset = train.dataset
+    never = dataset.token2id("item_id", "never")
+    timeline, ends = dataset.timeline["item_id"], dataset.train_ends
+    trained = set(timeline[ends].tolist()) | set(timeline[ends - 1].tolist())
+    assert never not in trained
+    assert set(model.head.learned.nonzero().flatten().tolist()) == trained
+    before = {name: weight.clone() for name, weight in model.head.named_parameters()}
+    build_trainer(config, model).fit(train, valid, saved=False)
+    if rechead == "fused":
+        assert torch.equal(model.head.item_id.weight[never], before["item_id.weight"][never])
+        mean = model.head.item_id.weight[model.head.learned].mean(dim=0)
+        text = model.head.text_to_item(model.head.item_text[never])
+        torch.testing.assert_close(model.head.item_vectors()[never], mean + text)
+    assert torch.isfinite(model.full_sort_predict(test.dataset.inter_feat)[:, never]).all()
+    model.learn_from(ladder.EARLY)
+    early = dataset.positions(ladder.EARLY)
+    assert set(model.head.learned.nonzero().flatten().tolist()) == set(timeline[early].tolist()) | set(
+        timeline[early - 1].tolist()
+    )
+    model.restart_head()
+    assert model.head.learned.sum() < len(trained) + 1
