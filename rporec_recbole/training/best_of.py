@@ -66,7 +66,7 @@ def best_of_lessons(
         for prompt, title, texts in zip(prompts, titles, zip(*samples, strict=True), strict=True)
         for text in texts
     ]
-    kept, dropped = sift(written, Limits(**settings.quality_limits))
+    kept, dropped = sift(written, Limits(**settings.quality_limits), settings.best_of_filters)
     allowed = np.isin(np.arange(len(written)), kept).reshape(len(ends), settings.best_of)
     facts = {"sampled": len(written), "kept": len(kept), "dropped": dict(dropped), "learned": 0}
     if not kept:

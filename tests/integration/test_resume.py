@@ -21,7 +21,15 @@ from rporec_recbole.training.resume import Progress
 from tests.toy import SHORT, TEXT
 
 ROOT = Path(__file__).parent.parent.parent
-SETTINGS = {**SHORT, **TEXT, "epochs": 6, "refresh_epochs": 30, "lr_schedule": "cosine", "lr_warmup_steps": 3, "best_of": 2}
+SETTINGS = {
+    **SHORT,
+    **TEXT,
+    "epochs": 6,
+    "refresh_epochs": 30,
+    "lr_schedule": "cosine",
+    "lr_warmup_steps": 3,
+    "best_of": 2,
+}
 
 
 def command(toy, folder):
