@@ -24,6 +24,7 @@ STAGES = {
 }
 REWARDS = ("rechead",)
 REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
+QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
 QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
 
 
@@ -99,6 +100,7 @@ class BackboneSettings:
     best_of: int
     best_of_positions: int
     best_of_learning_rate_factor: float
+    best_of_filters: list
     quality_limits: dict
     max_prompt_tokens: int
     max_new_tokens: int
@@ -215,6 +217,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items())
         ),
         f"a mapping from reward parts, among {list(REWARD_PARTS)}, to numbers",
+    ),
+    "best_of_filters": (
+        lambda v: "format" in v and all(reason in QUALITY_REASONS for reason in v),
+        f"a list among {list(QUALITY_REASONS)} with `format` in it",
     ),
     "quality_limits": (
         lambda v: (

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from rporec_recbole.cot.compose import evidence_of
@@ -102,22 +102,25 @@ REASONS: dict[str, Callable[[Written, Limits], bool]] = {
 }
 
 
-def first_reason(one: Written, limits: Limits) -> str | None:
-    """The first of `REASONS` against a text, None if there is none."""
-    return next((name for name, is_bad in REASONS.items() if is_bad(one, limits)), None)
+def first_reason(one: Written, limits: Limits, asked: Collection[str] = tuple(REASONS)) -> str | None:
+    """The first of `REASONS` against a text, among those asked for; None if there is none."""
+    return next((name for name, is_bad in REASONS.items() if name in asked and is_bad(one, limits)), None)
 
 
-def sift(texts: Iterable[Written], limits: Limits) -> tuple[list[int], Counter[str]]:
+def sift(
+    texts: Iterable[Written], limits: Limits, asked: Collection[str] = tuple(REASONS)
+) -> tuple[list[int], Counter[str]]:
     """Which texts nothing speaks against, and how many fell for each reason.
 
     Args:
         texts: in any order.
         limits: see `Limits`.
+        asked: names of the reasons that count; they are tried in the order of `REASONS`.
 
     Returns:
         indices of the texts that are kept, and reason -> texts; a text counts for its first reason only.
     """
-    verdicts = [first_reason(one, limits) for one in texts]
+    verdicts = [first_reason(one, limits, asked) for one in texts]
     kept = [index for index, reason in enumerate(verdicts) if reason is None]
     return kept, Counter(reason for reason in verdicts if reason is not None)
 

@@ -45,7 +45,8 @@ def best_of_lessons(
 
     Returns:
         the best text of each position that has one left, and figures for `metrics.json`: `sampled` and `kept` texts,
-        `dropped` by reason, `learned` positions, mean `gain` of a kept text and mean `best_gain`.
+        `dropped` by reason, `learned` positions, those left `undecided` because their head finds no use in any text, mean
+        `gain` of a kept text and mean `best_gain`.
     """
     assert model.reasoner is not None, "no backbone is connected"
     assert model.catalogue is not None, "reasoning needs item text"
@@ -66,18 +67,21 @@ def best_of_lessons(
         for prompt, title, texts in zip(prompts, titles, zip(*samples, strict=True), strict=True)
         for text in texts
     ]
-    kept, dropped = sift(written, Limits(**settings.quality_limits))
+    kept, dropped = sift(written, Limits(**settings.quality_limits), settings.best_of_filters)
     allowed = np.isin(np.arange(len(written)), kept).reshape(len(ends), settings.best_of)
     facts = {"sampled": len(written), "kept": len(kept), "dropped": dict(dropped), "learned": 0}
     if not kept:
         return Lessons(ends[:0], [], []), facts
     gains = cross_fitted_gains(model, dataset, ends, samples, fit_trunk, positions, seed)
     best = np.where(allowed, gains, -np.inf).argmax(axis=1)
-    learned = np.flatnonzero(allowed.any(axis=1))
-    facts |= {
-        "learned": len(learned),
-        "gain": float(gains[allowed].mean()),
-        "best_gain": float(gains[learned, best[learned]].mean()),
-    }
+    # A fusion that found no use in any text on held-out users stays at zero: its gains are 0, and its best is no best.
+    judged = (np.where(allowed, gains, 0) != 0).any(axis=1)
+    learned = np.flatnonzero(judged)
+    facts |= {"learned": len(learned), "undecided": int((allowed.any(axis=1) & ~judged).sum())}
+    if len(learned):
+        facts |= {
+            "gain": float(gains[judged][allowed[judged]].mean()),
+            "best_gain": float(gains[learned, best[learned]].mean()),
+        }
     completions = [samples[best[row]][row].text for row in learned]
     return Lessons(ends[learned], [prompts[row] for row in learned], completions), facts

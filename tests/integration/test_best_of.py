@@ -114,14 +114,16 @@ def test_the_best_text_without_a_fault_is_learned(ready, monkeypatch):
     backbone.generate = generate
     gains = np.tile([0.1, 0.7], (len(ends), 1))
     gains[1] = [0.2, -0.3]
+    gains[2] = 0  # nobody can say
     monkeypatch.setattr(best_of, "cross_fitted_gains", lambda *_: gains)
     lessons, facts = best_of_lessons(model, dataset, ends, trainer._fit_scorer, PositionLog(1), 0)
     prompts = [model.reasoner.template.prompt(h, r) for h, r in zip(*histories(model, dataset, ends), strict=True)]
-    assert lessons.prompts == prompts
+    assert lessons.prompts == prompts[:2] + prompts[3:]
     # The malformed text is that of one prompt, the longest; equal prompts share their texts.
     malformed = [index for index, prompt in enumerate(prompts) if prompt == max(prompts, key=len)]
     expected = [texts[0] if index in (1, *malformed) else texts[1] for index in range(len(ends))]
-    assert lessons.completions == expected
+    assert lessons.completions == expected[:2] + expected[3:]
+    assert (facts["learned"], facts["undecided"]) == (len(ends) - 1, 1)
     assert (facts["sampled"], facts["dropped"]) == (2 * len(ends), {"format": len(malformed)})
     assert facts["best_gain"] > facts["gain"]
 

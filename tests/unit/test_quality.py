@@ -10,7 +10,7 @@ from rporec_recbole.cot.quality import (
     sift,
     titles_in,
 )
-from rporec_recbole.settings import QUALITY_LIMITS, default_settings
+from rporec_recbole.settings import QUALITY_LIMITS, QUALITY_REASONS, default_settings
 from rporec_recbole.text.completions import parse_completion, render_completion
 
 LIMITS = Limits(**default_settings().backbone.quality_limits)
@@ -53,6 +53,12 @@ def test_sift_counts_the_first_reason_of_each_text():
     assert counts == {"length": 2, "format": 1}
 
 
+def test_only_the_reasons_asked_for_count():
+    texts = [written("evidence: Aliens. preference: Horror 2. intent: Horror."), written("horror"), written("")]
+    assert sift(texts, LIMITS, ["format", "leak"]) == ([0, 1], {"format": 1})
+    assert sift(texts, LIMITS, ["unfounded", "format"]) == ([1], {"format": 1, "unfounded": 1})
+
+
 def test_limits_move_the_verdicts():
     strict = Limits(min_words=3, max_words=150, repetition=0, copying=0)
     assert first_reason(written("likes horror, likes horror, likes horror"), strict) == "repetition"
@@ -74,4 +80,4 @@ def test_titles_of_a_prompt():
 
 def test_names_of_limits_and_reasons():
     assert set(vars(LIMITS)) == set(QUALITY_LIMITS)
-    assert list(REASONS) == ["format", "length", "repetition", "copying", "unfounded", "leak"]
+    assert tuple(REASONS) == QUALITY_REASONS

@@ -21,6 +21,8 @@ def test_defaults_load():
         ("hidden_size", 63, "multiple of"),
         ("best_of", 0, "at least 1"),
         ("warmup_examples", -1, "at least 0"),
+        ("best_of_filters", ["leak"], "with `format` in it"),
+        ("best_of_filters", ["format", "taste"], "a list among"),
         ("quality_limits", {"min_words": 3}, "each of"),
         ("quality_limits", {"min_words": 1, "max_words": 9, "repetition": 0.5, "copying": "no"}, "to a number"),
         ("hiden_size", 64, "Did you mean `hidden_size`"),
