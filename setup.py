@@ -12,16 +12,19 @@ setup(
         "rporec_recbole.yaml",
         "rporec_recbole.yaml.model",
         "rporec_recbole.yaml.dataset",
+        "rporec_recbole.yaml.backbone",
     ],
     package_dir={
         "rporec_recbole.yaml": "properties",
         "rporec_recbole.yaml.model": "properties/model",
         "rporec_recbole.yaml.dataset": "properties/dataset",
+        "rporec_recbole.yaml.backbone": "properties/backbone",
     },
     package_data={
         "rporec_recbole": ["py.typed"],
         "rporec_recbole.yaml": ["*.yaml"],
         "rporec_recbole.yaml.model": ["*.yaml"],
         "rporec_recbole.yaml.dataset": ["*.yaml"],
+        "rporec_recbole.yaml.backbone": ["*.yaml"],
     },
 )

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 from rporec_recbole.text.catalogue import Catalogue
 
-_INSTRUCTION = """You recommend items. Below is what a user chose, oldest first.
+INSTRUCTIONS = {
+    "compact": "",
+    "instruct": """You recommend items. Below is what a user chose, oldest first.
 Reason briefly about the evidence, the preference behind it and the intent, then guess the next item.
 Write exactly: <think>evidence, preference, intent</think><answer>title | category | year or brand</answer>
 
-"""
+""",
+}
+"""What stands before the history, by style of prompt."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class PromptTemplate:
             self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
             for item, rating in shown
         ]
-        instruction = _INSTRUCTION if self.style == "instruct" else ""
+        instruction = INSTRUCTIONS[self.style]
         room = self.max_tokens - (self._tokens(instruction) if instruction else 0)
         kept: list[str] = []
         for line in reversed(lines):
