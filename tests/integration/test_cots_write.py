@@ -15,18 +15,23 @@ from tests.toy import SHORT, TEXT
 
 # What a process of torchrun does, and a log of every prompt that it gives its backbone.
 SCRIPT = """
-import json, sys
+import json, sys, time
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from rporec_recbole import run
+import rporec_recbole
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cli import main
-run._SHARED = 5
-generate, log = Backbone.generate, sys.argv[2]
+sys.modules["rporec_recbole.run"]._SHARED = 5
+generate, logs = Backbone.generate, [Path(path) for path in sys.argv[2:]]
 
 def logged(self, prompts, *arguments):
-    with open(log, "a") as file:
+    with logs[0].open("a") as file:
         file.writelines(json.dumps(prompt) + "\\n" for prompt in prompts)
+    until = time.monotonic() + 100
+    while not logs[1].exists():  # nobody begins before the other has got something to do
+        assert time.monotonic() < until
+        time.sleep(0.05)
     return generate(self, prompts, *arguments)
 
 Backbone.generate = logged
@@ -62,7 +67,7 @@ def test_two_processes_write_every_text_once(finished, tmp_path):
     logs = [tmp_path / f"log{rank}" for rank in (0, 1)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(run_dir), str(log)],
+            [sys.executable, "-c", SCRIPT, str(run_dir), str(log), str(logs[1 - rank])],
             env={**os.environ, "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,8 +77,9 @@ def test_two_processes_write_every_text_once(finished, tmp_path):
     ]
     said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    asked = [log.read_text().splitlines() if log.exists() else [] for log in logs]
+    asked = [log.read_text().splitlines() for log in logs]
     assert greedy(run_dir) == expected
+    assert all(asked)
     assert sum(map(len, asked)) == len({*asked[0], *asked[1]}) == len(expected)
     counted = [sum(map(int, re.findall(r"wrote (\d+) texts", out))) for out, _ in said]
     assert counted == [len(lines) for lines in asked]
