@@ -13,12 +13,14 @@ setup(
         "rporec_recbole.yaml.model",
         "rporec_recbole.yaml.dataset",
         "rporec_recbole.yaml.presets",
+        "rporec_recbole.yaml.backbone",
     ],
     package_dir={
         "rporec_recbole.yaml": "properties",
         "rporec_recbole.yaml.model": "properties/model",
         "rporec_recbole.yaml.dataset": "properties/dataset",
         "rporec_recbole.yaml.presets": "properties/presets",
+        "rporec_recbole.yaml.backbone": "properties/backbone",
     },
     package_data={
         "rporec_recbole": ["py.typed"],
@@ -26,5 +28,6 @@ setup(
         "rporec_recbole.yaml.model": ["*.yaml"],
         "rporec_recbole.yaml.dataset": ["*.yaml"],
         "rporec_recbole.yaml.presets": ["*.yaml"],
+        "rporec_recbole.yaml.backbone": ["*.yaml"],
     },
 )

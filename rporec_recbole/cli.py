@@ -14,6 +14,7 @@ from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
+       rporec cots write RUN [--split=valid|test]
        rporec controls RUN
        rporec doctor
 
@@ -33,11 +34,12 @@ Trains and evaluates one model on one data set and writes a run folder.
 examples
   rporec --model=RPORec --dataset=ml-100k                          both stages on a laptop, about 8 minutes
   rporec --model=RPORec --dataset=ml-100k --stages="[1a]"          its trunk alone
-  rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B --lora=True
+  rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
 
 RPORec's settings and what they mean: properties/model/RPORec.yaml
-cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines
+cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines;
+        write: the texts that the run's evaluation lacks, shared by all processes that do this (torchrun, one a GPU)
 controls: the same as --controls, for a finished run
 doctor: versions, and the repairs that let RecBole run on them
 """
@@ -168,18 +170,24 @@ def _cots(arguments: Sequence[str]) -> None:
     from rporec_recbole.cot import report
 
     names = [argument for argument in arguments if not argument.startswith("--")]
-    options: dict[str, Any] = {"count": 3, "seed": 0, "to": "cots.jsonl"}
+    options: dict[str, Any] = {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None}
     given = parse_arguments([argument for argument in arguments if argument.startswith("--")])
     for key, value in given.items():
         if key not in options:
             raise ConfigError(f"`cots` has no option --{key}.{did_you_mean(key, options)}")
-        if key != "to" and (type(value) is not int or value < 0):
+        if key in ("count", "seed") and (type(value) is not int or value < 0):
             raise ConfigError(f"`--{key}={value!r}` must be a whole number of at least 0.")
+        if key == "split" and value not in ("valid", "test"):
+            raise ConfigError(f"`--split={value!r}` must be valid or test; without it both are written.")
     options |= given
-    if len(names) != 2 or names[0] not in ("stats", "show", "export"):
+    if len(names) != 2 or names[0] not in ("stats", "show", "export", "write"):
         raise ConfigError(
-            "Write `rporec cots stats RUN`, `rporec cots show RUN` or `rporec cots export RUN --to=FILE.jsonl`."
+            "Write `rporec cots stats RUN`, `rporec cots show RUN`, `rporec cots export RUN --to=FILE.jsonl` or `rporec cots "
+            "write RUN`."
         )
+    if names[0] == "write":
+        _write_reasoning(names[1], [options["split"]] if options["split"] else ["valid", "test"])
+        return
     with contextlib.closing(report.open_store(names[1])) as store:
         if names[0] == "export":
             print(f"{report.export(store, str(options['to'])):,} texts are in {options['to']}")
@@ -189,6 +197,24 @@ def _cots(arguments: Sequence[str]) -> None:
             print(report.faults(groups, report.limits_of(names[1])))
         else:
             print(report.samples(report.by_writer(store), int(options["count"]), int(options["seed"])))
+
+
+def _write_reasoning(run_dir: str, splits: Sequence[str]) -> None:
+    from rporec_recbole.finished_run import load_run
+
+    run = load_run(run_dir, gpu=_gpu_of_this_process())
+    for split in splits:
+        print(f"{split}: this process wrote {run.write_reasoning(split):,} texts; now none is missing")
+    run.model.reasoner.store.close()
+
+
+def _gpu_of_this_process() -> str | None:
+    """The GPU that torchrun or accelerate means this process to take; None without a launcher."""
+    rank = os.environ.get("LOCAL_RANK", "")
+    if not rank.isdigit():
+        return None
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return visible[int(rank) % len(visible)] if visible else rank
 
 
 def _doctor() -> None:

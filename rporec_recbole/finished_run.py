@@ -11,10 +11,15 @@ import pandas as pd
 import torch
 
 from rporec_recbole import baseline
+from rporec_recbole.errors import RunFolderError
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.recbole_data import RankCollector, build_data
 from rporec_recbole.run_folder import CHECKPOINTS, logging_to, read_config
 from rporec_recbole.training import checkpoint
+
+_SHARED = (
+    128  # texts that a process takes at once when others may help: some batches, yet little to wait for at the end
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,37 @@ class LoadedRun:
         shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
         return {metric: float(value) for metric, value in found.items()}, collector.take(split)
 
+    def write_reasoning(self, split: str) -> int:
+        """Writes the completions that the evaluation of a split needs and the run's store lacks.
 
-def load_run(path: str | Path) -> LoadedRun:
+        Processes that do this at the same time share the work: each text is written by one of them, and all of them come
+        back when the last text is there.
+
+        Args:
+            split: `valid` or `test`.
+
+        Returns:
+            how many texts this process wrote.
+
+        Raises:
+            RunFolderError: the scores of this run use no reasoning.
+        """
+        if not self.model.reasoning_on:
+            raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
+        reasoner = self.model.reasoner
+        reasoner.at_once = _SHARED
+        before = reasoner.written
+        rows = self.loaders[split].dataset.inter_feat
+        self.model.completions(rows, self.model.evaluation_decoding, f"Reasoning for {split}")
+        return reasoner.written - before
+
+
+def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
     """Restores a finished run. Nothing is unpickled.
 
     Args:
         path: the run folder.
+        gpu: number of the GPU to use, where there are any; None takes the one that the run used.
 
     Raises:
         RunFolderError: the folder holds no finished run, or a file of it is damaged.
@@ -66,6 +96,8 @@ def load_run(path: str | Path) -> LoadedRun:
     """
     folder = Path(path)
     values = read_config(folder)
+    if gpu is not None:
+        values["gpu_id"] = gpu
     config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
     with logging_to(None):

@@ -133,6 +133,8 @@ def _run(config: Any, folder: Path) -> dict[str, Any]:
         "stages": stages,
         "versions": versions(),
     }
+    if getattr(model, "backbone", None) is not None:
+        metrics["backbone"] = model.backbone.facts
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
     trainer.tensorboard.close()
     if getattr(model, "reasoner", None) is not None:

@@ -7,6 +7,7 @@ rules. Only `settings_from` reads a config; everything behind it takes plain arg
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
@@ -22,6 +23,8 @@ STAGES = {
     "2b": "re-alignment",
     "refresh": "trunk on all positions",
 }
+TINY = {"tiny-nano": (512, 64, 2), "tiny": (2048, 192, 4), "tiny-large": (4096, 320, 6)}
+"""Sizes of the embedded backbone: vocabulary, width, layers."""
 REWARDS = ("rechead",)
 REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
 QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
@@ -76,7 +79,6 @@ class TextSettings:
     ids_only: bool
     title_characters: int
     prompt_items: int
-    prompt_style: str
     text_encoder: str
     text_size: int
 
@@ -87,9 +89,8 @@ class BackboneSettings:
 
     backbone: str
     backbone_dtype: str
-    tiny_vocabulary: int
-    tiny_hidden_size: int
-    tiny_layers: int
+    prompt_style: str
+    chat_template: str
     lora: bool
     lora_rank: int
     lora_alpha: int
@@ -104,7 +105,9 @@ class BackboneSettings:
     quality_limits: dict
     max_prompt_tokens: int
     max_new_tokens: int
+    generation_engine: str
     generation_batch_tokens: int
+    vllm_memory: float
     cot_temperature: float
 
 
@@ -164,8 +167,6 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "title_characters",
             "prompt_items",
             "text_size",
-            "tiny_hidden_size",
-            "tiny_layers",
             "lora_rank",
             "lora_alpha",
             "warmup_batch_size",
@@ -203,12 +204,18 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
-    "tiny_vocabulary": (lambda v: v >= 300, "at least 300 (256 bytes and the special tokens)"),
     "stages": (lambda v: all(s in STAGES for s in v), f"a list of stages among {list(STAGES)}"),
     "rechead": (lambda v: v in ("fused", "text"), "`fused` or `text`"),
     "head_loss": (lambda v: v in ("catalogue", "negatives"), "`catalogue` or `negatives`"),
     "text_encoder": (lambda v: v.strip() != "", "`lsa`, or a sentence-transformers id or folder"),
-    "prompt_style": (lambda v: v in ("auto", "compact", "instruct"), "`auto`, `compact` or `instruct`"),
+    "prompt_style": (lambda v: v in ("compact", "instruct"), "`compact` or `instruct`"),
+    "backbone": (
+        lambda v: v in TINY or (v.strip() != "" and not is_embedded(v)),
+        f"one of {', '.join(TINY)}, a folder, a .gguf file or a Hugging Face id (write ./NAME for a folder of such a name)",
+    ),
+    "chat_template": (lambda v: v in ("auto", "never"), "`auto` or `never`"),
+    "generation_engine": (lambda v: v in ("transformers", "vllm"), "`transformers` or `vllm`"),
+    "vllm_memory": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
     "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),
     "reward_weights": (
@@ -232,6 +239,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def is_embedded(backbone: Any) -> bool:
+    """Whether a backbone's name means one that is made here: `tiny`, or `tiny-` and a word."""
+    return isinstance(backbone, str) and re.fullmatch(r"tiny(-\w*)?", backbone) is not None
+
+
+def backbone_defaults(backbone: Any) -> dict[str, Any]:
+    """The settings that have another default on this backbone: none on an embedded one."""
+    return {} if is_embedded(backbone) else read_yaml(properties_dir() / "backbone/pretrained.yaml")
+
+
 def settings_from(config: Any) -> Settings:
     """Picks RPORec's settings out of a config and checks them.
 
@@ -252,9 +269,6 @@ def settings_from(config: Any) -> Settings:
             problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of twice `n_heads={head.n_heads}`")
         if head.rechead == "text" and parts["text"].ids_only:
             problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
-        tiny = parts["backbone"].tiny_hidden_size
-        if tiny % 64:
-            problems.append(f"`tiny_hidden_size={tiny}` must be a multiple of 64")
         backbone = parts["backbone"]
         for name in ("cot_weight", "cot_temperature"):
             if backbone.best_of > 1 and getattr(backbone, name) == 0:
@@ -267,7 +281,7 @@ def settings_from(config: Any) -> Settings:
 
 
 def default_settings(**overrides: Any) -> Settings:
-    """The settings of `properties/model/RPORec.yaml`, with some of them changed.
+    """The settings of `properties/model/RPORec.yaml` and, if it is pretrained, for the backbone; some of them changed.
 
     Raises:
         ConfigError: as `settings_from`, and for a name that does not exist.
@@ -276,7 +290,7 @@ def default_settings(**overrides: Any) -> Settings:
     for key in overrides:
         if key not in values:
             raise ConfigError(f"RPORec has no setting `{key}`.{did_you_mean(key, values)}")
-    return settings_from({**values, **overrides})
+    return settings_from({**values, **backbone_defaults(overrides.get("backbone", values["backbone"])), **overrides})
 
 
 def _part(kind: type, config: Any, problems: list[str]) -> Any:

@@ -49,7 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 def build_tiny(
     tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, max_length: int, seed: int
 ) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 model of a few million parameters.
+    """An untrained Qwen3 model; `settings.TINY` has the sizes, from a tenth of a million to eight million weights.
 
     Args:
         tokenizer: gives the vocabulary and the end and padding tokens.

@@ -11,7 +11,7 @@ from rporec_recbole.text.completions import Completion, parse_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
 Kept = Callable[[list[int], list[str]], None]
-_AT_ONCE, _PAUSE = 1024, 0.2  # texts that one process claims at once; seconds between two looks at what others write
+_AT_ONCE, _PAUSE = 1024, 0.2  # texts; seconds between two looks at what others write
 
 
 class TextGenerator(Protocol):
@@ -36,12 +36,18 @@ class Reasoner:
         generator: writes what the store lacks.
         template: renders prompts.
         store: keeps every completion as soon as it exists.
+
+    Attributes:
+        at_once: texts that this process claims at once; other processes on the same store write others meanwhile.
+        written: texts that this process has written.
     """
 
     def __init__(self, generator: TextGenerator, template: PromptTemplate, store: CoTStore) -> None:
         self.generator = generator
         self.template = template
         self.store = store
+        self.at_once = _AT_ONCE
+        self.written = 0
         self._parsed: dict[str, Completion] = {}
 
     def reason(
@@ -74,7 +80,7 @@ class Reasoner:
         missing = dict(sorted(missing.items(), key=lambda entry: -len(entry[1])))
         try:
             while missing:
-                claimed = self.store.claim(list(missing), _AT_ONCE)
+                claimed = self.store.claim(list(missing), self.at_once)
                 if claimed:
                     self._write({key: missing[key] for key in claimed}, writer, decoding, desc)
                 else:  # other processes are writing all of them
@@ -93,6 +99,7 @@ class Reasoner:
         def keep(indices: list[int], written: list[str]) -> None:
             batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
             self.store.put(batch, writer, decoding)
+            self.written += len(batch)
             self._parsed.update({key: parse_completion(text) for key, (_, text) in batch.items()})
 
         self.generator.generate(texts, decoding, keep, desc)

@@ -12,8 +12,9 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from rporec_recbole.backbone.load import Backbone
-from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.backbone.model import Backbone
+from rporec_recbole.backbone.vllm_engine import VLLMEngine
+from rporec_recbole.cot.reasoner import Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
@@ -145,15 +146,19 @@ class RPORec(SequentialRecommender):
     def connect(self, backbone: Backbone, store: CoTStore) -> None:
         """Gives the model its language model and the store of what it writes."""
         assert self.catalogue is not None, "a backbone needs item text"
-        text, limits = self.settings.text, self.settings.backbone
-        style = text.prompt_style
-        if style == "auto":
-            style = "compact" if limits.backbone == "tiny" else "instruct"
+        limits = self.settings.backbone
         template = PromptTemplate(
-            self.catalogue, text.prompt_items, style, limits.max_prompt_tokens, backbone.count_tokens
+            self.catalogue,
+            self.settings.text.prompt_items,
+            limits.prompt_style,
+            limits.max_prompt_tokens - backbone.prompts.overhead,
+            backbone.prompts.count,
         )
+        writer: TextGenerator = backbone
+        if limits.generation_engine == "vllm":
+            writer = VLLMEngine(backbone, max_new_tokens=limits.max_new_tokens, memory=limits.vllm_memory)
         self.backbone = backbone
-        self.reasoner = Reasoner(backbone, template, store)
+        self.reasoner = Reasoner(writer, template, store)
 
     # --- losses -----------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 from rporec_recbole.text.catalogue import Catalogue
 
-_INSTRUCTION = """You recommend items. Below is what a user chose, oldest first.
+INSTRUCTIONS = {
+    "compact": "",
+    "instruct": """You recommend items. Below is what a user chose, oldest first.
 Reason briefly about the evidence, the preference behind it and the intent, then guess the next item.
 Write exactly: <think>evidence, preference, intent</think><answer>title | category | year or brand</answer>
 
-"""
+""",
+}
+"""What stands before the history, by style of prompt."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PromptTemplate:
 
     @property
     def _instruction(self) -> str:
-        return _INSTRUCTION if self.style == "instruct" else ""
+        return INSTRUCTIONS[self.style]
 
     def _kept(self, history: Sequence[int], ratings: Sequence[float] | None) -> list[tuple[int, str]]:
         """(item, line) of what fits, oldest first."""

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rporec_recbole.backbone.load import Backbone, trains_in_bfloat16
+from rporec_recbole.backbone.model import Backbone, trains_in_bfloat16
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import RLSettings
@@ -82,7 +82,7 @@ def train_rl(
         identities = [f"{draws}/{index}" for index in range(len(batch))]
         written = backbone.generate_tokens(batch, decoding, identities=identities)
         return {
-            "prompt_ids": backbone.encode_prompts(batch),
+            "prompt_ids": backbone.prompts.encode(batch),
             "completion_ids": [one.tokens for one in written],
             "logprobs": [one.logprobs for one in written],
         }

@@ -30,13 +30,13 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor
 
-from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.backbone.load import check_backbone, make_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
-from rporec_recbole.settings import STAGES
+from rporec_recbole.settings import STAGES, backbone_defaults
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint, stage_state
@@ -148,6 +148,8 @@ class RPORecTrainer(Trainer):
         done = stage_state.put_back(self._progress, self, train_data)
         if done:
             self._log(f"going on after stage {done[-1]} of a run that was interrupted")
+        if self.model.backbone is None and {"1b", "1c"} & set(self._wanted):
+            check_backbone(self.settings.backbone)  # the trunk may take hours before the first stage that needs it
         for stage in self._wanted[len(done) :]:
             self.model.on_learned = functools.partial(self.positions.add, stage)
             with self._timed(stage):
@@ -440,9 +442,10 @@ class RPORecTrainer(Trainer):
     def _make_backbone(self, texts: Sequence[str]) -> None:
         backbone = make_backbone(self.settings.backbone, [*self.model.catalogue.lines, *texts], self.device, self.seed)
         self.model.connect(backbone, CoTStore(self.folder / checkpoint.STORE))
-        self._log(
-            f"backbone {backbone.name}: {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}, {str(backbone.model.dtype).removeprefix('torch.')}"
-        )
+        self._log(backbone.describe())
+        changed = backbone_defaults(backbone.name)
+        if changed:
+            self._log(f"for a pretrained backbone: {', '.join(f'{key}={self.config[key]}' for key in changed)}")
 
     def _record_rl(self, step: int, numbers: dict[str, float]) -> None:
         for name in ("kl", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rporec_recbole.backbone.load import Backbone
+from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.errors import TrainingError
 from rporec_recbole.memory import release_freed_memory
 

@@ -24,7 +24,7 @@ store, log, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
 reasoner._AT_ONCE = 40
 settings = default_settings(
-    tiny_hidden_size=64, tiny_layers=2, tiny_vocabulary=400, max_new_tokens=24, generation_batch_tokens=600
+    backbone="tiny-nano", max_new_tokens=24, generation_batch_tokens=600
 ).backbone
 prompts = [f"Film {i} | Drama\\n" * (1 + i % 5) for i in range(count)]
 backbone = make_backbone(settings, prompts, torch.device("cpu"), 0)

@@ -73,14 +73,15 @@ def source(tmp_path_factory):
 
 
 def settings_for(path, **more):
-    return default_settings(backbone=str(path), max_new_tokens=8, **more).backbone
+    small = {"max_prompt_tokens": 200, "max_new_tokens": 8, "prompt_style": "compact", "lora": False}
+    return default_settings(backbone=str(path), **{**small, **more}).backbone
 
 
 def test_weights_and_words_are_those_of_the_file(source):
     path, model, tokenizer = source
     backbone = make_backbone(settings_for(path), [], CPU, 0)
     text = "Film 3 of the Drama"
-    assert backbone.tokenizer.decode(backbone.encode_prompts([text])[0], skip_special_tokens=True) == text
+    assert backbone.tokenizer.decode(backbone.prompts.encode([text])[0], skip_special_tokens=True) == text
     tokens = torch.tensor([tokenizer(text)["input_ids"]])
     with torch.no_grad():
         torch.testing.assert_close(backbone.model(tokens).logits, model(tokens).logits, atol=1e-4, rtol=1e-3)

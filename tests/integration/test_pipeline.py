@@ -178,7 +178,7 @@ def test_lora_adapter_through_all_stages_and_back(toy, tmp_path):
 def test_hub_style_folder_as_backbone(finished, toy, tmp_path):
     done = run(
         "RPORec", "toy",
-        overrides={**SHORT, **TEXT, "backbone": str(finished.run_dir / "backbone"), "prompt_style": "compact", "stages": ["1a", "1c"], "data_path": str(toy), "run_dir": str(tmp_path / "hub")},
+        overrides={**SHORT, **TEXT, "backbone": str(finished.run_dir / "backbone"), "prompt_style": "compact", "max_prompt_tokens": 384, "stages": ["1a", "1c"], "data_path": str(toy), "run_dir": str(tmp_path / "hub")},
     )  # fmt: skip
     assert done.metrics["stages"]["1c"]["texts"] > 0
 

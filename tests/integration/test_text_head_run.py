@@ -63,7 +63,7 @@ def test_paper_preset(toy, tmp_path):
     assert (settings.head.rechead, settings.head.sampled_negatives, settings.rl.group_size) == ("text", 49, 4)
     assert all(config[key] == value for key, value in values.items() if key != "stages")
     small = {
-        **SHORT, **TEXT, "backbone": "tiny", "text_encoder": "lsa", "prompt_style": "auto", "max_prompt_tokens": 128,
+        **SHORT, **TEXT, "backbone": "tiny", "text_encoder": "lsa", "prompt_style": "compact", "max_prompt_tokens": 128,
         "data_path": toy, "run_dir": tmp_path / "run",
     }  # fmt: skip
     arguments = ["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in small.items())]

@@ -1,0 +1,243 @@
+"""The backbone: a causal language model with its tokenizer, behind one class that hides transformers and PEFT."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from rporec_recbole.backbone.engine import Generated, generate_tokens
+from rporec_recbole.backbone.lora import adapted_layers
+from rporec_recbole.backbone.rendering import PromptEncoder
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.model.losses import IGNORE
+from rporec_recbole.settings import is_embedded
+from rporec_recbole.text.completions import ANSWER_END
+
+BASE = "base"
+# Config entries that say where a model came from or how it runs, not what it writes.
+_VOLATILE = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures", "use_cache", "dtype"}
+
+
+class Backbone:
+    """A causal language model and its tokenizer.
+
+    Args:
+        model: a transformers causal LM, or a PEFT model around one.
+        tokenizer: its tokenizer; gets left padding, and the end token as padding if it has none.
+        name: what the user asked for.
+        batch_tokens: rows times length of one generation batch.
+        max_prompt_tokens: room for a prompt, the tokens of a chat template included.
+        chat: show prompts through the tokenizer's chat template.
+
+    Attributes:
+        prompts: turns prompts into tokens.
+
+    Raises:
+        BackboneError: the chat template cannot be used.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, *, batch_tokens: int, max_prompt_tokens: int, chat: bool = False
+    ) -> None:
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.batch_tokens = batch_tokens
+        self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat)
+        self._fingerprint: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether a PEFT adapter stands on the model."""
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """The weights that training may change: all, or the adapter's."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over architecture, vocabulary and weights; part of every store key."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            described = {key: str(value) for key, value in self.model.config.to_dict().items() if key not in _VOLATILE}
+            digest.update(json.dumps(described, sort_keys=True).encode())
+            digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            digest.update(self.prompts.identity.encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def weights_changed(self) -> None:
+        """Call after training: texts written before belong to another writer."""
+        self._fingerprint = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a reader of a run wants to know of its backbone, as plain values."""
+        config = self.model.config
+        return {
+            "name": self.name,
+            "architecture": config.model_type,
+            "parameters": self.parameters,
+            "trainable": sum(weight.numel() for weight in self.trainable()),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "attention": getattr(config, "_attn_implementation", None) or "its own",
+            "context": context_length(config),
+            "prompt_tokens": self.prompts.max_tokens,
+            "chat_template": self.prompts.chat,
+            "lora": adapted_layers(self.model) if self.is_adapter else [],
+        }
+
+    def describe(self) -> str:
+        """`facts` in one line."""
+        facts = self.facts
+        parts = [
+            f"backbone {facts['name']} ({facts['architecture']}): {facts['parameters'] / 1e6:.1f} M weights, "
+            f"{facts['trainable'] / 1e6:.1f} M trainable",
+            f"{facts['dtype']} on {facts['device']}, {facts['attention']} attention",
+            f"context {facts['context'] or 'unlimited'}",
+            f"prompts up to {facts['prompt_tokens']} tokens, {'through its' if facts['chat_template'] else 'no'} chat template",
+        ]
+        return "; ".join([*parts, f"LoRA on {', '.join(facts['lora'])}"] if facts["lora"] else parts)
+
+    def encode_examples(self, prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Training examples as (tokens, labels): the prompt is not learned, the completion and the end token are."""
+        ends = self.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+        examples = []
+        for prompt, completion in zip(self.prompts.encode(prompts), ends, strict=True):
+            completion = [*completion, self.tokenizer.eos_token_id]
+            examples.append((prompt + completion, [IGNORE] * len(prompt) + completion))
+        return examples
+
+    def collate(self, examples: Sequence[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
+        """A training batch on the model's device, padded on the left so that completions end together.
+
+        Returns:
+            `input_ids`, `attention_mask`, `position_ids`, each `[R, T]`, and `labels`, `[R, K]`: the last K tokens,
+            which hold all completions.
+        """
+        width = max(len(tokens) for tokens, _ in examples)
+        kept = max(sum(label != IGNORE for label in labels) for _, labels in examples) + 1
+        pad = self.tokenizer.pad_token_id
+        batch = {
+            "input_ids": [[pad] * (width - len(tokens)) + tokens for tokens, _ in examples],
+            "attention_mask": [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens, _ in examples],
+            "labels": [([IGNORE] * (width - len(labels)) + labels)[-kept:] for _, labels in examples],
+        }
+        tensors = {name: torch.tensor(rows, device=self.device) for name, rows in batch.items()}
+        tensors["position_ids"] = tensors["attention_mask"].cumsum(1).sub_(1).clamp_(min=0)
+        return tensors
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """`[R, K, V]` for the last K tokens of a collated batch; the prompt's logits, which nobody learns, are not made."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=trains_in_bfloat16(self.device)):
+            return self.model(**inputs, use_cache=False, logits_to_keep=batch["labels"].shape[1]).logits
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """A completion stops after any of these."""
+        declared = self.model.generation_config.eos_token_id
+        declared = declared if isinstance(declared, list) else [declared]
+        return sorted({token for token in (*declared, self.tokenizer.eos_token_id) if token is not None})
+
+    def generate_tokens(
+        self,
+        prompts: Sequence[str],
+        decoding: Decoding,
+        on_batch: Callable[[list[int], list[Generated]], None] | None = None,
+        desc: str | None = None,
+        identities: Sequence[str] | None = None,
+    ) -> list[Generated]:
+        """Completions as tokens, in order; see `engine.generate_tokens`."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return generate_tokens(
+                self.model,
+                self.prompts.encode(prompts),
+                decoding,
+                ends=self.end_tokens,
+                pad=self.tokenizer.pad_token_id,
+                budget=self.batch_tokens,
+                identities=identities if identities is not None else prompts,
+                on_batch=on_batch,
+                desc=desc,
+            )
+        finally:
+            self.model.train(was_training)
+
+    def decode(self, generated: Sequence[Generated]) -> list[str]:
+        """Texts of completions, cut after the first `</answer>`."""
+        texts = self.tokenizer.batch_decode([one.tokens for one in generated], skip_special_tokens=True)
+        return [head + tag for head, tag, _ in (text.partition(ANSWER_END) for text in texts)]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        decoding: Decoding,
+        on_batch: Callable[[list[int], list[str]], None] | None = None,
+        desc: str = "",
+    ) -> list[str]:
+        """Completes prompts; the `TextGenerator` of the reasoner."""
+        keep = None
+        if on_batch is not None:
+            keep = lambda rows, written: on_batch(rows, self.decode(written))  # noqa: E731
+        return self.decode(self.generate_tokens(prompts, decoding, keep, desc or None))
+
+    def save(self, folder: Path) -> None:
+        """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer.
+
+        The base of an adapter on a tiny backbone exists nowhere else, so it goes along as `base/`.
+        """
+        transformers_logging.disable_progress_bar()
+        if self.is_adapter and is_embedded(self.name):
+            copy.deepcopy(self.model).unload().save_pretrained(folder / BASE)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def save_merged(self, folder: str | Path) -> None:
+        """Writes an ordinary Hugging Face folder; an adapter is merged into the weights there, and only there."""
+        transformers_logging.disable_progress_bar()
+        # Merging in place and taking it back would round the weights.
+        model = copy.deepcopy(self.model).merge_and_unload() if self.is_adapter else self.model
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def context_length(config: Any) -> int | None:
+    """The longest sequence that a model of this config reads, in tokens; None if it names no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def trains_in_bfloat16(device: torch.device) -> bool:
+    """Whether training runs under bfloat16 autocast: on GPUs that have it.
+
+    Never on a CPU: without AMX bfloat16 is slower than float32 there, and results would differ from one CPU to the next.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

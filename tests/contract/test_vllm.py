@@ -1,0 +1,200 @@
+"""The contract with vLLM: called as its documentation says. A stand-in plays vLLM; no GPU, no vLLM here."""
+
+import importlib.machinery
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from rporec_recbole.backbone import vllm_engine
+from rporec_recbole.backbone.load import check_backbone, make_backbone
+from rporec_recbole.backbone.vllm_engine import VLLMEngine
+from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.errors import BackboneError
+from rporec_recbole.settings import default_settings
+from rporec_recbole.text.completions import ANSWER_END
+
+PROMPTS = [f"Film {i} | Drama\n" * (1 + i % 3) for i in range(7)]
+
+
+@dataclass(kw_only=True)
+class SamplingParams:  # the documented fields that we use, with vLLM's defaults
+    temperature: float = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    max_tokens: int | None = 16
+    include_stop_str_in_output: bool = False
+
+
+@dataclass
+class CompletionOutput:
+    index: int
+    text: str
+    token_ids: list[int]
+
+
+@dataclass
+class RequestOutput:
+    request_id: str
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput] = field(default_factory=list)
+
+
+class LLM:
+    """Reads the model from its folder as vLLM would, and writes one token at a time, with the seed of each request."""
+
+    made: ClassVar[list] = []
+
+    def __init__(
+        self, model, *, tokenizer=None, dtype="auto", seed=None, gpu_memory_utilization=0.9, max_model_len=None
+    ):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        assert (Path(model) / "config.json").is_file()
+        assert not (Path(model) / "adapter_config.json").exists()
+        assert dtype in ("auto", "float32", "bfloat16", "float16")
+        self.model = AutoModelForCausalLM.from_pretrained(model).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self.options = {"gpu_memory_utilization": gpu_memory_utilization, "max_model_len": max_model_len}
+        self.requests: list = []
+        LLM.made.append(self)
+
+    @torch.no_grad()
+    def generate(self, prompts, /, sampling_params=None, *, use_tqdm=True):
+        assert len(sampling_params) == len(prompts)
+        self.requests += zip(prompts, sampling_params, strict=True)
+        return [
+            self._one(str(i), p["prompt_token_ids"], s)
+            for i, (p, s) in enumerate(zip(prompts, sampling_params, strict=True))
+        ]
+
+    def _one(self, request, ids, wanted):
+        assert len(ids) + wanted.max_tokens <= self.options["max_model_len"]
+        draws = torch.Generator().manual_seed(wanted.seed if wanted.seed is not None else 0)
+        tokens: list[int] = []
+        text = ""
+        while len(tokens) < wanted.max_tokens and not any(stop in text for stop in wanted.stop):
+            logits = self.model(torch.tensor([[*ids, *tokens]])).logits[0, -1]
+            if wanted.temperature == 0:
+                tokens.append(int(logits.argmax()))
+            else:
+                chances = torch.softmax(logits / wanted.temperature, 0)
+                tokens.append(int(torch.multinomial(chances, 1, generator=draws)))
+            if tokens[-1] in wanted.stop_token_ids:
+                break
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return RequestOutput(request, ids, [CompletionOutput(0, text, tokens)])
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    module = types.ModuleType("vllm")
+    module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
+    module.LLM, module.SamplingParams = LLM, SamplingParams
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(LLM, "made", [])
+    return module
+
+
+def backbone_of(**more):
+    settings = default_settings(
+        backbone="tiny-nano", max_prompt_tokens=100, max_new_tokens=12, generation_engine="vllm", **more
+    ).backbone
+    return make_backbone(settings, PROMPTS, torch.device("cpu"), 0)
+
+
+def engine_of(backbone):
+    return VLLMEngine(backbone, max_new_tokens=12, memory=0.3)
+
+
+def test_greedy_texts_are_those_of_our_own_engine(vllm):
+    backbone = backbone_of()
+    engine = engine_of(backbone)
+    decoding = Decoding(max_new_tokens=12)
+    assert engine.generate(PROMPTS, decoding) == backbone.generate(PROMPTS, decoding)
+    (llm,) = LLM.made
+    assert llm.options == {"gpu_memory_utilization": 0.3, "max_model_len": 112}
+    prompts, parameters = zip(*llm.requests, strict=True)
+    assert [p["prompt_token_ids"] for p in prompts] == backbone.prompts.encode(PROMPTS)
+    for one in parameters:
+        assert (one.temperature, one.max_tokens, one.seed) == (0, 12, None)
+        assert one.stop == [ANSWER_END]
+        assert one.include_stop_str_in_output
+        assert one.stop_token_ids == backbone.end_tokens
+
+
+def test_a_text_ends_with_its_answer(vllm, monkeypatch):
+    backbone = backbone_of()
+    written = backbone.tokenizer("<think>a</think><answer>b</answer>more", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(LLM, "_one", lambda self, r, ids, p: RequestOutput(r, ids, [CompletionOutput(0, "", written)]))
+    assert engine_of(backbone).generate(["Film"], Decoding()) == ["<think>a</think><answer>b</answer>"]
+
+
+def test_sampled_texts_depend_on_prompt_and_seed_not_on_neighbours(vllm, monkeypatch):
+    engine = engine_of(backbone_of())
+    decoding = Decoding(1.0, 12, seed=3)
+    together = engine.generate(PROMPTS, decoding)
+    monkeypatch.setattr(vllm_engine, "_AT_ONCE", 2)
+    parts = []
+    assert engine.generate(PROMPTS[::-1], decoding, lambda rows, texts: parts.append((rows, texts)))[::-1] == together
+    assert [rows for rows, _ in parts] == [[0, 1], [2, 3], [4, 5], [6]]
+    assert [text for _, texts in parts for text in texts] == together[::-1]
+    others = [Decoding(1.0, 12, seed=4), Decoding(1.0, 12, seed=3, sample=1)]
+    assert all(engine.generate(PROMPTS, other) != together for other in others)
+    seeds = [parameters.seed for _, parameters in LLM.made[0].requests]
+    assert len(set(seeds)) == 3 * len(set(PROMPTS))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_weights_are_served_anew_after_training(vllm, lora):
+    backbone = backbone_of(lora=lora, lora_rank=2)
+    engine, decoding = engine_of(backbone), Decoding(max_new_tokens=12)
+    before, writer = engine.generate(PROMPTS, decoding), engine.fingerprint
+    engine.generate(PROMPTS[:1], decoding)
+    assert len(LLM.made) == 1
+    for weight in backbone.trainable():
+        torch.nn.init.normal_(weight, std=0.2)
+    backbone.weights_changed()
+    after = engine.generate(PROMPTS, decoding)
+    assert len(LLM.made) == 2
+    assert after == backbone.generate(PROMPTS, decoding) != before
+    assert engine.fingerprint != writer
+    assert backbone.is_adapter is lora
+
+
+def test_the_store_keeps_the_engines_apart(vllm):
+    backbone, store = backbone_of(), CoTStore()
+    engine, decoding = engine_of(backbone), Decoding(max_new_tokens=12)
+    assert engine.fingerprint != backbone.fingerprint
+    for writer in (backbone, engine, engine_of(backbone)):
+        Reasoner(writer, None, store).complete(PROMPTS, decoding)
+    assert len(store) == 2 * len(set(PROMPTS))
+    assert sum(len(llm.requests) for llm in LLM.made) == len(set(PROMPTS))
+
+
+def test_a_run_writes_with_it(vllm, toy):
+    from rporec_recbole.recbole_bridge import build_trainer
+    from tests.toy import toy_model
+
+    config, model, train, valid, test = toy_model(toy, stages=["1a", "1b", "1c"], generation_engine="vllm")
+    trainer = build_trainer(config, model)
+    trainer.fit(train, valid, saved=False)
+    trainer.evaluate(test, load_best_model=False)
+    (llm,) = LLM.made
+    assert len(llm.requests) == len(model.reasoner.store) > 0
+    assert {row.generator for row in model.reasoner.store} == {model.reasoner.generator.fingerprint}
+
+
+def test_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    settings = default_settings(generation_engine="vllm").backbone
+    with pytest.raises(BackboneError, match=r"rporec_recbole\[vllm\]"):
+        check_backbone(settings)
+    with pytest.raises(BackboneError, match=r"rporec_recbole\[vllm\]"):
+        VLLMEngine(None, max_new_tokens=1, memory=0.1)
