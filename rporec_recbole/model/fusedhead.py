@@ -43,7 +43,8 @@ class Fusion(nn.Module):
 class FusedHead(RecHead):
     """Trunk, fusion and scoring.
 
-    A cold item has no id vector of its own: it gets the mean of the learned ones, and its text says the rest.
+    A cold item has no id vector: its text says everything. (The mean of the learned id vectors in its place ranks cold items
+    lower, because the mean item is an unpopular one; docs/experiments.md.)
 
     Args:
         n_items: N, padding item 0 included.
@@ -98,10 +99,7 @@ class FusedHead(RecHead):
         if self.training and self.id_dropout:
             cold = cold | (torch.rand(len(cold), device=cold.device) < self.id_dropout)
         cold[0] = False  # padding
-        if not cold.any():
-            return ids
-        mean = (ids.detach() * self.learned[:, None]).sum(dim=0) / self.learned.sum().clamp(min=1)
-        return torch.where(cold[:, None], mean, ids)
+        return ids.masked_fill(cold[:, None], 0.0) if cold.any() else ids
 
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk states at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`."""
