@@ -1,23 +1,30 @@
-"""The generation engine: length-sorted batches under a token budget, KV cache, left padding, shrinking batches.
+"""The generation engine: length-sorted batches under a token budget, left padding, a KV cache written in place, guessed
+tokens checked several at a time, finished rows that leave at once.
 
-Draws are reproducible row by row: each row has its own stream of uniform numbers, seeded by prompt and decoding, so the
-text of a prompt does not depend on the batch in which it stood (up to float rounding).
+The text of a prompt does not depend on the batch in which it stood nor on what was guessed, up to float rounding.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from rporec_recbole.backbone.choice import Choice, Stop
+from rporec_recbole.backbone.drafts import Drafts, worth_checking
+from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
+
+_READ_AT_ONCE = {
+    "cpu": 1024
+}  # prompt tokens of one pass: more do not fit a processor's cache, and are read more slowly
+_READ_ELSEWHERE = 32768
+_MORE = 64  # columns that are added when guesses have used up those that were made
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Generated:
 
     Attributes:
         tokens: the new tokens, the end token included if it was written.
-        logprobs: log-probability of each under the sampling distribution (temperature applied).
+        logprobs: log-probability of each under the sampling distribution (temperature applied); empty if nobody asked.
     """
 
     tokens: list[int]
@@ -58,6 +65,8 @@ def generate_tokens(
     pad: int,
     budget: int,
     identities: Sequence[str] | None = None,
+    logprobs: bool = False,
+    has_ended: Callable[[list[int]], bool] | None = None,
     on_batch: Callable[[list[int], list[Generated]], None] | None = None,
     desc: str | None = None,
 ) -> list[Generated]:
@@ -71,6 +80,8 @@ def generate_tokens(
         pad: padding token.
         budget: see `batches_by_length`.
         identities: names the stream of draws of each row; needed when sampling.
+        logprobs: whether to give log-probabilities.
+        has_ended: asked after every token, with the last few tokens of a row; a row also stops where it says so.
         on_batch: called with the row indices and completions of each finished batch.
         desc: label of the progress bar; None shows none.
 
@@ -79,13 +90,16 @@ def generate_tokens(
     """
     results: list[Generated | None] = [None] * len(prompts)
     groups = list(batches_by_length([len(p) for p in prompts], decoding.max_new_tokens, budget))
-    with tqdm(total=len(prompts), desc=desc, disable=desc is None, unit="text", leave=False) as bar:
+    stop = Stop(frozenset(ends), decoding.max_new_tokens, has_ended)
+    drafts = Drafts()
+    with (
+        attention_of_engine(model) as windows,
+        tqdm(total=len(prompts), desc=desc, disable=desc is None, unit="text", leave=False) as bar,
+    ):
         for rows in groups:
-            uniforms = None
-            if decoding.temperature > 0:
-                assert identities is not None, "sampling needs an identity per row"
-                uniforms = np.stack([_uniforms(identities[i], decoding) for i in rows])
-            written = _generate_batch(model, [prompts[i] for i in rows], decoding, set(ends), pad, uniforms)
+            choose = Choice(decoding, None if identities is None else [identities[i] for i in rows], logprobs)
+            batch = _Batch(model, [prompts[i] for i in rows], windows, pad, choose, stop, drafts)
+            written = batch.complete()
             for i, one in zip(rows, written, strict=True):
                 results[i] = one
             if on_batch:
@@ -95,69 +109,175 @@ def generate_tokens(
     return [one for one in results if one is not None]
 
 
-def _uniforms(identity: str, decoding: Decoding) -> np.ndarray:
-    digest = hashlib.sha256(f"{decoding.seed}/{decoding.sample}/{identity}".encode("utf-8", "surrogatepass")).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little")).random(decoding.max_new_tokens)
+class _Batch:
+    """Rows that are completed together.
 
+    Columns of the cache are shared by all rows; a column that holds nothing for a row (padding, a wrong guess) is masked
+    there. Row b of every tensor is the row `alive[b]`; when rows finish, others from the end take their places.
+    """
 
-def _generate_batch(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    decoding: Decoding,
-    ends: set[int],
-    pad: int,
-    uniforms: np.ndarray | None,
-) -> list[Generated]:
-    device = model.device
-    # A prompt that several rows share (a GRPO group) is read once.
-    distinct = list(dict.fromkeys(tuple(p) for p in prompts))
-    place = {prompt: i for i, prompt in enumerate(distinct)}
-    source = torch.tensor([place[tuple(p)] for p in prompts], device=device)
-    longest = max(len(p) for p in distinct)
-    tokens = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in distinct], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in distinct], device=device)
-    position = mask.cumsum(1).sub_(1).clamp_(min=0)
-    draws = None if uniforms is None else torch.as_tensor(uniforms, device=device)
-    end_ids = torch.tensor(sorted(ends), device=device)
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        windows: list[int | None] | None,
+        pad: int,
+        choose: Choice,
+        stop: Stop,
+        drafts: Drafts,
+    ) -> None:
+        self.model, self.prompts, self.windows, self.pad = model, prompts, windows, pad
+        self.choose, self.stop, self.drafts = choose, stop, drafts
+        self.device = model.device
+        self.alive = list(range(len(prompts)))
+        self.tokens: list[list[int]] = [[] for _ in prompts]
+        self.logprobs: list[list[float]] = [[] for _ in prompts]
+        self.tails = [(-1, -1, *prompt)[-3:] for prompt in prompts]
+        self.quotes = [drafts.quotes(prompt) for prompt in prompts]
 
-    alive = torch.arange(len(prompts), device=device)
-    new_tokens = torch.full((len(prompts), decoding.max_new_tokens), pad, device=device)
-    logprobs = torch.zeros(len(prompts), decoding.max_new_tokens, device=device)
-    lengths = torch.zeros(len(prompts), dtype=torch.long, device=device)
+    def complete(self) -> list[Generated]:
+        """Reads, then writes until all rows are finished."""
+        logits = self._read()
+        guesses: list[list[int]] = [[] for _ in self.alive]
+        while self._take(logits, guesses):
+            guesses = self._guess()
+            logits = self._write(guesses)
+        return [Generated(tokens, logp) for tokens, logp in zip(self.tokens, self.logprobs, strict=True)]
 
-    out = model(input_ids=tokens, attention_mask=mask, position_ids=position, use_cache=True, logits_to_keep=1)
-    cache, logits, mask, position = out.past_key_values, out.logits[source, -1], mask[source], position[source, -1:]
-    if len(distinct) < len(prompts):
-        cache.batch_select_indices(source)
-    for step in range(decoding.max_new_tokens):
-        row_draws = None if draws is None else draws[alive, step]
-        chosen, chosen_logprobs = _choose(logits, decoding.temperature, row_draws)
-        new_tokens[alive, step] = chosen
-        logprobs[alive, step] = chosen_logprobs
-        lengths[alive] += 1
-        going = ~torch.isin(chosen, end_ids)
-        if step + 1 == decoding.max_new_tokens or not bool(going.any()):
-            break
-        if not bool(going.all()):
-            keep = going.nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            alive, chosen, mask, position = alive[keep], chosen[keep], mask[keep], position[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        position = position + 1
-        out = model(
-            input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+    def _read(self) -> Tensor:
+        """Reads the prompts, `[B, 1, V]`; a prompt that several rows share (a GRPO group) is read once."""
+        distinct = sorted(dict.fromkeys(tuple(p) for p in self.prompts), key=len, reverse=True)
+        width = len(distinct[0])
+        columns = width + self.stop.most
+        self.place = Place(slice(0, len(distinct)), 0, width, columns, len(distinct))
+        self.cache = new_cache(self.model, self.place, self.windows)
+        at_once = _READ_AT_ONCE.get(self.device.type, _READ_ELSEWHERE)
+        logits, start = [], 0
+        while start < len(distinct):
+            longest = len(distinct[start])
+            count = len(distinct) if self.windows is None else max(1, at_once // longest)
+            part = distinct[start : start + count]
+            self.place.rows = slice(start, start + len(part))
+            self.place.first = self.place.end = width - longest
+            tokens = torch.tensor([[self.pad] * (longest - len(p)) + list(p) for p in part], device=self.device)
+            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in part], device=self.device)
+            out = self.model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=mask.cumsum(1).sub_(1).clamp_(min=0),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            logits.append(out.logits)
+            start += len(part)
+        self.place.first, self.place.end = 0, width
+        self.place.rows = slice(0, len(self.prompts))
+        lengths = torch.tensor([len(p) for p in self.prompts], device=self.device)
+        place = torch.arange(columns, device=self.device) - (width - lengths)[:, None]
+        # Columns of the cache: their place in the text of each row, and what is added to scores: -inf where a row has none.
+        self.places = place.clamp(min=0)
+        self.bias = torch.zeros(place.shape, device=self.device).masked_fill_(place < 0, -torch.inf)
+        self.position = lengths
+        self.last_position = width + self.stop.most - 1
+        self.written = False
+        number = {prompt: i for i, prompt in enumerate(distinct)}
+        source = [number[tuple(p)] for p in self.prompts]
+        if source != list(range(len(distinct))):
+            index = torch.tensor(source, device=self.device)
+            self.cache.batch_select_indices(index)
+            return torch.cat(logits)[index]
+        return torch.cat(logits)
+
+    def _guess(self) -> list[list[int]]:
+        if self.windows is None:  # a cache of another kind cannot leave out what was guessed wrongly
+            return [[] for _ in self.alive]
+        found = [self.drafts.guess(self.tails[row], self.quotes[row]) for row in self.alive]
+        depth = worth_checking([chances for _, chances in found])
+        return [tokens[:depth] for tokens, _ in found]
+
+    def _write(self, guesses: list[list[int]]) -> Tensor:
+        """One pass over the last token of each row and its guesses, `[B, Q, V]`."""
+        new = 1 + max(map(len, guesses))
+        end = self.place.end
+        if end + new > self.bias.shape[1]:
+            self.bias = torch.nn.functional.pad(self.bias, (0, _MORE))
+            self.places = torch.nn.functional.pad(self.places, (0, _MORE))
+        block = [[self.tokens[row][-1], *guess] for row, guess in zip(self.alive, guesses, strict=True)]
+        tokens = torch.tensor([one + [self.pad] * (new - len(one)) for one in block], device=self.device)
+        position = self.position[:, None] + torch.arange(new, device=self.device)
+        self.places[:, end : end + new] = position
+        out = self.model(
+            input_ids=tokens,
+            attention_mask=self._mask(end, new),
+            position_ids=position.clamp_(max=self.last_position),
+            past_key_values=self.cache,
+            use_cache=True,
         )
-        cache, logits = out.past_key_values, out.logits[:, -1]
-    return [Generated(new_tokens[i, :n].tolist(), logprobs[i, :n].tolist()) for i, n in enumerate(lengths.tolist())]
+        return out.logits
 
+    def _mask(self, end: int, new: int) -> Any:
+        """What `new` tokens of each row may look at, in the form that the model takes."""
+        bias = self.bias[:, : end + new]
+        if self.windows is None:
+            return (bias == 0).long()
+        mask = bias[:, None, None]
+        if new > 1:
+            mask = mask.repeat(1, 1, new, 1)
+            mask[..., end:] += torch.full((new, new), -torch.inf, device=self.device).triu_(1)
+        kinds = {}
+        for window in set(self.windows):
+            kinds["full_attention" if window is None else "sliding_attention"] = mask
+            if window is not None and end + new > window:
+                places = self.places[:, None, None, : end + new]
+                far = places <= places[..., end:].transpose(2, 3) - window
+                kinds["sliding_attention"] = mask.masked_fill(far, -torch.inf)
+        # Models with layers of both kinds take a mask for each, others one for all.
+        return kinds if len(kinds) > 1 else next(iter(kinds.values()))
 
-def _choose(logits: Tensor, temperature: float, draws: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Greedy, or by inverting the cumulative distribution at `draws`. Shapes `[B, V], [B] -> [B], [B]`."""
-    logp = torch.log_softmax(logits.float() / (temperature if temperature > 0 else 1.0), dim=-1)
-    if draws is None:
-        chosen = logp.argmax(dim=-1)
-    else:
-        cumulative = logp.double().exp().cumsum(dim=-1)
-        chosen = torch.searchsorted(cumulative, (draws[:, None] * cumulative[:, -1:]), right=True).squeeze(1)
-        chosen = chosen.clamp_(max=logits.shape[-1] - 1)
-    return chosen, logp.gather(1, chosen[:, None]).squeeze(1)
+    def _take(self, logits: Tensor, guesses: list[list[int]]) -> bool:
+        """Keeps what the model would have written, up to the first wrong guess; finished rows leave. Whether any is left."""
+        chosen, logp = self.choose(logits, self.alive, [len(self.tokens[row]) for row in self.alive])
+        kept: list[int] = []
+        stays: list[int] = []
+        for b, (row, guess) in enumerate(zip(self.alive, guesses, strict=True)):
+            tokens, done = self.tokens[row], False
+            for j, token in enumerate(chosen[b]):
+                tokens.append(token)
+                if logp:
+                    self.logprobs[row].append(logp[b][j])
+                self.drafts.learn(self.tails[row], token, self.quotes[row])
+                self.tails[row] = (*self.tails[row][1:], token)
+                done = self.stop.after(tokens)
+                if done or j >= len(guess) or guess[j] != token:
+                    break
+            kept.append(j + 1)
+            if not done:
+                stays.append(b)
+        if self.written:
+            new = logits.shape[1]
+            if new > 1:
+                wrong = torch.arange(new, device=self.device) >= torch.tensor(kept, device=self.device)[:, None]
+                self.bias[:, self.place.end : self.place.end + new].masked_fill_(wrong, -torch.inf)
+            self.place.end += new
+            self.position += torch.tensor(kept, device=self.device)
+        self.written = True
+        if len(stays) < len(self.alive):
+            self._leave(stays)
+        return bool(self.alive)
+
+    def _leave(self, stays: list[int]) -> None:
+        """Rows from the end take the places of finished ones, so that little is copied."""
+        count = len(stays)
+        last = [b for b in stays if b >= count]
+        free = sorted(set(range(count)) - set(stays))
+        order = list(range(count))
+        for b, source in zip(free, last, strict=True):
+            order[b] = source
+        self.alive = [self.alive[b] for b in order]
+        if not order:
+            return
+        index = torch.tensor(order, device=self.device)
+        self.cache.batch_select_indices(index)
+        self.bias, self.position, self.places = self.bias[index], self.position[index], self.places[index]
+        self.place.rows = slice(0, count)

@@ -56,6 +56,8 @@ class Backbone:
         self.batch_tokens = batch_tokens
         self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat)
         self._fingerprint: str | None = None
+        self._closing: list[int] = tokenizer(ANSWER_END, add_special_tokens=False)["input_ids"]
+        self._may_close: dict[int, bool] = {}  # whether a token can be the last one of `</answer>`
 
     @property
     def device(self) -> torch.device:
@@ -161,10 +163,18 @@ class Backbone:
 
     @property
     def end_tokens(self) -> list[int]:
-        """A completion stops after any of these."""
+        """A completion stops after any of these: the model's own end tokens, and `</answer>` where that is one token."""
         declared = self.model.generation_config.eos_token_id
         declared = declared if isinstance(declared, list) else [declared]
-        return sorted({token for token in (*declared, self.tokenizer.eos_token_id) if token is not None})
+        ends = {token for token in (*declared, self.tokenizer.eos_token_id) if token is not None}
+        return sorted(ends | ({self._closing[0]} if len(self._closing) == 1 else set()))
+
+    def has_answered(self, tokens: list[int]) -> bool:
+        """Whether the last of these tokens closes an answer."""
+        last = tokens[-1]
+        if last not in self._may_close:
+            self._may_close[last] = ANSWER_END[-1] in self.tokenizer.decode([last])
+        return self._may_close[last] and ANSWER_END in self.tokenizer.decode(tokens)
 
     def generate_tokens(
         self,
@@ -173,6 +183,7 @@ class Backbone:
         on_batch: Callable[[list[int], list[Generated]], None] | None = None,
         desc: str | None = None,
         identities: Sequence[str] | None = None,
+        logprobs: bool = False,
     ) -> list[Generated]:
         """Completions as tokens, in order; see `engine.generate_tokens`."""
         was_training = self.model.training
@@ -186,6 +197,8 @@ class Backbone:
                 pad=self.tokenizer.pad_token_id,
                 budget=self.batch_tokens,
                 identities=identities if identities is not None else prompts,
+                logprobs=logprobs,
+                has_ended=self.has_answered if len(self._closing) > 1 else None,
                 on_batch=on_batch,
                 desc=desc,
             )

@@ -80,7 +80,7 @@ def train_rl(
         draws += 1
         decoding = Decoding(settings.rl_temperature, max_new_tokens, seed)
         identities = [f"{draws}/{index}" for index in range(len(batch))]
-        written = backbone.generate_tokens(batch, decoding, identities=identities)
+        written = backbone.generate_tokens(batch, decoding, identities=identities, logprobs=True)
         return {
             "prompt_ids": backbone.prompts.encode(batch),
             "completion_ids": [one.tokens for one in written],

@@ -1,0 +1,223 @@
+"""How fast is the generation engine? New tokens per second beside `model.generate` and beside the reading of prompts.
+
+    python benchmarks/generation.py [--users=400] [--tokens=96] [--rounds=2] [--batches=8,32,64,128,256]
+                                    [--run=saved/generation/tiny | --backbone=FILE.gguf] [--out=saved/generation]
+                                    [--clock=wall]
+
+The prompts are those of the test split of ml-100k, of real mixed lengths. `tiny` is warmed up as in the default run, once:
+--run keeps it. All of them have the same weights, prompts, limit and end tokens and are greedy; `model.generate` keeps
+transformers' defaults, takes users in their order and is measured at every batch size, and at its best one again with the
+prompts sorted by length. Prefill is the plain forward pass over sorted prompts, logits of the last token only, at its best
+batch size. The best of --rounds counts. With a GGUF file use few users and tokens. Rates are by the clock on the wall, or,
+where other jobs keep the machine busy, by processor seconds (--clock=processor, best with OMP_NUM_THREADS=1). Writes
+generation-BACKBONE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+
+from rporec_recbole import load_run, run
+from rporec_recbole.backbone.load import Backbone, make_backbone
+from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.recbole_bridge import build_config, build_model
+from rporec_recbole.recbole_data import build_data
+from rporec_recbole.run_folder import versions
+from rporec_recbole.training.rows import history_rows
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table. `tokens` are new tokens, for prefill prompt tokens."""
+
+    name: str
+    batch: int | None
+    tokens: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+
+def warmed_tiny(folder: Path, users: int) -> tuple[Backbone, list[str]]:
+    """`tiny` after its warm-up, and prompts of the test split."""
+    if not (folder / "metrics.json").is_file():
+        settings = {"stages": ["1a", "1b"], "epochs": 1, "run_dir": str(folder), "show_progress": False}
+        run("RPORec", "ml-100k", overrides=settings)
+    loaded = load_run(folder)
+    return loaded.model.backbone, prompts_of(loaded.model, loaded.loaders["test"], users)
+
+
+def pretrained(file: str, users: int) -> tuple[Backbone, list[str]]:
+    """A backbone from a file, as it is, and prompts of the test split with the instruction for pretrained models."""
+    config = build_config("RPORec", "ml-100k", overrides={"backbone": file})
+    _, train, _, test = build_data(config)
+    model = build_model(config, train)
+    backbone = make_backbone(model.settings.backbone, (), torch.device(config["device"]), model.seed)
+    model.connect(backbone, CoTStore())
+    return backbone, prompts_of(model, test, users)
+
+
+def prompts_of(model: Any, loader: Any, users: int) -> list[str]:
+    rows = history_rows(model, loader.dataset.inter_feat)
+    return [model.reasoner.template.prompt(*row) for row in rows[:users]]
+
+
+def padded(prompts: Sequence[list[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+    width = max(map(len, prompts))
+    tokens = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return {
+        "input_ids": torch.tensor(tokens, device=device),
+        "attention_mask": torch.tensor(mask, device=device),
+    }
+
+
+def batches(prompts: Sequence[list[int]], batch: int, by_length: bool) -> list[list[int]]:
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i])) if by_length else list(range(len(prompts)))
+    return [order[start : start + batch] for start in range(0, len(order), batch)]
+
+
+@torch.inference_mode()
+def prefill(backbone: Backbone, prompts: Sequence[list[int]], batch: int) -> int:
+    for rows in batches(prompts, batch, by_length=True):
+        inputs = padded([prompts[i] for i in rows], backbone.tokenizer.pad_token_id, backbone.device)
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_(min=0)
+        backbone.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=1)
+    return sum(map(len, prompts))
+
+
+def transformers_generate(
+    backbone: Backbone, prompts: Sequence[list[int]], batch: int, most: int, by_length: bool
+) -> list[list[int]]:
+    """New tokens of every prompt, up to where the engine would stop."""
+    ends, written = set(backbone.end_tokens), [[] for _ in prompts]
+    for rows in batches(prompts, batch, by_length):
+        inputs = padded([prompts[i] for i in rows], backbone.tokenizer.pad_token_id, backbone.device)
+        out = backbone.model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=most,
+            eos_token_id=sorted(ends),
+            pad_token_id=backbone.tokenizer.pad_token_id,
+        )
+        for i, tokens in zip(rows, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            stop = next((n for n, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+            stop = next((n for n in range(stop) if backbone.has_answered(tokens[max(0, n - 11) : n + 1])), stop)
+            written[i] = tokens[: stop + 1]
+    return written
+
+
+def measured(
+    clock: Callable[[], float], name: str, batch: int | None, rounds: int, work: Callable[[], int]
+) -> Measured:
+    """The quickest of `rounds`; `work` returns its number of tokens."""
+    tries = []
+    for _ in range(rounds):
+        start = clock()
+        tokens = work()
+        tries.append(Measured(name, batch, tokens, clock() - start))
+    best = min(tries, key=lambda one: one.seconds)
+    print(f"| {name} | {batch or ''} | {best.tokens:,} | {best.seconds:.2f} | {best.rate:,.0f} |", flush=True)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batches", default="8,32,64,128,256")
+    parser.add_argument("--run", default="saved/generation/tiny")
+    parser.add_argument("--backbone")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
+    parser.add_argument("--out", default="saved/generation")
+    options = parser.parse_args()
+    if options.backbone:
+        backbone, texts = pretrained(options.backbone, options.users)
+    else:
+        backbone, texts = warmed_tiny(Path(options.run), options.users)
+    prompts, most, rounds = backbone.prompts.encode(texts), options.tokens, options.rounds
+    timed = partial(measured, perf_counter if options.clock == "wall" else process_time)
+    sizes = [int(size) for size in options.batches.split(",")]
+    backbone.generate_tokens(texts[:2], Decoding(max_new_tokens=2))  # what is done once is done
+    print("| what | batch | tokens | seconds | tokens/s |\n|---|---|---|---|---|")
+
+    kept: dict[str, list[list[int]]] = {}
+
+    def keep(name: str, written: list[list[int]]) -> int:
+        kept[name] = written
+        return sum(map(len, written))
+
+    def engine(temperature: float, limit: int) -> list[list[int]]:
+        return [one.tokens for one in backbone.generate_tokens(texts, Decoding(temperature, limit))]
+
+    reading = [timed("prefill", size, rounds, lambda b=size: prefill(backbone, prompts, b)) for size in (1, 4, *sizes)]
+    lines = list(reading)
+    ours = timed("engine", None, rounds, lambda: keep("engine", engine(0.0, most)))
+    first = timed("engine, first token", None, rounds, lambda: keep("first", engine(0.0, 1)))
+    sampled = timed("engine, sampled at .7", None, rounds, lambda: keep("sampled", engine(0.7, most)))
+    theirs = [
+        timed(
+            "generate", size, 1,
+            lambda b=size: keep(f"generate {b}", transformers_generate(backbone, prompts, b, most, False)),
+        )
+        for size in sizes
+        if size <= len(prompts)
+    ]  # fmt: skip
+    best = max(theirs, key=lambda one: one.rate)
+    again = [
+        timed(
+            f"generate, {name}", best.batch, rounds,
+            lambda s=by_length: keep("generate", transformers_generate(backbone, prompts, best.batch or 1, most, s)),
+        )
+        for name, by_length in (("best batch", False), ("sorted", True))
+    ]  # fmt: skip
+    lines += [ours, first, sampled, *theirs, *again]
+
+    rate = max(one.rate for one in reading)
+    generate = max(best.rate, again[0].rate)
+    lengths = [len(prompt) for prompt in prompts]
+    report = {
+        "backbone": backbone.name,
+        "users": len(prompts),
+        "prompt_tokens": {"mean": sum(lengths) / len(lengths), "least": min(lengths), "most": max(lengths)},
+        "clock": options.clock,
+        "threads": torch.get_num_threads(),
+        "over_generate": ours.rate / generate,
+        "over_generate_sorted": ours.rate / again[1].rate,
+        "over_prefill": ours.rate / rate,
+        "over_prefill_without_reading": (ours.tokens - first.tokens) / (ours.seconds - first.seconds) / rate,
+        "over_prefill_with_prompt_tokens": (ours.tokens + sum(lengths)) / ours.seconds / rate,
+        "different_rows": {
+            name: sum(a != b for a, b in zip(kept["engine"], kept[name], strict=True))
+            for name in kept
+            if name.startswith("generate")
+        },
+        "lines": [{**asdict(one), "rate": one.rate} for one in lines],
+        "versions": versions(),
+    }
+    print(
+        f"\n{report['over_generate']:.1f} times model.generate at its best batch size, {report['over_generate_sorted']:.1f} "
+        f"times with sorted prompts; new tokens/s over prefill tokens/s {report['over_prefill']:.2f}, without the reading "
+        f"of prompts {report['over_prefill_without_reading']:.2f}; prompt and new tokens/s over it "
+        f"{report['over_prefill_with_prompt_tokens']:.2f}; rows that differ from generate: {report['different_rows']}"
+    )
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"generation-{Path(backbone.name).stem}.json"
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Which token comes next, and whether it is the last one.
+
+Draws are reproducible row by row: each row has its own stream of uniform numbers, seeded by prompt and decoding, so the
+text of a prompt does not depend on the batch in which it stood (up to float rounding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rporec_recbole.cot.store import Decoding
+
+_TAIL = 12  # tokens that hold the end of an answer
+
+
+def _uniforms(identity: str, decoding: Decoding) -> np.ndarray:
+    digest = hashlib.sha256(f"{decoding.seed}/{decoding.sample}/{identity}".encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little")).random(decoding.max_new_tokens)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a row is finished.
+
+    Attributes:
+        ends: after any of these tokens.
+        most: after so many tokens.
+        has_ended: or when this says so of the last tokens.
+    """
+
+    ends: frozenset[int]
+    most: int
+    has_ended: Callable[[list[int]], bool] | None
+
+    def after(self, tokens: list[int]) -> bool:
+        """Whether a row that has written these tokens, at least one, is finished."""
+        if tokens[-1] in self.ends or len(tokens) >= self.most:
+            return True
+        return self.has_ended is not None and self.has_ended(tokens[-_TAIL:])
+
+
+class Choice:
+    """Turns logits into tokens.
+
+    Args:
+        decoding: greedy or sampled.
+        identities: names the stream of draws of each row.
+        logprobs: whether log-probabilities are wanted.
+    """
+
+    def __init__(self, decoding: Decoding, identities: Sequence[str] | None, logprobs: bool) -> None:
+        self.temperature, self.logprobs = decoding.temperature, logprobs
+        self._draws: Tensor | None = None
+        if decoding.temperature > 0:
+            assert identities is not None, "sampling needs an identity per row"
+            self._draws = torch.from_numpy(np.stack([_uniforms(one, decoding) for one in identities]))
+
+    def __call__(
+        self, logits: Tensor, rows: list[int], written: list[int]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """The next tokens, greedy or by inverting the cumulative distribution at the row's own draws.
+
+        Args:
+            logits: `[B, Q, V]`, of Q tokens in a row.
+            rows: which rows they belong to.
+            written: tokens that each of them has written before.
+
+        Returns:
+            tokens `[B, Q]` and their log-probabilities, empty if they are not wanted.
+        """
+        if self._draws is None:
+            chosen = logits.argmax(dim=-1)
+        else:
+            at = torch.tensor(written)[:, None] + torch.arange(logits.shape[1])
+            draws = self._draws[torch.tensor(rows)[:, None], at.clamp_(max=self._draws.shape[1] - 1)]
+            cumulative = torch.softmax(logits.float() / self.temperature, dim=-1).double().cumsum_(dim=-1)
+            wanted = draws.to(logits.device)[..., None] * cumulative[..., -1:]
+            chosen = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+        if not self.logprobs:
+            return chosen.tolist(), []
+        logp = torch.log_softmax(logits.float() / (self.temperature or 1.0), dim=-1)
+        return chosen.tolist(), logp.gather(-1, chosen[..., None]).squeeze(-1).tolist()
