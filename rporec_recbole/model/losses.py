@@ -193,7 +193,10 @@ def sampled_recommendation_loss(
         used = (~left_out).sum(dim=1)
         weight = (stratum / used.clamp(min=1)).log()[:, None]
         of_drawn = (users @ F.embedding(drawn, items).T + weight).masked_fill(left_out, -torch.inf)
-        return (torch.cat([of_target, of_history, of_drawn], dim=1).logsumexp(dim=1) - of_target.squeeze(1)).mean()
+        losses = torch.cat([of_target, of_history, of_drawn], dim=1).logsumexp(dim=1) - of_target.squeeze(1)
+        return losses.sum() / max(
+            1, len(losses)
+        )  # a batch may hold late positions alone, and no stage learns from nothing
 
 
 def negatives_loss(
@@ -237,7 +240,7 @@ def negatives_loss(
             history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
             repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
             scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
-        return F.cross_entropy(scores, torch.zeros_like(targets))
+        return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum") / max(1, len(targets))
 
 
 def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:

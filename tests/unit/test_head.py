@@ -3,7 +3,13 @@ import torch
 import torch.nn.functional as F
 
 from rporec_recbole.model.fusedhead import FusedHead
-from rporec_recbole.model.losses import IGNORE, cot_loss, recommendation_loss, sampled_recommendation_loss
+from rporec_recbole.model.losses import (
+    IGNORE,
+    cot_loss,
+    negatives_loss,
+    recommendation_loss,
+    sampled_recommendation_loss,
+)
 from rporec_recbole.model.rechead import Reasoning, distinct, score_items
 from rporec_recbole.model.trunk import rotate
 
@@ -145,6 +151,17 @@ def test_sampled_loss_estimates_the_sum_over_the_catalogue(head):
     full = recommendation_loss(state[:1], items, torch.tensor([6]), *same, 10_000)
     draws = [sampled_recommendation_loss(state[:1], items, torch.tensor([6]), *same, 6) for _ in range(4000)]
     torch.testing.assert_close(torch.stack(draws).exp().mean(), full.exp(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("loss", [recommendation_loss, sampled_recommendation_loss, negatives_loss])
+def test_a_batch_without_positions_to_learn_from_has_no_loss(head, loss):
+    """Windows of users with long histories may hold positions of later stages alone."""
+    items, none = head.item_vectors(), torch.zeros(0, dtype=torch.int64)
+    states = head.states(HISTORIES, items).flatten(0, 1)[:0]
+    value = loss(states, items, none, distinct(HISTORIES), none, none, head.history_offset(states), 5)
+    value.backward()
+    assert value == 0
+    assert torch.isfinite(head.item_id.weight.grad).all()
 
 
 def test_gradients_are_the_same_every_time():
