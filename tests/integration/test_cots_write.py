@@ -10,7 +10,8 @@ import pytest
 
 from rporec_recbole.cli import _gpu_of_this_process, main
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.run import load_run, run
+from rporec_recbole.finished_run import load_run
+from rporec_recbole.run import run
 from tests.toy import SHORT, TEXT
 
 # What a process of torchrun does, and a log of every prompt that it gives its backbone.
