@@ -67,6 +67,8 @@ ORDER = [
     "training.rl",
     "training.checkpoint",
     "training.stage_state",
+    "training.head_stages",
+    "training.backbone_stages",
     "training.trainer",
     "recbole_bridge",
     "recbole_data",

@@ -50,13 +50,13 @@ def test_gains_tell_good_texts_from_bad_ones_and_from_none(ready):
         [Completion("no tags")] * len(targets),
     ]
     gains = cross_fitted_gains(
-        model, dataset, ends, samples, trainer._fit_scorer, PositionLog(len(dataset.timeline)), 0
+        model, dataset, ends, samples, trainer.head_stages.fit_scorer, PositionLog(len(dataset.timeline)), 0
     )
     assert gains.shape == (len(ends), 3)
     assert gains[:, 0].mean() > gains[:, 1].mean() + 0.1
     assert (gains[:, 2] == 0).all()
     again = cross_fitted_gains(
-        model, dataset, ends, samples, trainer._fit_scorer, PositionLog(len(dataset.timeline)), 0
+        model, dataset, ends, samples, trainer.head_stages.fit_scorer, PositionLog(len(dataset.timeline)), 0
     )
     np.testing.assert_array_equal(gains, again)
 
@@ -69,7 +69,7 @@ def test_a_head_learns_from_other_users_and_other_positions(ready):
     def fit(name, windows):
         learned = (windows[TARGETS] > 0) & (windows[RUNGS] <= model.max_rung)
         seen.append(window_positions(windows)[learned].numpy())
-        trainer._fit_scorer(name, windows)
+        trainer.head_stages.fit_scorer(name, windows)
 
     samples = [[says("Drama")] * len(ends), [says("Crime")] * len(ends)]
     cross_fitted_gains(model, dataset, ends, samples, fit, log, 0)
@@ -91,7 +91,13 @@ def test_too_few_users_are_said_plainly(ready):
     trainer, model, dataset, ends = ready
     with pytest.raises(ConfigError, match="best_of_positions"):
         cross_fitted_gains(
-            model, dataset, ends[:2], [[says("x")] * 2], trainer._fit_scorer, PositionLog(len(dataset.timeline)), 0
+            model,
+            dataset,
+            ends[:2],
+            [[says("x")] * 2],
+            trainer.head_stages.fit_scorer,
+            PositionLog(len(dataset.timeline)),
+            0,
         )
 
 
@@ -116,7 +122,7 @@ def test_the_best_text_without_a_fault_is_learned(ready, monkeypatch):
     gains[1] = [0.2, -0.3]
     gains[2] = 0  # nobody can say
     monkeypatch.setattr(best_of, "cross_fitted_gains", lambda *_: gains)
-    lessons, facts = best_of_lessons(model, dataset, ends, trainer._fit_scorer, PositionLog(1), 0)
+    lessons, facts = best_of_lessons(model, dataset, ends, trainer.head_stages.fit_scorer, PositionLog(1), 0)
     prompts = [model.reasoner.template.prompt(h, r) for h, r in zip(*histories(model, dataset, ends), strict=True)]
     assert lessons.prompts == prompts[:2] + prompts[3:]
     # The malformed text is that of one prompt, the longest; equal prompts share their texts.

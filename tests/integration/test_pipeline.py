@@ -188,13 +188,13 @@ def test_rl_changes_the_backbone_only(toy):
     _, train, valid, _ = build_data(config)
     trainer = build_trainer(config, build_model(config, train))
     seen = {}
-    original = trainer._refine_backbone
+    original = trainer.backbone_stages.refine
 
     def watched(data):
         seen["head"] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
         return original(data)
 
-    trainer._refine_backbone = watched
+    trainer.backbone_stages.refine = watched
     trainer.fit(train, valid, saved=False)
     assert all(torch.equal(v, seen["head"][k]) for k, v in trainer.model.state_dict().items())
     assert "2 reinforcement learning/reward" in trainer.recorder.curves
@@ -243,7 +243,7 @@ def test_a_refresh_that_is_worse_changes_nothing(toy, monkeypatch):
             torch.nn.init.zeros_(tensor)
         model.reasoning_on = False
 
-    train_head = trainer._train_head
+    train_head = trainer.head_stages._train
 
     def train_worse(name, *more):
         if name == "1a trunk":
@@ -251,7 +251,7 @@ def test_a_refresh_that_is_worse_changes_nothing(toy, monkeypatch):
         monkeypatch.setattr(trainer, "_valid_epoch", lambda *_: (-1.0, {}))
         return {"epochs": 0}
 
-    monkeypatch.setattr(trainer, "_train_head", train_worse)
+    monkeypatch.setattr(trainer.head_stages, "_train", train_worse)
     monkeypatch.setattr(model, "restart_head", spoiled)
     trainer.fit(train, valid, saved=False)
     assert before.pop("reasoning") is model.reasoning_on is True

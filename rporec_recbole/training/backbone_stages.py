@@ -1,0 +1,180 @@
+"""The stages that change the backbone: warm-up (1b) and reinforcement learning (2). They read and write the state of their
+trainer."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.data import ladder
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.settings import STAGES, backbone_defaults
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.training import checkpoint
+from rporec_recbole.training.best_of import best_of_lessons, best_of_positions
+from rporec_recbole.training.rewards import RecheadReward
+from rporec_recbole.training.rows import (
+    Lessons,
+    composed_lessons,
+    early_order,
+    frozen_scorer,
+    history_rows,
+)
+from rporec_recbole.training.warmup import warm_up
+
+
+class BackboneStages:
+    """Stages 1b and 2.
+
+    Args:
+        trainer: the `RPORecTrainer` that runs them.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def make(self, texts: Sequence[str]) -> None:
+        """Makes the backbone and connects it to the model.
+
+        Args:
+            texts: what a tiny backbone builds its vocabulary from, beside the catalogue.
+        """
+        trainer = self.trainer
+        backbone = make_backbone(
+            trainer.settings.backbone, [*trainer.model.catalogue.lines, *texts], trainer.device, trainer.seed
+        )
+        trainer.model.connect(backbone, CoTStore(trainer.folder / checkpoint.STORE))
+        trainer.log(backbone.describe())
+        changed = backbone_defaults(backbone.name)
+        if changed:
+            trainer.log(f"for a pretrained backbone: {', '.join(f'{key}={trainer.config[key]}' for key in changed)}")
+
+    def warm_up(self, train_data: Any) -> dict[str, Any]:
+        """Stage 1b: composed texts first, then the best of what the backbone writes itself.
+
+        With 1a before it the head is done, and L_rec + lambda L_CoT leaves only its second term to train: head and
+        backbone share no parameter. Without 1a the composed texts and the trunk are learned side by side.
+        """
+        trainer = self.trainer
+        settings, model, dataset = trainer.settings.backbone, trainer.model, train_data.dataset
+        order = early_order(dataset, trainer.seed)
+        ends = order[: settings.warmup_examples]
+        plain = composed_lessons(
+            model, dataset, ends, PromptTemplate(model.catalogue, trainer.settings.text.prompt_items)
+        )
+        self.make([*plain.prompts, *plain.completions])
+        if settings.cot_weight == 0:
+            return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
+        loss_of = model.weighted_cot_loss
+        if "1a" not in trainer.wanted:
+            loss_of = self._trunk_beside(train_data)
+        # As generation will show them: the backbone's own limit may cut prompts shorter than the plain ones.
+        lessons = composed_lessons(model, dataset, ends, model.reasoner.template)
+        self._teach("1b", STAGES["1b"], lessons, loss_of, 1.0)
+        done = {"examples": len(lessons.ends), "backbone_parameters": model.backbone.parameters}
+        if settings.best_of > 1:
+            chosen = best_of_positions(order, len(ends), settings.best_of_positions)
+            best, found = best_of_lessons(
+                model, dataset, chosen, trainer.head_stages.fit_scorer, trainer.positions, trainer.seed
+            )
+            trainer.log(f"1b best-of: {found}")
+            self._teach("1b best-of", "best-of", best, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
+            done["best_of"] = found
+        return done
+
+    def refine(self, train_data: Any) -> dict[str, Any]:
+        """Stage 2."""
+        from rporec_recbole.training.rl import train_rl
+
+        trainer = self.trainer
+        settings, model, dataset = trainer.settings.rl, trainer.model, train_data.dataset
+        if trainer.settings.stage.controls:
+            model.backbone.save(trainer.folder / checkpoint.BEFORE_RL)
+        ends = dataset.positions(ladder.RL)
+        wanted = settings.rl_steps * settings.rl_prompts
+        if len(ends) < settings.rl_prompts:
+            raise ConfigError(
+                f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`."
+            )
+        ends = ends[np.random.default_rng(trainer.seed).permutation(len(ends))[:wanted]]
+        rows = dataset.histories(ends)
+        prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
+        targets = rows[model.ITEM_ID]
+        scorer = frozen_scorer(model, dataset, ends, bool(trainer.config["hide_seen"]))
+        step = itertools.count(1)
+
+        def score(index: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+            trainer.positions.add("2", ends[list(index)])
+            return scorer(index, completions)
+
+        def observe(parts: dict[str, float]) -> None:
+            at = next(step)
+            for name, value in parts.items():
+                trainer.recorder.add(f"2 reinforcement learning/{name}", at, value)
+
+        with tempfile.TemporaryDirectory() as reference:
+            model.backbone.save(Path(reference))
+            steps = train_rl(
+                model.backbone,
+                prompts,
+                RecheadReward(score, targets, settings.reward_weights, settings.reward_k, observe),
+                settings,
+                max_new_tokens=trainer.settings.backbone.max_new_tokens,
+                reference=reference,
+                seed=trainer.seed,
+                on_log=self._record,
+            )
+        return {"steps": steps, "prompts": len(prompts)}
+
+    def _trunk_beside(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+        """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
+        trainer = self.trainer
+        model = trainer.model
+        model.learn_from(ladder.EARLY)
+        model.train()
+        batches = trainer.head_stages.batches(train_data.dataset.inter_feat, train_data.generator)
+        windows = itertools.chain.from_iterable(batches for _ in itertools.count())
+
+        def loss_of(batch: dict[str, Tensor]) -> Tensor:
+            rec, cot = model.calculate_loss(next(windows).to(trainer.device), batch)
+            trainer.optimizer.zero_grad()
+            rec.backward()
+            trainer.optimizer.step()
+            return cot
+
+        return loss_of
+
+    def _teach(
+        self, stage: str, name: str, lessons: Lessons, loss_of: Callable[[dict[str, Tensor]], Tensor], factor: float
+    ) -> None:
+        """One pass of the backbone over texts."""
+        trainer = self.trainer
+        if not len(lessons.ends):
+            return
+        settings = trainer.settings.backbone
+        warm_up(
+            trainer.model.backbone,
+            trainer.model.backbone.encode_examples(lessons.prompts, lessons.completions),
+            loss_of,
+            batch_size=settings.warmup_batch_size,
+            learning_rate=settings.warmup_learning_rate * factor,
+            seed=trainer.seed,
+            desc=f"1b {name}",
+            on_step=lambda step, loss: trainer.recorder.add(f"1b {name}/loss", step + 1, loss),
+        )
+        trainer.positions.add(stage, lessons.ends)
+
+    def _record(self, step: int, numbers: dict[str, float]) -> None:
+        trainer = self.trainer
+        for name in ("kl", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"):
+            if name in numbers:
+                trainer.recorder.add(f"2 reinforcement learning/{name.rsplit('/', 1)[-1]}", step, numbers[name])
