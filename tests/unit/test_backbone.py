@@ -191,7 +191,7 @@ def test_a_run_stops_before_the_trunk_if_the_backbone_cannot_be_used(toy, tmp_pa
 
     config, model, train, valid, _ = toy_model(toy, backbone=str(tmp_path), stages=["1a", "1c"])
     trainer = build_trainer(config, model)
-    monkeypatch.setattr(trainer, "_train_trunk", lambda *_: pytest.fail("the trunk was trained"))
+    monkeypatch.setattr(trainer.head_stages, "trunk", lambda *_: pytest.fail("the trunk was trained"))
     with pytest.raises(BackboneError, match="no model"):
         trainer.fit(train, valid, saved=False)
 
