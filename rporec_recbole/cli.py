@@ -46,7 +46,6 @@ doctor: versions, and the repairs that let RecBole run on them
 
 
 _SWITCHES = ("--controls",)
-_CONTROLS_WRITTEN = "The controls are in {}: controls.json, controls.parquet, controls.png"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,9 +126,7 @@ def _run(values: dict[str, Any]) -> None:
     result = run(str(named["model"]), str(named["dataset"]), files, values)
     print(summary(result.metrics, str(result.run_dir)))
     if result.controls:
-        from rporec_recbole.controls import table_of
-
-        print(f"\n{table_of(result.controls)}\n\n{_CONTROLS_WRITTEN.format(result.run_dir)}")
+        _print_controls(result.controls, str(result.run_dir))
 
 
 def summary(metrics: dict[str, Any], run_dir: str) -> str:
@@ -159,11 +156,17 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
 
 
 def _controls(arguments: Sequence[str]) -> None:
-    from rporec_recbole.controls import run_controls, table_of
+    from rporec_recbole.controls import run_controls
 
     if len(arguments) != 1 or arguments[0].startswith("--"):
         raise ConfigError("Write `rporec controls RUN` with the folder of a finished RPORec run.")
-    print(f"{table_of(run_controls(arguments[0]))}\n\n{_CONTROLS_WRITTEN.format(arguments[0])}")
+    _print_controls(run_controls(arguments[0]), arguments[0])
+
+
+def _print_controls(contrasts: list[Any], run_dir: str) -> None:
+    from rporec_recbole.controls import table_of
+
+    print(f"\n{table_of(contrasts)}\n\nThe controls are in {run_dir}: controls.json, controls.parquet, controls.png")
 
 
 def _cots(arguments: Sequence[str]) -> None:

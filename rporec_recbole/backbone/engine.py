@@ -20,9 +20,8 @@ from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cac
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
 
-_READ_AT_ONCE = {
-    "cpu": 1024
-}  # prompt tokens of one pass: more do not fit a processor's cache, and are read more slowly
+# Prompt tokens of one pass. On a processor more do not fit its cache and are read more slowly.
+_READ_AT_ONCE = {"cpu": 1024}
 _READ_ELSEWHERE = 32768
 _MORE = 64  # columns that are added when guesses have used up those that were made
 

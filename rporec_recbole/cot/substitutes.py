@@ -53,8 +53,9 @@ class BareHistory:
     ) -> list[Completion]:
         """Completions that repeat what the model would have been shown; an empty history is malformed."""
         lines, found = self.template.catalogue.lines, []
-        for history in histories:
-            shown = [item for item in history if item != 0][-self.template.max_items :]
+        rated = ratings if ratings is not None else [None] * len(histories)
+        for row in zip(histories, rated, strict=True):
+            shown = self.template.shown(*row)
             if not shown:
                 found.append(Completion(""))
                 continue

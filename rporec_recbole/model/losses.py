@@ -194,9 +194,8 @@ def sampled_recommendation_loss(
         weight = (stratum / used.clamp(min=1)).log()[:, None]
         of_drawn = (users @ F.embedding(drawn, items).T + weight).masked_fill(left_out, -torch.inf)
         losses = torch.cat([of_target, of_history, of_drawn], dim=1).logsumexp(dim=1) - of_target.squeeze(1)
-        return losses.sum() / max(
-            1, len(losses)
-        )  # a batch may hold late positions alone, and no stage learns from nothing
+        # A batch may hold late positions alone: its mean would be NaN, and its loss is nothing.
+        return losses.sum() / max(1, len(losses))
 
 
 def negatives_loss(

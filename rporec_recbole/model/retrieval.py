@@ -11,7 +11,7 @@ import operator
 import torch
 from torch import Tensor
 
-_USERS, _ITEMS = 512, 8192  # of one block of scores
+_USERS, _ITEMS = 1024, 1024  # of one block of scores: 4 MB, so that the maxima are taken from a processor's cache
 _FANS = (16, 8)  # scores under a maximum, maxima under a maximum of maxima, and so on
 _RESCORED = 64  # users whose best groups are scored again at once
 
@@ -39,48 +39,40 @@ def top_items(users: Tensor, items: Tensor, k: int, first: int = 1) -> tuple[Ten
     if not 0 < k <= len(items) - first:
         raise ValueError(f"k={k} must be between 1 and {len(items) - first}, the number of items.")
     candidates = items[first:]
-    blocks, sizes = (
-        -(-len(candidates) // _ITEMS),
-        [_ITEMS // fans for fans in itertools.accumulate(_FANS, operator.mul)],
-    )
+    blocks = -(-len(candidates) // _ITEMS)
+    sizes = [_ITEMS // fans for fans in itertools.accumulate(_FANS, operator.mul)]
     if blocks * sizes[-1] < 2 * k:  # nothing to gain from groups
         parts = [(users_part @ candidates.T).topk(k, dim=1) for users_part in users.split(_USERS)]
     else:
-        maxima = [users.new_empty(blocks, min(_USERS, len(users)), size) for size in sizes]
+        maxima = [users.new_empty(blocks, size, min(_USERS, len(users))) for size in sizes]
         parts = [_top_of_groups(part, candidates, k, maxima) for part in users.split(_USERS)]
     return torch.cat([values for values, _ in parts]), torch.cat([ids for _, ids in parts]) + first
 
 
 def _top_of_groups(users: Tensor, items: Tensor, k: int, maxima: list[Tensor]) -> tuple[Tensor, Tensor]:
-    buffer = users.new_empty(len(users), _ITEMS)
-    maxima = [level[:, : len(users)] for level in maxima]
+    """`maxima`, `[blocks, G, B]` each, is room to write to."""
+    buffer = users.new_empty(_ITEMS, len(users))
+    maxima = [level[:, :, : len(users)] for level in maxima]
     for number, block in enumerate(items.split(_ITEMS)):
+        # Users last: a maximum over rows is faster than one along a row, and the members of a group stay neighbours.
         if len(block) == _ITEMS:
-            scores = torch.mm(users, block.T, out=buffer)
+            scores = torch.mm(block, users.T, out=buffer)
         else:
-            scores = torch.nn.functional.pad(users @ block.T, (0, _ITEMS - len(block)), value=-torch.inf)
+            scores = torch.nn.functional.pad(block @ users.T, (0, 0, 0, _ITEMS - len(block)), value=-torch.inf)
         for level, fan in zip(maxima, _FANS, strict=True):
-            scores = torch.amax(scores.view(len(users), fan, -1), dim=1, out=level[number])
+            scores = torch.amax(scores.unflatten(0, (-1, fan)), dim=1, out=level[number])
+    of_largest = maxima[-1].flatten(0, 1).T.contiguous()
+    groups = _members(of_largest.topk(k, dim=1, sorted=False).indices, _FANS[-1])
     row = torch.arange(len(users), device=users.device)[:, None]
-    groups: Tensor | None = None
-    for level, fan in zip(reversed(maxima), reversed(_FANS), strict=True):
-        size = level.shape[2]
-        if groups is None:
-            groups = level.transpose(0, 1).flatten(1).topk(k, dim=1, sorted=False).indices
-        else:
-            values = level[groups // size, row, groups % size]
-            groups = groups.gather(1, values.topk(k, dim=1, sorted=False).indices)
-        groups = _members(groups, size, fan)
-    assert groups is not None
+    for level, fan in zip(maxima[-2::-1], _FANS[-2::-1], strict=True):
+        best = level.flatten(0, 1)[groups, row].topk(k, dim=1, sorted=False).indices
+        groups = _members(groups.gather(1, best), fan)
     return _top_of_some(users, items, groups, k)
 
 
-def _members(groups: Tensor, size: int, fan: int) -> Tensor:
-    """What stands under each of some maxima, `[B, K] -> [B, K * fan]`; a block has `size` maxima of that level."""
-    block, column = groups // size, groups % size
-    # Members of a group lie far apart, because a maximum over columns is much faster than one along a row.
-    lanes = torch.arange(fan, device=groups.device) * size
-    return (block[..., None] * (size * fan) + column[..., None] + lanes).flatten(1)
+def _members(groups: Tensor, fan: int) -> Tensor:
+    """What stands under each of some maxima, `[B, K] -> [B, K * fan]`."""
+    return (groups[..., None] * fan + torch.arange(fan, device=groups.device)).flatten(1)
 
 
 def _top_of_some(users: Tensor, items: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -89,6 +81,9 @@ def _top_of_some(users: Tensor, items: Tensor, ids: Tensor, k: int) -> tuple[Ten
     there = ids.clamp(max=len(items) - 1)
     for start in range(0, len(users), _RESCORED):
         part = slice(start, start + _RESCORED)
-        torch.bmm(torch.nn.functional.embedding(there[part], items), users[part, :, None], out=scores[part, :, None])
+        vectors = torch.nn.functional.embedding(there[part], items)
+        # One by one: on a CPU a batched product of matrices and single vectors takes up to twice as long.
+        for one, user, score in zip(vectors, users[part], scores[part], strict=True):
+            torch.mv(one, user, out=score)
     values, where = scores.masked_fill_(ids >= len(items), -torch.inf).topk(k, dim=1)
     return values, ids.gather(1, where)

@@ -115,11 +115,8 @@ class RPORecTrainer(Trainer):
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False
         self.positions = PositionLog(len(train_data.dataset.timeline))
-        head, backbone, realign = (
-            self.head_stages,
-            self.backbone_stages,
-            self.settings.fusion.realign_learning_rate_factor,
-        )
+        head, backbone = self.head_stages, self.backbone_stages
+        realign = self.settings.fusion.realign_learning_rate_factor
         run = {
             "1a": lambda: head.trunk(train_data, valid_data, callback_fn),
             "1b": lambda: backbone.warm_up(train_data),

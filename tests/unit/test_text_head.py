@@ -22,9 +22,6 @@ class Spy:
         self.asked += texts
         return np.stack([np.random.default_rng([*text.encode()]).normal(size=6) for text in texts]).astype(np.float32)
 
-    def save(self, folder):
-        raise NotImplementedError
-
 
 def new_head(length=3):
     torch.manual_seed(0)
