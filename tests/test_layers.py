@@ -77,6 +77,11 @@ ORDER = [
     "finished_run",
     "controls",
     "run",
+    "commands.arguments",
+    "commands.doctor",
+    "commands.cots",
+    "commands.controls",
+    "commands.train",
     "cli",
 ]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rporec_recbole.cli import main, parse_arguments
+from rporec_recbole.cli import COMMANDS, main
+from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError
 from tests.toy import SHORT, TEXT, write_toy
 
@@ -89,6 +90,13 @@ def test_help_and_doctor(capsys):
 
 
 def test_controls_is_a_switch():
-    assert parse_arguments(["--controls", "--epochs=3"]) == {"controls": True, "epochs": 3}
+    found = split_arguments(["--controls", "--epochs=3"], switches=["controls"])
+    assert found == ([], {"controls": True, "epochs": 3})
     with pytest.raises(ConfigError, match="--epochs=VALUE"):
-        parse_arguments(["--epochs"])
+        split_arguments(["--epochs"], switches=["controls"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: rporec {command}")

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from rporec_recbole.cli import _gpu_of_this_process, main
+from rporec_recbole.cli import main
+from rporec_recbole.commands.cots import gpu_of_this_process
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
@@ -133,7 +134,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch, rank, visible, gpu):
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert _gpu_of_this_process() == gpu
+    assert gpu_of_this_process() == gpu
 
 
 def test_the_run_takes_it(finished, monkeypatch):

@@ -1,0 +1,33 @@
+"""`rporec controls`: is it the reasoning that helps?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.errors import ConfigError
+
+HELP = """\
+usage: rporec controls RUN
+
+Ranks the test split of a finished RPORec run without reasoning, with another user's, with the bare history in its place, the
+answer alone, and a trunk alone with the same training. One table and one plot with paired 95 % intervals, written into RUN:
+controls.json, controls.parquet, controls.png. The same as --controls at training.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    from rporec_recbole.controls import run_controls
+
+    words, options = split_arguments(arguments)
+    if len(words) != 1 or options:
+        raise ConfigError("Write `rporec controls RUN` with the folder of a finished RPORec run.")
+    show(run_controls(words[0]), words[0])
+
+
+def show(contrasts: list[Any], run_dir: str) -> None:
+    """Prints the table, and where it was written to."""
+    from rporec_recbole.controls import table_of
+
+    print(f"\n{table_of(contrasts)}\n\nThe controls are in {run_dir}: controls.json, controls.parquet, controls.png")

@@ -1,0 +1,68 @@
+"""`rporec cots`: what the backbone wrote in a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.errors import ConfigError
+
+HELP = """\
+usage: rporec cots stats RUN
+       rporec cots show RUN [--count=3] [--seed=0]
+       rporec cots export RUN [--to=cots.jsonl]
+       rporec cots write RUN [--split=valid|test]
+
+stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind
+show    so many random texts of each writer, with their prompts
+export  all texts as JSON lines
+write   writes the texts that the run's evaluation lacks, shared by all processes that do this: several GPUs or machines
+        through `torchrun --nproc-per-node=N --no-python rporec cots write RUN`
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    from rporec_recbole.cot import report
+
+    words, given = split_arguments(arguments, texts=["to", "split"])
+    options = options_of("cots", given, {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None})
+    if options["split"] not in (None, "valid", "test"):
+        raise ConfigError(f"`--split={options['split']!r}` must be valid or test; without it both are written.")
+    if len(words) != 2 or words[0] not in ("stats", "show", "export", "write"):
+        raise ConfigError(
+            "Write `rporec cots stats RUN`, `rporec cots show RUN`, `rporec cots export RUN --to=FILE.jsonl` or `rporec cots "
+            "write RUN`."
+        )
+    what, run_dir = words
+    if what == "write":
+        _write(run_dir, [options["split"]] if options["split"] else ["valid", "test"])
+        return
+    with contextlib.closing(report.open_store(run_dir)) as store:
+        if what == "export":
+            print(f"{report.export(store, options['to']):,} texts are in {options['to']}")
+        elif what == "stats":
+            groups = report.by_writer(store)
+            print(f"{report.statistics(groups)}\n\nwhat is wrong with them")
+            print(report.faults(groups, report.limits_of(run_dir)))
+        else:
+            print(report.samples(report.by_writer(store), options["count"], options["seed"]))
+
+
+def _write(run_dir: str, splits: Sequence[str]) -> None:
+    from rporec_recbole.finished_run import load_run
+
+    run = load_run(run_dir, gpu=gpu_of_this_process())
+    for split in splits:
+        print(f"{split}: this process wrote {run.write_reasoning(split):,} texts; now none is missing")
+    run.model.reasoner.store.close()
+
+
+def gpu_of_this_process() -> str | None:
+    """The GPU that torchrun or accelerate means this process to take; None without a launcher."""
+    rank = os.environ.get("LOCAL_RANK", "")
+    if not rank.isdigit():
+        return None
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return visible[int(rank) % len(visible)] if visible else rank

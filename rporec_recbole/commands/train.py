@@ -1,0 +1,78 @@
+"""`rporec --model=... --dataset=...`: one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rporec_recbole.commands import controls
+from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.errors import ConfigError, did_you_mean
+
+
+def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
+    """Trains and evaluates a model and prints the summary.
+
+    Args:
+        arguments: `--key=value` pairs.
+        commands: the sub-commands that a mistaken word may have meant.
+    """
+    from rporec_recbole.run import run
+
+    words, values = split_arguments(arguments, switches=["controls"])
+    if words:
+        raise ConfigError(
+            f"Cannot read the argument `{words[0]}`.{did_you_mean(words[0], commands)} `rporec --help` shows the forms."
+        )
+    model, dataset, files = named(values)
+    result = run(model, dataset, files, values)
+    print(summary(result.metrics, str(result.run_dir)))
+    if result.controls:
+        controls.show(result.controls, str(result.run_dir))
+
+
+def named(values: dict[str, Any]) -> tuple[str, str, list[str]]:
+    """Takes model, data set and config files, a preset's first, out of the options of a run.
+
+    Raises:
+        ConfigError: model or data set is named neither there nor in a file.
+    """
+    from rporec_recbole.properties import preset_file, read_yaml
+
+    files = str(values.pop("config_files", "")).split()
+    if "preset" in values:
+        files.insert(0, str(preset_file(values.pop("preset"))))
+    found: dict[str, Any] = {}
+    for file in files:
+        found.update({key: value for key, value in read_yaml(file).items() if key in ("model", "dataset")})
+    found.update({key: values.pop(key) for key in ("model", "dataset") if key in values})
+    for key in ("model", "dataset"):
+        if not found.get(key):
+            raise ConfigError(f"--{key}=NAME is missing, for example --model=RPORec --dataset=ml-100k.")
+    return str(found["model"]), str(found["dataset"]), files
+
+
+def summary(metrics: dict[str, Any], run_dir: str) -> str:
+    """The last words of a run: results, seconds by stage, where everything is."""
+    shown = [name for name in metrics["test"] if name.split("@")[0] in ("ndcg", "hit", "mrr")] or list(metrics["test"])
+    width = max(9, *(len(name) + 2 for name in shown)) if shown else 9
+    lines = [
+        "",
+        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {metrics['candidates']:,} candidates, seen items {'hidden' if metrics['hide_seen'] else 'ranked too'}, seed {metrics['seed']}",
+        " " * 8 + "".join(f"{name:>{width}}" for name in shown),
+    ]
+    for split in ("valid", "test"):
+        lines.append(
+            f"{split:<8}"
+            + "".join(
+                f"{metrics[split][name]:>{width}.4f}" if name in metrics[split] else " " * width for name in shown
+            )
+        )
+    lines += ["", "seconds"]
+    lines += [f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}" for stage, entry in metrics["stages"].items()]
+    lines += [
+        f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}",
+        "",
+        f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
+    ]
+    return "\n".join(lines)
