@@ -10,17 +10,19 @@ from collections.abc import Sequence
 
 from rporec_recbole.errors import RPORecError
 
-COMMANDS = ("cots", "controls", "doctor")
+COMMANDS = ("compare", "cots", "controls", "doctor")
 """Sub-commands, each a file of `commands/`; without one of them, a run."""
 
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
+       rporec --model=A,B,... --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
+       rporec compare RUN RUN [...] [--reference=NAME]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec cots write RUN [--split=valid|test]
        rporec controls RUN
        rporec doctor
 
-Trains and evaluates one model on one data set and writes a run folder.
+Trains and evaluates one model on one data set and writes a run folder; or several, and compares them.
 
   --model         RPORec, or any RecBole model: SASRec, GRU4Rec, BERT4Rec, BPR, Pop, ...
   --dataset       ml-100k needs no files; others are read from dataset/NAME/NAME.inter (.item, .user)
@@ -39,7 +41,10 @@ examples
   rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
 
+  rporec --model=RPORec,SASRec,GRU4Rec,Pop --dataset=ml-100k --seeds=2   side by side, with paired tests
+
 RPORec's settings and what they mean: properties/model/RPORec.yaml
+compare: finished runs side by side; also says how several models are run and compared with one command or file
 cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines;
         write: the texts that the run's evaluation lacks, shared by all processes that do this (torchrun, one a GPU)
 controls: the same as --controls, for a finished run

@@ -65,6 +65,8 @@ def check_dataset_files(config: Config) -> None:
 def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """Data set and the three loaders: (dataset, train, valid, test).
 
+    `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`.
+
     Raises:
         DatasetError: a file is missing or malformed, or nothing is left after filtering.
     """
@@ -81,7 +83,15 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
         raise DatasetError(
             f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval."
         )
+    counts = {
+        field: np.bincount(dataset.inter_feat[field], minlength=dataset.num(field))
+        for field in (dataset.uid_field, dataset.iid_field)
+    }  # now: RecBole puts prefix rows in the place of interactions
     train, valid, test = data_preparation(config, dataset)
+    for field, count in counts.items():
+        for loader in (valid, test):
+            count -= np.bincount(loader.dataset.inter_feat[field].numpy(), minlength=len(count))
+    dataset.training_counts = counts
     return dataset, train, valid, test
 
 
@@ -120,6 +130,12 @@ class RankCollector(Collector):
         self._rows = []
         users, items, ranks = columns
         dataset = self._dataset
+        uid, iid = dataset.uid_field, dataset.iid_field
         return rank_table(
-            split, dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items), ranks
+            split,
+            dataset.id2token(uid, users),
+            dataset.id2token(iid, items),
+            ranks,
+            dataset.training_counts[uid][users],
+            dataset.training_counts[iid][items],
         )

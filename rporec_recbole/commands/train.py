@@ -1,11 +1,11 @@
-"""`rporec --model=... --dataset=...`: one run."""
+"""`rporec --model=... --dataset=...`: one run, or with several models a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.commands import controls
+from rporec_recbole.commands import compare, controls
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError, did_you_mean
 
@@ -24,6 +24,9 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         raise ConfigError(
             f"Cannot read the argument `{words[0]}`.{did_you_mean(words[0], commands)} `rporec --help` shows the forms."
         )
+    if compare.several(values):
+        compare.train_and_compare(values)
+        return
     model, dataset, files = named(values)
     result = run(model, dataset, files, values)
     print(summary(result.metrics, str(result.run_dir)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.significance import Interval
 
 _COLUMNS = 3
@@ -46,17 +48,50 @@ def plot_intervals(intervals: Mapping[str, Interval], title: str) -> Figure:
     """
     figure = Figure(figsize=(9, 0.45 * len(intervals) + 1.4), layout="constrained")
     axes = figure.add_subplot()
-    for place, one in enumerate(intervals.values()):
-        clear = one.low > 0 or one.high < 0
-        axes.plot([one.low, one.high], [place, place], color="#1f4e79" if clear else "#9db4c8", linewidth=2.4)
-        axes.plot([one.value], [place], "o", color="#1f4e79" if clear else "#9db4c8")
+    _draw_intervals(axes, list(intervals.values()))
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(intervals)), list(intervals))
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("dark: the interval excludes zero", fontsize=8)
     return figure
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """Models side by side: for each metric the means with their intervals, and the differences to the reference.
+
+    Args:
+        comparison: what to draw, models from the top down.
+    """
+    entries, metrics = comparison.entries, comparison.metrics
+    figure = Figure(figsize=(10, (0.42 * len(entries) + 1.3) * len(metrics) + 0.5), layout="constrained")
+    figure.suptitle(
+        f"{comparison.dataset}, {comparison.split}, {comparison.users:,} users, seen items "
+        f"{'hidden' if comparison.hide_seen else 'ranked too'}; 95 % intervals over users",
+        fontsize=10,
+    )
+    for row, metric in enumerate(metrics):
+        results = [entry.results[metric] for entry in entries]
+        means, differences = (figure.add_subplot(len(metrics), 2, 2 * row + column) for column in (1, 2))
+        _draw_intervals(means, [one.mean for one in results], dark=True)
+        _draw_intervals(differences, [None if one.against is None else one.against.difference for one in results])
+        means.set_title(metric, fontsize=10)
+        means.set_yticks(range(len(entries)), [entry.name for entry in entries])
+        differences.set_title(f"{metric}: minus {comparison.reference} (dark: excludes zero)", fontsize=10)
+        differences.set_yticks(range(len(entries)), [""] * len(entries))
+        differences.axvline(0, color="black", linewidth=0.8)
+    return figure
+
+
+def _draw_intervals(axes: Axes, intervals: Sequence[Interval | None], dark: bool = False) -> None:
+    """One line an interval from the top down, dark where it excludes zero; None leaves its place empty."""
+    for place, one in enumerate(intervals):
+        if one is not None:
+            colour = "#1f4e79" if dark or one.low > 0 or one.high < 0 else "#9db4c8"
+            axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4)
+            axes.plot([one.value], [place], "o", color=colour)
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _smoothed(values: Sequence[float], window: int = 9) -> list[float] | None:

@@ -12,16 +12,36 @@ import torch
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.ranking import hit_at, ndcg_at, reciprocal_rank_at
 
-COLUMNS = ["split", "user_id", "item_id", "rank"]
+COLUMNS = ["split", "user_id", "item_id", "rank", "user_activity", "item_popularity"]
 METRICS = {"ndcg": ndcg_at, "hit": hit_at, "mrr": reciprocal_rank_at}
 
 
 def rank_table(
-    split: str, users: Sequence[str], items: Sequence[str], ranks: Sequence[int] | np.ndarray
+    split: str,
+    users: Sequence[str],
+    items: Sequence[str],
+    ranks: Sequence[int] | np.ndarray,
+    activity: Sequence[int] | np.ndarray,
+    popularity: Sequence[int] | np.ndarray,
 ) -> pd.DataFrame:
-    """A table with the columns `split`, `user_id`, `item_id` (original tokens) and `rank` (1 is best)."""
+    """One row per evaluated row.
+
+    Args:
+        split: `valid` or `test`.
+        users: original tokens.
+        items: original tokens of the targets.
+        ranks: of the targets; 1 is best.
+        activity: training interactions of each row's user.
+        popularity: training interactions of each row's target; 0 is a cold item.
+    """
+    numbers = {"rank": ranks, "user_activity": activity, "item_popularity": popularity}
     table = pd.DataFrame(
-        {"split": split, "user_id": list(users), "item_id": list(items), "rank": np.asarray(ranks, dtype=np.int64)}
+        {
+            "split": split,
+            "user_id": list(users),
+            "item_id": list(items),
+            **{name: np.asarray(column, dtype=np.int64) for name, column in numbers.items()},
+        }
     )
     return table[COLUMNS]
 
@@ -48,9 +68,18 @@ def read_ranks(run_dir: str | Path, split: str) -> pd.Series:
     Raises:
         RunFolderError: the folder has no readable `ranks.parquet`.
     """
+    return read_rows(run_dir, split)["rank"]
+
+
+def read_rows(run_dir: str | Path, split: str) -> pd.DataFrame:
+    """`rank`, `user_activity` and `item_popularity` of one split of a run, indexed by (user_id, item_id), sorted.
+
+    Raises:
+        RunFolderError: the folder has no readable `ranks.parquet`.
+    """
     path = Path(run_dir) / "ranks.parquet"
     try:
         table = pd.read_parquet(path)
-        return table[table["split"] == split].set_index(["user_id", "item_id"])["rank"].sort_index()
+        return table[table["split"] == split].drop(columns="split").set_index(["user_id", "item_id"]).sort_index()
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error

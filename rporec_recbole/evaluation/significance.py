@@ -39,10 +39,17 @@ def paired_bootstrap(
     Raises:
         ValueError: the two are not of equal length, or empty.
     """
-    difference = _differences(ours, theirs)
-    means = _resampled_means(difference, draws, seed)
+    return mean_interval(_differences(ours, theirs), level, draws, seed)
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """Mean of one value per user with a percentile bootstrap interval over users; arguments as in `paired_bootstrap`."""
+    sample = np.asarray(values, dtype=float)
+    means = _resampled_means(sample, draws, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(difference.mean()), float(low), float(high))
+    return Interval(float(sample.mean()), float(low), float(high))
 
 
 def paired_ratio(
@@ -85,6 +92,37 @@ def paired_randomization(
         extreme += int((np.abs(signs @ difference) / len(difference) >= observed - 1e-15).sum())
         done += count
     return (extreme + 1) / (draws + 1)
+
+
+def effect_size(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
+    """Cohen's d of paired samples (d_z): mean difference over the standard deviation of the differences.
+
+    0 where all differences are 0, and infinite, with the sign of the mean, where all are the same other number.
+
+    Raises:
+        ValueError: as `paired_bootstrap`.
+    """
+    difference = _differences(ours, theirs)
+    mean, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    if mean == 0:
+        return 0.0
+    return mean / spread if spread else float(np.copysign(np.inf, mean))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that keep the chance of any false claim in the family at its level (Holm, 1979).
+
+    Args:
+        p_values: of one family of tests, in any order.
+
+    Returns:
+        for each test `max over smaller p of min(1, (m - rank) p)`, in the order given.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _differences(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""`rporec compare`: finished runs side by side; and what `rporec --model=A,B,...` does with several models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.errors import ConfigError, RunFolderError
+
+HELP = """\
+usage: rporec compare RUN RUN [...] [--reference=NAME] [--metrics="[ndcg@10,hit@10]"] [--output=FOLDER]
+       rporec --model=A,B,... --dataset=NAME [--seeds=3] [--reference=NAME] [--run_dir=FOLDER] [--key=value ...]
+       rporec --compare=FILE.yaml [--key=value ...]
+
+The first form compares finished runs and trains nothing. Runs of one model with several seeds are averaged; runs of one model
+with several settings are told apart by what differs. Runs that ranked other rows or candidates are refused, with the reason.
+
+The second trains every model with every seed (--seeds=3 counts up from --seed; or a list) in one harness, leaves one run folder
+each in FOLDER (default saved/compare-DATASET), and compares them. What is finished is not run again: after an interruption, or
+with more models or seeds, the same command does only what is missing. A setting goes to all models that know it.
+
+The third reads the models from a file:
+
+  dataset: ml-100k
+  seeds: 3
+  reference: SASRec
+  settings: {hide_seen: True}                # of all models
+  models:
+    SASRec: {settings: {hidden_dropout_prob: 0.2}}
+    trunk: {model: RPORec, settings: {stages: [1a]}, config_files: [mine.yaml]}
+
+Tables: mean with a 95 % interval over users, spread over seeds, paired difference to the reference (the first model, unless
+--reference names another) with interval, randomization test adjusted by Holm, Cohen's d, wins/ties/losses; by activity of the
+user and popularity of the target; weights and training time. Written as comparison.md, .csv, .tex, .json and .png.
+"""
+_OPTIONS = {"reference": None, "metrics": ["ndcg@10", "hit@10"], "output": "saved/comparison"}
+_OF_THE_COMPARISON = ("seeds", "compare", "reference", "compare_metrics")
+
+
+def main(arguments: Sequence[str]) -> None:
+    from rporec_recbole.evaluation.compare import named_runs, read_run
+
+    folders, given = split_arguments(arguments, texts=["reference", "output"])
+    options = options_of("compare", given, _OPTIONS)
+    if not folders:
+        raise ConfigError("Write `rporec compare RUN RUN ...` with the folders of finished runs.")
+    runs = named_runs([read_run(folder) for folder in folders])
+    _compare(runs, options["metrics"], options["reference"], Path(options["output"]))
+
+
+def several(values: dict[str, Any]) -> bool:
+    """Whether the options of a run ask for a comparison."""
+    return "," in str(values.get("model", "")) or any(key in values for key in _OF_THE_COMPARISON)
+
+
+def train_and_compare(values: dict[str, Any]) -> None:
+    """What `rporec --model=A,B` and `rporec --compare=FILE` do.
+
+    Args:
+        values: the options of the command line.
+    """
+    from rporec_recbole.comparison import Contestant, default_folder, read_contestants, run_missing
+    from rporec_recbole.evaluation.compare import read_run
+    from rporec_recbole.properties import preset_file
+
+    contestants: list[Contestant] = []
+    if "compare" in values:
+        contestants, written = read_contestants(str(values.pop("compare")))
+        values = {**written, **values}
+    if "model" in values:
+        names = [name.strip() for name in str(values.pop("model")).split(",") if name.strip()]
+        contestants += [Contestant(name, name, [], {}) for name in names]
+    dataset, run_dir = values.pop("dataset", None), values.pop("run_dir", None)
+    if not contestants or not dataset:
+        raise ConfigError(
+            "Name the models and the data set: --model=RPORec,SASRec --dataset=ml-100k, or --compare=FILE.yaml."
+        )
+    files = str(values.pop("config_files", "")).split()
+    if "preset" in values:
+        files.insert(0, str(preset_file(values.pop("preset"))))
+    seeds = _seeds(values.pop("seeds", 1), values.pop("seed", 2020))
+    reference, metrics = values.pop("reference", None), values.pop("compare_metrics", _OPTIONS["metrics"])
+    if reference is not None and reference not in [one.name for one in contestants]:
+        raise ConfigError(f"`--reference={reference}` is none of {[one.name for one in contestants]}.")
+    folder = Path(str(run_dir)) if run_dir else default_folder(str(dataset), files, values)
+    found, failures = run_missing(contestants, str(dataset), seeds, folder, files, values)
+    if found:
+        runs = {name: [read_run(one) for one in folders] for name, folders in found.items()}
+        _compare(runs, metrics, reference if reference in runs else None, folder)
+    if failures:
+        lines = [f"{one.name}, seed {one.seed}: {one.message}" for one in failures]
+        raise RunFolderError("Some runs are missing; the same command tries them again.\n  " + "\n  ".join(lines))
+
+
+def _seeds(given: Any, first: Any) -> list[int]:
+    seeds = list(range(first, first + given)) if type(given) is int and type(first) is int else given
+    if not isinstance(seeds, (list, tuple)) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ConfigError(f'`--seeds={given!r}` must be a whole number of at least 1, or a list such as "[2020,2021]".')
+    return list(dict.fromkeys(seeds))
+
+
+def _compare(runs: dict[str, Any], metrics: Any, reference: str | None, folder: Path) -> None:
+    from rporec_recbole.comparison import write_comparison
+    from rporec_recbole.evaluation.compare import compare
+    from rporec_recbole.evaluation.tables import to_terminal
+
+    if not isinstance(metrics, (list, tuple)) or not metrics:
+        raise ConfigError(f'`--metrics={metrics!r}` must be a list such as "[ndcg@10,hit@10]".')
+    try:
+        comparison = compare(runs, [str(metric).lower() for metric in metrics], reference)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    paths = write_comparison(comparison, folder)
+    print(f"\n{to_terminal(comparison)}\n\nWritten to {folder}: {', '.join(path.name for path in paths)}")

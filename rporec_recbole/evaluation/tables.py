@@ -1,0 +1,185 @@
+"""A comparison as text: for a terminal, as Markdown, CSV, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rporec_recbole.evaluation.compare import Comparison, Entry, Result
+from rporec_recbole.evaluation.significance import Interval
+
+_HEADER = ["model", "value [95 %]", "over seeds", "minus {reference} [95 %]", "p (Holm)", "d", "wins/ties/losses"]
+
+
+def heading(comparison: Comparison) -> str:
+    """What was compared, in one line."""
+    return (
+        f"{comparison.dataset}, {comparison.split}, {comparison.users:,} users, {comparison.candidates:,} candidates, "
+        f"seen items {'hidden' if comparison.hide_seen else 'ranked too'}"
+    )
+
+
+def to_terminal(comparison: Comparison) -> str:
+    """Aligned columns, one block a metric, then groups and costs."""
+    blocks = [heading(comparison)]
+    blocks += [f"{title}\n{_aligned(table)}" for title, table in _tables(comparison)]
+    return "\n\n".join(blocks)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The same tables as Markdown."""
+    parts = [f"# {heading(comparison)}"]
+    for title, (head, *rows) in _tables(comparison):
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        lines = [head, ["---"] * len(head), *escaped]
+        parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One row for each model and metric, numbers in full."""
+    out = io.StringIO()
+    records = _records(comparison)
+    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue()
+
+
+def to_json(comparison: Comparison) -> str:
+    """Everything."""
+    return json.dumps(dataclasses.asdict(comparison), indent=2) + "\n"
+
+
+def to_latex(comparison: Comparison) -> str:
+    """A table for a paper (booktabs): models down, metrics across, the best bold, * where p (Holm) < .05."""
+    best = {
+        metric: max(entry.results[metric].mean.value for entry in comparison.entries) for metric in comparison.metrics
+    }
+
+    def cell(result: Result, metric: str) -> str:
+        number = f"{result.mean.value:.4f}"
+        number = rf"\textbf{{{number}}}" if result.mean.value == best[metric] else number
+        spread = "" if result.over_seeds is None else rf" $\pm$ {result.over_seeds:.4f}"
+        star = "$^{*}$" if result.against is not None and result.against.p_holm < 0.05 else ""
+        return number + spread + star
+
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(comparison.metrics) + "}",
+        r"\toprule",
+        " & ".join(["Model", *(_tex(metric.upper()) for metric in comparison.metrics)]) + r" \\",
+        r"\midrule",
+    ]
+    for entry in comparison.entries:
+        cells = [cell(entry.results[metric], metric) for metric in comparison.metrics]
+        lines.append(" & ".join([_tex(entry.name), *cells]) + r" \\")
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        f"% {heading(comparison)}; $\\pm$: standard deviation over seeds; *: differs from {comparison.reference}, paired randomization test, Holm-adjusted p < .05",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
+    head = [column.format(reference=comparison.reference) for column in _HEADER]
+    tables = [
+        (metric, [head, *(_row(entry.name, entry.results[metric]) for entry in comparison.entries)])
+        for metric in comparison.metrics
+    ]
+    if comparison.groups:
+        title = f"{comparison.metrics[0]} by group, and the difference to {comparison.reference}"
+        tables.append((title, _by_group(comparison)))
+    costs = [["model", "seeds", "weights", "training seconds"]]
+    costs += [[one.name, _seeds(one), f"{one.parameters:,}", f"{one.seconds:,.1f}"] for one in comparison.entries]
+    tables.append(("cost", costs))
+    return tables
+
+
+def _row(name: str, result: Result) -> list[str]:
+    spread = "" if result.over_seeds is None else f"± {result.over_seeds:.4f}"
+    if result.against is None:
+        return [name, _interval(result.mean), spread, "", "", "", ""]
+    one = result.against
+    return [
+        name,
+        _interval(result.mean),
+        spread,
+        _interval(one.difference, "+.4f"),
+        f"{one.p_holm:.4f}",
+        f"{one.effect:+.2f}",
+        f"{one.wins}/{one.ties}/{one.losses}",
+    ]
+
+
+def _by_group(comparison: Comparison) -> list[list[str]]:
+    rows = [["group", "users", *(entry.name for entry in comparison.entries)]]
+    for group, users in comparison.groups.items():
+        cells = []
+        for entry in comparison.entries:
+            mean, difference = entry.groups[group]
+            cells.append(f"{mean:.4f}" + ("" if difference is None else f" ({_interval(difference, '+.4f')})"))
+        rows.append([group, f"{users:,}", *cells])
+    return rows
+
+
+def _records(comparison: Comparison) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for entry in comparison.entries:
+        for metric, result in entry.results.items():
+            one = result.against
+            numbers = (
+                [None] * 9
+                if one is None
+                else [*one.difference, one.p, one.p_holm, one.effect, one.wins, one.ties, one.losses]
+            )
+            columns = [
+                "difference",
+                "difference_low",
+                "difference_high",
+                "p",
+                "p_holm",
+                "effect",
+                "wins",
+                "ties",
+                "losses",
+            ]
+            records.append(
+                {
+                    "model": entry.name,
+                    "metric": metric,
+                    "value": result.mean.value,
+                    "low": result.mean.low,
+                    "high": result.mean.high,
+                    "over_seeds": result.over_seeds,
+                    "reference": comparison.reference,
+                    **dict(zip(columns, numbers, strict=True)),
+                    "seeds": _seeds(entry),
+                    "parameters": entry.parameters,
+                    "training_seconds": entry.seconds,
+                }
+            )
+    return records
+
+
+def _seeds(entry: Entry) -> str:
+    return " ".join(str(seed) for seed in entry.seeds)
+
+
+def _interval(one: Interval, form: str = ".4f") -> str:
+    return f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _tex(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
