@@ -92,7 +92,7 @@ def _tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
         for metric in comparison.metrics
     ]
     if comparison.groups:
-        title = f"{comparison.metrics[0]} by group, and the difference to {comparison.reference}"
+        title = f"{comparison.metrics[0]} by group (minus {comparison.reference}; * where its 95 % interval excludes 0)"
         tables.append((title, _by_group(comparison)))
     costs = [["model", "seeds", "weights", "training seconds"]]
     costs += [[one.name, _seeds(one), f"{one.parameters:,}", f"{one.seconds:,.1f}"] for one in comparison.entries]
@@ -122,7 +122,11 @@ def _by_group(comparison: Comparison) -> list[list[str]]:
         cells = []
         for entry in comparison.entries:
             mean, difference = entry.groups[group]
-            cells.append(f"{mean:.4f}" + ("" if difference is None else f" ({_interval(difference, '+.4f')})"))
+            if difference is None:
+                cells.append(f"{mean:.4f}")
+            else:
+                clear = "*" if difference.low > 0 or difference.high < 0 else ""
+                cells.append(f"{mean:.4f} ({difference.value:+.4f}{clear})")
         rows.append([group, f"{users:,}", *cells])
     return rows
 
