@@ -15,6 +15,7 @@ COMMANDS = ("cots", "controls", "doctor")
 
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
+       rporec --model=MODEL --dataset=DATASET --sweep=FILE [--trials=N] [--storage=URL] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec cots write RUN [--split=valid|test]
        rporec controls RUN
@@ -31,6 +32,10 @@ Trains and evaluates one model on one data set and writes a run folder.
   --run_dir       where to write; default saved/MODEL-DATASET-TIME
   --controls      afterwards: is it the reasoning that helps? Ranks the test split without it, with another
                   user's, with the bare history in its place, ...; one table and one plot with intervals
+  --sweep         search the settings: FILE is YAML (properties/sweep/ has examples) or RecBole's hyper.test. Any number of
+                  processes started with the very same command share the trials; started again, it goes on. Its own
+                  settings stand in FILE or here: --trials=20 --sampler=tpe|random|grid --pruner=median|none
+                  --metric=NDCG@10 --storage=postgresql://... (default: an SQLite file) --study=NAME
   --key=value     any setting of RecBole or RPORec; wins over files. Lists as --topk="[5,10]"
 
 examples
@@ -38,6 +43,7 @@ examples
   rporec --model=RPORec --dataset=ml-100k --stages="[1a]"          its trunk alone
   rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
+  rporec --model=SASRec --dataset=ml-100k --sweep=properties/sweep/SASRec.yaml
 
 RPORec's settings and what they mean: properties/model/RPORec.yaml
 cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines;

@@ -77,10 +77,16 @@ ORDER = [
     "finished_run",
     "controls",
     "run",
+    "sweep.space",
+    "sweep.plan",
+    "sweep.study",
+    "sweep.report",
+    "sweep.search",
     "commands.arguments",
     "commands.doctor",
     "commands.cots",
     "commands.controls",
+    "commands.sweep",
     "commands.train",
     "cli",
 ]
@@ -108,6 +114,8 @@ FENCES = {
     "sklearn": {"model.encoder"},
     "sentence_transformers": {"model.sentences"},
     "matplotlib": {"evaluation.plots"},
+    "optuna": {"sweep.study"},
+    "sqlalchemy": {"sweep.study"},
     "pickle": set(),
 }
 

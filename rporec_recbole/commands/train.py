@@ -1,17 +1,17 @@
-"""`rporec --model=... --dataset=...`: one run."""
+"""`rporec --model=... --dataset=...`: one run, or with `--sweep=FILE` a search over many."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.commands import controls
+from rporec_recbole.commands import controls, sweep
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError, did_you_mean
 
 
 def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
-    """Trains and evaluates a model and prints the summary.
+    """Trains and evaluates a model, or searches its settings, and prints the summary.
 
     Args:
         arguments: `--key=value` pairs.
@@ -25,6 +25,9 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
             f"Cannot read the argument `{words[0]}`.{did_you_mean(words[0], commands)} `rporec --help` shows the forms."
         )
     model, dataset, files = named(values)
+    if "sweep" in values:
+        sweep.main(model, dataset, files, values)
+        return
     result = run(model, dataset, files, values)
     print(summary(result.metrics, str(result.run_dir)))
     if result.controls:
