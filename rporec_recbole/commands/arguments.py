@@ -8,7 +8,22 @@ from typing import Any
 from rporec_recbole.errors import ConfigError, did_you_mean
 
 TEXTS = frozenset(
-    "model dataset preset config_files run_dir data_path backbone text_encoder sweep storage study sampler pruner metric".split()
+    [
+        "model",
+        "dataset",
+        "preset",
+        "config_files",
+        "run_dir",
+        "data_path",
+        "backbone",
+        "text_encoder",
+        "sweep",
+        "storage",
+        "study",
+        "sampler",
+        "pruner",
+        "metric",
+    ]
 )
 """Options of a run whose values are never read as anything but text."""
 

@@ -37,8 +37,22 @@ _FORMS = {
     "int": "lo, hi (whole numbers)",
 }
 _NOT_SEARCHED = frozenset(
-    "model dataset data_path config_files run_dir checkpoint_dir gpu_id controls "
-    "metrics topk valid_metric metric_decimal_place eval_args hide_seen".split()
+    [
+        "model",
+        "dataset",
+        "data_path",
+        "config_files",
+        "run_dir",
+        "checkpoint_dir",
+        "gpu_id",
+        "controls",
+        "metrics",
+        "topk",
+        "valid_metric",
+        "metric_decimal_place",
+        "eval_args",
+        "hide_seen",
+    ]
 )
 """Settings of the harness, and the yardstick that trials are compared by."""
 
