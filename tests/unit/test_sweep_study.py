@@ -1,6 +1,7 @@
 """The budget of a sweep as a queue: each place is run once, whatever happens to workers."""
 
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import replace
 
@@ -238,6 +239,12 @@ def test_a_database_that_is_not_there(planned, tmp_path):
         opened(planned(storage="nosuchdatabase://host/x"))
     with pytest.raises(SweepError, match=r"sqlite database: .*unable to open"):
         opened(planned(storage="sqlite:////nowhere/at/all.db", run_dir=str(tmp_path / "b")))
+
+
+def test_without_optuna_the_message_says_what_to_install(planned, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SweepError, match=r'pip install "rporec_recbole\[sweep\]"'):
+        opened(planned())
 
 
 def test_a_metric_that_shall_be_small(made):
