@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rporec_recbole.errors import RPORecError, SweepError
+from rporec_recbole.errors import RPORecError, RunFolderError, SweepError
 from rporec_recbole.finished_run import add_test
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, read_config, read_results
@@ -102,7 +102,7 @@ def _work(plan: Plan, study: Study, claimed: Claimed) -> None:
         _say(f"trial {claimed.slot} was taken over by another worker: this one gave no sign of life for too long")
     except SweepError:
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RunFolderError):  # a full disk is not the fault of the settings
         study.release(claimed)
         raise
     except Exception as error:  # RecBole's models raise anything for settings that do not go together

@@ -78,11 +78,13 @@ class Claimed:
         slot: its place in the budget.
         values: the settings to run it with.
         trial: Optuna's.
+        storage: URL of the study, for messages.
     """
 
     slot: int
     values: dict[str, Any]
     trial: Any
+    storage: str | None
 
     def report(self, epoch: int, score: float) -> None:
         """Reports a validation.
@@ -90,14 +92,17 @@ class Claimed:
         Raises:
             Pruned: going on is not worth while.
             TakenOver: another worker has the trial now.
+            SweepError: the database is gone.
         """
         import optuna
 
         try:
-            self.trial.report(score, epoch)
+            with _reachable(self.storage):
+                self.trial.report(score, epoch)
+                stop = self.trial.should_prune()
         except optuna.exceptions.UpdateFinishedTrialError as error:
             raise TakenOver from error
-        if self.trial.should_prune():
+        if stop:
             raise Pruned
 
 
@@ -162,7 +167,7 @@ class Study:
                 one.suggest(trial)
             self._storage.record_heartbeat(trial._trial_id)
             trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")  # last: see _fill
-            return Claimed(trial.user_attrs["slot"], self._values(trial.params), trial)
+            return Claimed(trial.user_attrs["slot"], self._values(trial.params), trial, self._plan.storage)
 
     @contextlib.contextmanager
     def alive(self, claimed: Claimed) -> Iterator[None]:

@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
+from rporec_recbole.finished_run import add_test
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import in_use
 from rporec_recbole.sweep.plan import enter_folder, make_plan
 from rporec_recbole.sweep.study import Study
 from tests.integration.postgres import database, why_not
+from tests.toy import SHORT, TEXT
 
 optuna = pytest.importorskip("optuna", reason='a sweep needs optuna: pip install "rporec_recbole[sweep]"')
 
@@ -167,10 +169,23 @@ def test_impossible_settings_fail_alone_unless_nothing_else_is_left(toy, tmp_pat
     assert "not a multiple" in error
 
 
+def test_the_test_split_comes_out_the_same_when_it_is_ranked_later(toy, tmp_path):
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "data_path": str(toy)}
+    whole = run("RPORec", "toy", overrides={**settings, "run_dir": str(tmp_path / "whole")})
+    without = run("RPORec", "toy", overrides={**settings, "run_dir": str(tmp_path / "later")}, test=False)
+    assert "test" not in without.metrics
+    later = add_test(without.run_dir)
+    assert (later["valid"], later["test"]) == (whole.metrics["valid"], whole.metrics["test"])
+    ranks = [pd.read_parquet(folder / "ranks.parquet") for folder in (whole.run_dir, without.run_dir)]
+    pd.testing.assert_frame_equal(*ranks)
+    before = (without.run_dir / "metrics.json").stat().st_mtime_ns
+    assert add_test(without.run_dir) == later
+    assert (without.run_dir / "metrics.json").stat().st_mtime_ns == before
+
+
 def test_a_pruned_trial_of_the_trunk(toy, tmp_path, capsys, monkeypatch):
     """The pruner's word reaches the trainer: the run ends at that validation, and its folder is tidy."""
     from rporec_recbole.sweep import study
-    from tests.toy import SHORT, TEXT
 
     def report(claimed, epoch, score):
         claimed.trial.report(score, epoch)

@@ -1,18 +1,20 @@
 """The budget of a sweep as a queue: each place is run once, whatever happens to workers."""
 
+import contextlib
 import sqlite3
 import sys
-from contextlib import closing
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from rporec_recbole.errors import ConfigError, RunFolderError, SweepError
 from rporec_recbole.evaluation.plots import plot_history, plot_shares
+from rporec_recbole.run_folder import held, write_config, write_results
 from rporec_recbole.sweep import search as worker
 from rporec_recbole.sweep.plan import enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, table_of
-from rporec_recbole.sweep.study import Pruned, Record, Study
+from rporec_recbole.sweep.study import Pruned, Record, Study, TakenOver
 
 pytest.importorskip("optuna", reason='a sweep needs optuna: pip install "rporec_recbole[sweep]"')
 
@@ -50,7 +52,7 @@ def opened(plan):
 
 def let_die(plan, claimed):
     """What a killed worker leaves: a running trial, and a sign of life of long ago."""
-    with closing(sqlite3.connect(plan.folder / "study.db")) as database:
+    with contextlib.closing(sqlite3.connect(plan.folder / "study.db")) as database:
         database.execute(
             "UPDATE trial_heartbeats SET heartbeat = '2020-01-01' WHERE trial_id = ?", [claimed.trial._trial_id]
         )
@@ -188,6 +190,48 @@ def test_settings_drawn_twice_are_trained_once(made, monkeypatch):
         worker._work(plan, study, study.claim())
     assert [(r.score, r.same_as) for r in study.records()] == [(0.25, None), (0.25, 1)]
     assert [one["test"] for one in runs] == [False]
+
+
+@pytest.mark.parametrize(("raised", "left"), [(RunFolderError("disk full"), "waiting"), (ValueError("bad"), "failed")])
+def test_what_is_not_the_settings_fault_does_not_use_up_the_budget(planned, monkeypatch, raised, left):
+    plan = planned(trials=1)
+    study = opened(plan)
+
+    def run(*arguments, **options):
+        raise raised
+
+    monkeypatch.setattr(worker, "run", run)
+    with pytest.raises(RunFolderError) if left == "waiting" else contextlib.nullcontext():
+        worker._work(plan, study, study.claim())
+    assert states(study) == [left]
+
+
+def test_what_a_worker_finished_before_it_died_is_not_trained_again(planned, monkeypatch):
+    """Killed after `metrics.json` and before it could tell the study."""
+    plan = planned(trials=1)
+    study = opened(plan)
+    lost = study.claim()
+    folder = plan.trial_folder(1)
+    folder.mkdir()
+    write_config(folder, {**plan.settings, **lost.values})
+    write_results(folder, {"valid": {plan.metric: 0.75}}, pd.DataFrame({"rank": [1]}))
+    let_die(plan, lost)
+    monkeypatch.setattr(worker, "run", None)
+    worker._work(plan, study, study.claim())
+    assert [(r.state, r.score) for r in study.records()] == [("complete", 0.75)]
+
+
+def test_a_worker_that_only_slept_keeps_its_trial_while_it_holds_the_folder(planned):
+    plan = planned(trials=1)
+    study = opened(plan)
+    asleep = study.claim()
+    plan.trial_folder(1).mkdir()
+    with held(plan.trial_folder(1)):
+        let_die(plan, asleep)
+        assert study.claim() is None
+        with pytest.raises(TakenOver):
+            asleep.report(1, 0.5)
+    assert study.claim().slot == 1
 
 
 def test_a_study_is_not_joined_from_another_folder(planned, tmp_path):
