@@ -14,6 +14,7 @@ setup(
         "rporec_recbole.yaml.dataset",
         "rporec_recbole.yaml.presets",
         "rporec_recbole.yaml.backbone",
+        "rporec_recbole.yaml.sweep",
     ],
     package_dir={
         "rporec_recbole.yaml": "properties",
@@ -21,6 +22,7 @@ setup(
         "rporec_recbole.yaml.dataset": "properties/dataset",
         "rporec_recbole.yaml.presets": "properties/presets",
         "rporec_recbole.yaml.backbone": "properties/backbone",
+        "rporec_recbole.yaml.sweep": "properties/sweep",
     },
     package_data={
         "rporec_recbole": ["py.typed"],
@@ -29,5 +31,6 @@ setup(
         "rporec_recbole.yaml.dataset": ["*.yaml"],
         "rporec_recbole.yaml.presets": ["*.yaml"],
         "rporec_recbole.yaml.backbone": ["*.yaml"],
+        "rporec_recbole.yaml.sweep": ["*.yaml"],
     },
 )

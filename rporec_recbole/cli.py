@@ -17,6 +17,7 @@ HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec --model=A,B,... --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
        rporec compare RUN RUN [...] [--reference=NAME]
+       rporec --model=MODEL --dataset=DATASET --sweep=FILE [--trials=N] [--storage=URL] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec cots write RUN [--split=valid|test]
        rporec controls RUN
@@ -33,6 +34,10 @@ Trains and evaluates one model on one data set and writes a run folder; or sever
   --run_dir       where to write; default saved/MODEL-DATASET-TIME
   --controls      afterwards: is it the reasoning that helps? Ranks the test split without it, with another
                   user's, with the bare history in its place, ...; one table and one plot with intervals
+  --sweep         search the settings: FILE is YAML (properties/sweep/ has examples) or RecBole's hyper.test. Any number of
+                  processes started with the very same command share the trials; started again, it goes on. Its own
+                  settings stand in FILE or here: --trials=20 --sampler=tpe|random|grid --pruner=median|none
+                  --metric=NDCG@10 --storage=postgresql://... (default: an SQLite file) --study=NAME
   --key=value     any setting of RecBole or RPORec; wins over files. Lists as --topk="[5,10]"
 
 examples
@@ -40,6 +45,7 @@ examples
   rporec --model=RPORec --dataset=ml-100k --stages="[1a]"          its trunk alone
   rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics
+  rporec --model=SASRec --dataset=ml-100k --sweep=properties/sweep/SASRec.yaml
 
   rporec --model=RPORec,SASRec,GRU4Rec,Pop --dataset=ml-100k --seeds=2   side by side, with paired tests
 

@@ -34,6 +34,10 @@ class RunFolderError(RPORecError, RuntimeError):
     """A run folder cannot be created, written or restored."""
 
 
+class SweepError(RPORecError, RuntimeError):
+    """A sweep's study cannot be opened or shared, or none of its trials came to an end."""
+
+
 class TrainingError(RPORecError, FloatingPointError):
     """A loss is no finite number, so training stops."""
 

@@ -14,7 +14,7 @@ from rporec_recbole import baseline
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.recbole_data import RankCollector, build_data
-from rporec_recbole.run_folder import CHECKPOINTS, logging_to, read_config
+from rporec_recbole.run_folder import CHECKPOINTS, logging_to, read_config, read_results, write_results
 from rporec_recbole.training import checkpoint
 
 _SHARED = (
@@ -110,3 +110,29 @@ def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
     with torch.no_grad():
         model.eval()
     return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
+
+
+def add_test(path: str | Path) -> dict[str, Any]:
+    """Ranks the test split of a run that left it out, and writes that into the run folder.
+
+    Args:
+        path: the run folder; where the test split stands already, nothing happens.
+
+    Returns:
+        the content of `metrics.json`.
+
+    Raises:
+        RPORecError: as `load_run`.
+    """
+    folder = Path(path)
+    metrics, ranks = read_results(folder)
+    if "test" in metrics:
+        return metrics
+    run = load_run(folder)
+    found, table = run.evaluate("test")
+    if getattr(run.model, "reasoner", None) is not None:
+        run.model.reasoner.store.close()
+    metrics["test"] = found
+    others = ranks[ranks["split"] != "test"]  # a process that died between the two files
+    write_results(folder, metrics, pd.concat([others, table], ignore_index=True))
+    return metrics

@@ -176,23 +176,35 @@ def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> N
         ConfigError: lists all problems, with the likely spelling.
     """
     allowed = known_keys(model, dataset)
-    problems = []
-    for key, value in overrides.items():
-        if key not in allowed:
-            problems.append(f"`{key}` is not a setting of {model} on {dataset}.{did_you_mean(key, allowed)}")
-            continue
-        default = allowed[key]
-        kinds: tuple[type, ...] = (
-            (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
-        )
-        if default is None or value is None or key in ("topk", "metrics", "stages"):
-            continue
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            problems.append(
-                f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
-            )
+    problems = [
+        problem
+        for key, value in overrides.items()
+        if (problem := setting_problem(key, value, allowed, f"{model} on {dataset}"))
+    ]
     if problems:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
+
+
+def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str) -> str | None:
+    """What is wrong with one setting, None if nothing is.
+
+    Args:
+        key: its name.
+        value: as given.
+        allowed: `known_keys` of the model and the data set.
+        what: these two, for the message.
+    """
+    if key not in allowed:
+        return f"`{key}` is not a setting of {what}.{did_you_mean(key, allowed)}"
+    default = allowed[key]
+    kinds: tuple[type, ...] = (
+        (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
+    )
+    if default is None or value is None or key in ("topk", "metrics", "stages"):
+        return None
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
+    return None
 
 
 @contextlib.contextmanager

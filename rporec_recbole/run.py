@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -46,7 +46,13 @@ class RunResult:
 
 
 def run(
-    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+    model: str,
+    dataset: str,
+    config_files: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    test: bool = True,
+    watch: Callable[[int, float], None] | None = None,
 ) -> RunResult:
     """Trains and evaluates a model and writes everything into a run folder.
 
@@ -55,6 +61,9 @@ def run(
         dataset: name of the data set.
         config_files: YAML files, later ones win.
         overrides: settings that win over the files; `run_dir` chooses the folder.
+        test: rank the test split too. A search leaves it out and calls `finished_run.add_test` for what it chose.
+        watch: gets (epoch, score) at each validation while the model trains (RPORec: in stage 1a), epochs counted from 1.
+            What it raises ends the run, and leaves the folder of an interrupted run.
 
     Raises:
         RPORecError: whatever the user can repair; the message says how.
@@ -70,11 +79,13 @@ def run(
     with held(folder), logging_to(folder):
         write_config(folder, written)
         (folder / RESUME).mkdir(exist_ok=True)
-        metrics = _run(config, folder)
+        metrics = _run(config, folder, ("valid", "test") if test else ("valid",), watch)
         return RunResult(folder, metrics, run_controls(folder) if controls else [])
 
 
-def _run(config: Any, folder: Path) -> dict[str, Any]:
+def _run(
+    config: Any, folder: Path, splits: tuple[str, ...], watch: Callable[[int, float], None] | None
+) -> dict[str, Any]:
     log = logging.getLogger()
     name = config["model"]
     start = perf_counter()
@@ -90,18 +101,24 @@ def _run(config: Any, folder: Path) -> dict[str, Any]:
     validations: list[dict[str, float]] = []
     start = perf_counter()
 
-    def watch(epoch: int, score: float) -> None:
+    def validated(epoch: int, score: float) -> None:
         validations.append({"epoch": epoch + 1, "seconds": perf_counter() - start, "score": float(score)})
+        if watch is not None:
+            watch(epoch + 1, float(score))
 
-    trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=watch)
+    try:
+        trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
+    except BaseException:
+        _close(trainer, model)  # a search goes on in this process
+        raise
     trained = perf_counter() - start
     collector.take("training")
 
     results: dict[str, dict[str, float]] = {}
     tables: list[pd.DataFrame] = []
     start = perf_counter()
-    for split, loader in (("valid", valid), ("test", test)):
-        found = trainer.evaluate(loader, load_best_model=True, show_progress=False) or {}
+    for split in splits:
+        found = trainer.evaluate({"valid": valid, "test": test}[split], load_best_model=True, show_progress=False) or {}
         results[split] = {metric: float(value) for metric, value in found.items()}
         tables.append(collector.take(split))
     stages = {"data": {"name": "data and model", "seconds": prepared}}
@@ -136,8 +153,12 @@ def _run(config: Any, folder: Path) -> dict[str, Any]:
     if getattr(model, "backbone", None) is not None:
         metrics["backbone"] = model.backbone.facts
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
+    _close(trainer, model)
+    write_results(folder, metrics, pd.concat(tables, ignore_index=True))
+    return metrics
+
+
+def _close(trainer: Any, model: Any) -> None:
     trainer.tensorboard.close()
     if getattr(model, "reasoner", None) is not None:
         model.reasoner.store.close()
-    write_results(folder, metrics, pd.concat(tables, ignore_index=True))
-    return metrics

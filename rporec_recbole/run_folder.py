@@ -39,7 +39,7 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
-CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS = (
+CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
     "config.yaml",
     "metrics.json",
     "ranks.parquet",
@@ -48,6 +48,7 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS = (
     "curves.png",
     "resume",
     "checkpoints",
+    "lock",
 )
 _PACKAGES = (
     "rporec_recbole",
@@ -139,6 +140,15 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is inside this block for the folder; a process that dies leaves it."""
+    with (folder / LOCK).open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _in_use(folder: Path) -> RunFolderError:
     return RunFolderError(f"Another process is writing to {folder}. Choose another --run_dir.")
 
@@ -204,6 +214,20 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def read_results(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What `write_results` wrote: the content of `metrics.json`, and the ranks.
+
+    Raises:
+        RunFolderError: the run is not finished, or a file is damaged.
+    """
+    try:
+        return json.loads((folder / METRICS).read_text(encoding="utf-8")), pd.read_parquet(folder / RANKS)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{folder} holds no finished run: {error}. Name the folder that a run said it wrote to."
+        ) from error
 
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:

@@ -80,11 +80,17 @@ ORDER = [
     "controls",
     "run",
     "comparison",
+    "sweep.space",
+    "sweep.plan",
+    "sweep.study",
+    "sweep.report",
+    "sweep.search",
     "commands.arguments",
     "commands.doctor",
     "commands.cots",
     "commands.controls",
     "commands.compare",
+    "commands.sweep",
     "commands.train",
     "cli",
 ]
@@ -112,6 +118,8 @@ FENCES = {
     "sklearn": {"model.encoder"},
     "sentence_transformers": {"model.sentences"},
     "matplotlib": {"evaluation.plots"},
+    "optuna": {"sweep.study"},
+    "sqlalchemy": {"sweep.study"},
     "pickle": set(),
 }
 

@@ -19,6 +19,12 @@ TEXTS = frozenset(
         "text_encoder",
         "compare",
         "reference",
+        "sweep",
+        "storage",
+        "study",
+        "sampler",
+        "pruner",
+        "metric",
     ]
 )
 """Options of a run whose values are never read as anything but text."""

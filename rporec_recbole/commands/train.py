@@ -1,17 +1,17 @@
-"""`rporec --model=... --dataset=...`: one run, or with several models a comparison."""
+"""`rporec --model=... --dataset=...`: one run; a comparison of several models; with `--sweep=FILE` a search over settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.commands import compare, controls
+from rporec_recbole.commands import compare, controls, sweep
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError, did_you_mean
 
 
 def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
-    """Trains and evaluates a model and prints the summary.
+    """Trains and evaluates a model, or searches its settings, and prints the summary.
 
     Args:
         arguments: `--key=value` pairs.
@@ -28,6 +28,9 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         compare.train_and_compare(values)
         return
     model, dataset, files = named(values)
+    if "sweep" in values:
+        sweep.main(model, dataset, files, values)
+        return
     result = run(model, dataset, files, values)
     print(summary(result.metrics, str(result.run_dir)))
     if result.controls:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.significance import Interval
@@ -92,6 +94,51 @@ def _draw_intervals(axes: Axes, intervals: Sequence[Interval | None], dark: bool
     axes.set_ylim(len(intervals) - 0.5, -0.5)
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", alpha=0.3)
+
+
+def plot_history(scores: Mapping[int, tuple[float | None, bool]], bigger: bool, title: str) -> Figure:
+    """The scores of trials in the order of their numbers, and the best so far.
+
+    Args:
+        scores: number -> (score, whether the trial came to its end); None draws nothing.
+        bigger: whether more is better.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = sorted((number, score, ended) for number, (score, ended) in scores.items() if score is not None)
+    for wanted, label, face in ((True, "complete", "#9db4c8"), (False, "pruned", "none")):
+        points = [(number, score) for number, score, ended in drawn if ended is wanted]
+        if points:
+            axes.scatter(*zip(*points, strict=True), label=label, facecolors=face, edgecolors="#9db4c8")
+    numbers = [number for number, _, ended in drawn if ended]
+    best = list(itertools.accumulate((score for _, score, ended in drawn if ended), max if bigger else min))
+    axes.step(numbers, best, where="post", color="#1f4e79", linewidth=1.6, label="best so far")
+    axes.legend(fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("trial", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def plot_shares(shares: Mapping[str, float], title: str) -> Figure:
+    """One horizontal bar per name, from the top down; says so if there is none.
+
+    Args:
+        shares: name -> part of 1.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(9, 0.45 * max(2, len(shares)) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(range(len(shares)), list(shares.values()), color="#1f4e79")
+    axes.set_yticks(range(len(shares)), list(shares))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("share" if shares else "too few trials came to their end to tell", fontsize=8)
+    return figure
 
 
 def _smoothed(values: Sequence[float], window: int = 9) -> list[float] | None:
