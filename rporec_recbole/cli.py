@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rporec_recbole.errors import RPORecError
 
-COMMANDS = ("compare", "cots", "controls", "doctor")
+COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "doctor")
 """Sub-commands, each a file of `commands/`; without one of them, a run."""
 
 HELP = """\
@@ -21,6 +21,8 @@ usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec cots write RUN [--split=valid|test]
        rporec controls RUN
+       rporec explain RUN --user=ID[,ID...]|--sample=20 [--seed=0] [--split=test] [--format=html|json] [--output=FILE]
+       rporec recommend RUN [--users=ID,...|FILE] [--histories=FILE] [--split=test] [--top_k=100] [--output=recs.parquet]
        rporec doctor
 
 Trains and evaluates one model on one data set and writes a run folder; or several, and compares them.
@@ -54,6 +56,8 @@ compare: finished runs side by side; also says how several models are run and co
 cots:   what the backbone wrote in a run: figures by writer, N random texts of each, or all texts as JSON lines;
         write: the texts that the run's evaluation lacks, shared by all processes that do this (torchrun, one a GPU)
 controls: the same as --controls, for a finished run
+explain: a page on what single users chose, what the backbone wrote about it, and the ranking with and without that text
+recommend: the best items for all users of a run, for some, or for histories of new ones, as Parquet, CSV or JSON lines
 doctor: versions, and the repairs that let RecBole run on them
 """
 

@@ -19,6 +19,10 @@ _STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "vs", "with"]
 )
 _EVIDENCE = re.compile(r"evidence:(.*?)\.\s*preference:", re.DOTALL | re.IGNORECASE)
+_SECTIONS = re.compile(
+    r"\s*evidence:(?P<evidence>.*?)\.\s*preference:(?P<preference>.*?)\.\s*intent:(?P<intent>.*?)\.?\s*",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
@@ -62,3 +66,9 @@ def evidence_of(cot: str) -> str | None:
     """What stands as evidence in a text of the form that `compose_completion` writes; None in a text of another form."""
     found = _EVIDENCE.search(cot)
     return None if found is None else found[1].strip()
+
+
+def sections_of(cot: str) -> dict[str, str]:
+    """Evidence, preference and intent of a text of the form that `compose_completion` writes; empty for one of another form."""
+    found = _SECTIONS.fullmatch(cot)
+    return {} if found is None else {name: text.strip() for name, text in found.groupdict().items()}

@@ -203,10 +203,11 @@ class RPORec(SequentialRecommender):
     # --- reasoning --------------------------------------------------------------------------------------------------
 
     def completions(self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
-        """What the backbone writes for each row's history. Reads the history and its ratings, nothing else."""
+        """What the backbone writes for each row's history. Reads the history and, where there are any, its ratings; nothing else."""
         assert self.reasoner is not None, "no backbone is connected"
         histories = interaction[self.ITEM_SEQ].tolist()
-        ratings = interaction[self.rating_list].tolist() if self.rating_list else None
+        rated = self.rating_list in interaction  # a new user's history comes without
+        ratings = interaction[self.rating_list].tolist() if rated else None
         return self.reasoner.reason(histories, ratings, decoding, desc)
 
     def encode_completions(self, completions: Sequence[Completion]) -> Reasoning:

@@ -45,11 +45,22 @@ class TextFusion(nn.Module):
 
     def forward(self, state: Tensor, reasoning: Reasoning) -> Tensor:
         """`[B, H] -> [B, H]`; rows that are not well-formed come back bit for bit."""
+        found = self._found(state, reasoning)
+        moved = state + self._gate(state, found) * self.write(found)
+        return torch.where(reasoning.well_formed[:, None], moved, state)
+
+    def gate_value(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """How much the reasoning may count, `[B]` in (0, 1)."""
+        return self._gate(state, self._found(state, reasoning)).squeeze(1)
+
+    def _found(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """t, `[B, H]`."""
         cot, answer = reasoning.vectors.chunk(2, dim=1)
         three = torch.stack([state, self.project(cot), self.project(answer)], dim=1) + self.kind.weight
-        found = self.mix(three)[:, 0]
-        gate = torch.sigmoid(self.gate(torch.cat([state, found], dim=1)))
-        return torch.where(reasoning.well_formed[:, None], state + gate * self.write(found), state)
+        return self.mix(three)[:, 0]
+
+    def _gate(self, state: Tensor, found: Tensor) -> Tensor:
+        return torch.sigmoid(self.gate(torch.cat([state, found], dim=1)))
 
 
 class TextHead(RecHead):

@@ -1,0 +1,165 @@
+"""Histories that the data set does not have: read from a file, checked, and made into rows that a sequential model reads.
+
+JSON lines   a file named .jsonl, .ndjson or .json: {"user": "...", "items": ["...", "..."]} on each line
+plain text   any other file: `user<TAB>item item item` on each line; ids with spaces need the other form
+
+Items stand oldest first, by their ids in the data files. Empty lines are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from rporec_recbole.errors import DatasetError
+
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_NAMED = 5  # problems in a message
+
+
+@dataclass(frozen=True)
+class History:
+    """What one user chose.
+
+    Attributes:
+        user: any name; it comes back beside the recommendations.
+        items: RecBole's ids of the items, oldest first; at least one.
+    """
+
+    user: str
+    items: np.ndarray
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The content of a file.
+
+    Attributes:
+        found: in the order of the file.
+        skipped_items: how many entries name an unknown item and were left out.
+        skipped_users: how many users had no known item and were left out.
+    """
+
+    found: list[History]
+    skipped_items: int
+    skipped_users: int
+
+
+def read_histories(path: str | Path, ids: Mapping[str, int], skip_unknown: bool = False) -> Histories:
+    """Reads and checks a whole file, before anything is made of it.
+
+    Args:
+        path: see above for the forms.
+        ids: item token -> RecBole's id; 0 is padding and no item.
+        skip_unknown: leave unknown items out, and users who have no other.
+
+    Raises:
+        DatasetError: the file cannot be read; names the first few lines that are malformed, repeat a user, have no items or
+            unknown ones.
+    """
+    path = Path(path)
+    found: list[History] = []
+    problems: list[str] = []
+    lines: dict[str, int] = {}
+    wrong = unknown = skipped_users = 0
+    for number, user, tokens in _lines(path):
+        here = f"line {number}"
+        if isinstance(tokens, str):
+            problem: str | None = f"{here}: {tokens}"
+        elif user in lines:
+            problem = f"{here}: the user {user!r} stands on line {lines[user]} already"
+        elif not tokens:
+            problem = f"{here}: the user {user!r} has no items"
+        else:
+            problem = None
+            known = [ids[token] for token in tokens if ids.get(token, 0)]
+            strange = [token for token in tokens if not ids.get(token, 0)]
+            unknown += len(strange)
+            if strange and not skip_unknown:
+                shown = ", ".join(repr(token) for token in strange[:_NAMED])
+                problem = f"{here}: the user {user!r} has {len(strange)} unknown item(s): {shown}"
+            elif known:
+                found.append(History(user, np.array(known, dtype=np.int64)))
+            else:
+                skipped_users += 1
+        lines.setdefault(user, number)
+        if problem is not None:
+            wrong += 1
+            problems += [problem] if len(problems) < _NAMED else []
+    if wrong:
+        more = f"\n  and {wrong - len(problems)} more" if wrong > len(problems) else ""
+        advice = " --skip_unknown=True leaves unknown items out." if unknown and not skip_unknown else ""
+        raise DatasetError(
+            f"{path} has lines that cannot be used; correct or remove them. Item ids are those of the data files; items that the "
+            f"run never met are unknown to it.{advice}\n  " + "\n  ".join(problems) + more
+        )
+    if not found:
+        raise DatasetError(
+            f"{path} holds no history with known items. Write one user a line; see `rporec recommend --help`."
+        )
+    return Histories(found, unknown if skip_unknown else 0, skipped_users)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, list[str] | str]]:
+    """Line number, user and item tokens of each line; in place of the tokens a sentence that says what is wrong."""
+    parse = _from_json if path.suffix.lower() in JSON_SUFFIXES else _from_text
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, *parse(line.rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"The histories in {path} cannot be read: {error}. Name a UTF-8 text file.") from error
+
+
+def _from_json(line: str) -> tuple[str, list[str] | str]:
+    form = 'must read {"user": "...", "items": ["...", "..."]}'
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return "", f"is no JSON; it {form}"
+    if not isinstance(row, dict) or not _is_id(row.get("user")) or not isinstance(row.get("items"), list):
+        return "", form
+    if not all(_is_id(item) for item in row["items"]):
+        return str(row["user"]), f"an item is neither text nor a whole number; it {form}"
+    return str(row["user"]), [str(item) for item in row["items"]]
+
+
+def _is_id(value: Any) -> bool:
+    return (isinstance(value, str) and value != "") or type(value) is int
+
+
+def _from_text(line: str) -> tuple[str, list[str] | str]:
+    user, tab, items = line.partition("\t")
+    if not tab or not user:
+        hint = " (JSON lines need a file named .jsonl)" if line.startswith("{") else ""
+        return user, f"must read `user<TAB>item item item`{hint}"
+    return user, items.split()
+
+
+def history_rows(histories: Sequence[History], length: int, item_list: str, length_field: str) -> Interaction:
+    """Rows shaped like evaluation rows, but for users whom the data set does not know: the history and nothing else.
+
+    Args:
+        histories: B of them; of longer ones the newest `length` items are used.
+        length: `MAX_ITEM_LIST_LENGTH` of the run.
+        item_list: name of the column of histories.
+        length_field: name of the column of their lengths.
+
+    Returns:
+        `item_list` `[B, length]`, padded on the right with 0, and `length_field` `[B]`.
+    """
+    items = torch.zeros(len(histories), length, dtype=torch.int64)
+    lengths = torch.zeros(len(histories), dtype=torch.int64)
+    for row, history in enumerate(histories):
+        newest = torch.from_numpy(history.items[-length:])
+        items[row, : len(newest)] = newest
+        lengths[row] = len(newest)
+    return Interaction({item_list: items, length_field: lengths})

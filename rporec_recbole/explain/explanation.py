@@ -1,0 +1,333 @@
+"""Why users got what they got: the facts of a finished run, no presentation.
+
+Scores come from the evaluation's own path (`scoring`), with the reasoning and without. The target is a fact for the reader;
+no prompt holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rporec_recbole.cot.compose import sections_of
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.ranks import read_ranks
+from rporec_recbole.explain.titles import Item, items_of
+from rporec_recbole.finished_run import LoadedRun, load_run
+from rporec_recbole.ranking import target_rank
+from rporec_recbole.scoring import Scorer
+from rporec_recbole.text.completions import Completion
+
+TOP = 10
+_NAMED = 5  # unknown users in a message
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One step of a history.
+
+    Attributes:
+        item: what was chosen.
+        rating: the user's rating of it, if the data has any.
+        in_prompt: whether the backbone was shown it.
+    """
+
+    item: Item
+    rating: float | None
+    in_prompt: bool
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One item of a ranking.
+
+    Attributes:
+        item: the item.
+        score: its score; None if it is hidden.
+        rank: 1 is best; the place of an item among all, ties counted against it (`ranking.target_rank`).
+        other_rank: its rank in the other ranking, with or without reasoning; None if there is only one, or if it is hidden there.
+        is_target: whether it is what the user really chose next.
+        in_history: whether the history that the model sees has it.
+    """
+
+    item: Item
+    score: float | None
+    rank: int
+    other_rank: int | None
+    is_target: bool
+    in_history: bool
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What the backbone wrote, and what the head made of it.
+
+    Attributes:
+        text: as written, unchanged.
+        well_formed: whether it could be parsed; if not, it counted for nothing.
+        cot: the chain of thought; empty if malformed.
+        sections: `evidence`, `preference` and `intent` of a cot in that form; empty for one in another form.
+        answer: the item that it guesses, in words; empty if malformed.
+        answer_item: the item of the catalogue that the answer names word for word, as ranked with reasoning; None for none.
+        gate: how much the head let it count, in (0, 1); None if malformed.
+        moved: |u - s| / |s|, how far the reasoning moved the user's vector beside its length.
+    """
+
+    text: str
+    well_formed: bool
+    cot: str
+    sections: dict[str, str]
+    answer: str
+    answer_item: Ranked | None
+    gate: float | None
+    moved: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One evaluated row.
+
+    Attributes:
+        user_id: as in the data files.
+        history: what the model saw, oldest first.
+        target: what the user chose next.
+        top: the best items, best first, as evaluated.
+        reasoning: None where the run's scores use none.
+        target_without: the target as ranked without reasoning; None where the run's scores use none.
+        top_without: the best items without reasoning; empty where the run's scores use none.
+    """
+
+    user_id: str
+    history: list[Chosen]
+    target: Ranked
+    top: list[Ranked]
+    reasoning: Thought | None
+    target_without: Ranked | None
+    top_without: list[Ranked]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a page says.
+
+    Attributes:
+        run: name of the run folder.
+        model: its model.
+        dataset: its data set.
+        seed: its seed.
+        split: `valid` or `test`.
+        hide_seen: whether items of a user's past were left out of the rankings.
+        candidates: items of the catalogue.
+        rows: how many rows the split has.
+        users: the explained rows.
+    """
+
+    run: str
+    model: str
+    dataset: str
+    seed: int
+    split: str
+    hide_seen: bool
+    candidates: int
+    rows: int
+    users: list[Explanation]
+
+
+def explain(
+    path: str | Path, users: Sequence[str] | None = None, sample: int = 20, seed: int = 0, split: str = "test"
+) -> Facts:
+    """The facts of some users of a finished run.
+
+    Args:
+        path: the run folder.
+        users: user ids as in the data files; all rows of each. None draws a sample.
+        sample: how many random rows.
+        seed: of the draw.
+        split: `valid` or `test`.
+
+    Raises:
+        RunFolderError: there is no finished run.
+        ConfigError: a user is unknown, or the model has no histories to show.
+    """
+    run = load_run(path)
+    if not hasattr(run.model, "ITEM_SEQ"):
+        raise ConfigError(
+            f"{path} holds a run of {run.config['model']}, which knows users by their number and reads no history, so there is "
+            "nothing to show. `rporec explain` takes runs of RPORec and of RecBole's sequential models."
+        )
+    scorer = Scorer(run)
+    owners = scorer.users(split)
+    if users is None:
+        chosen = sorted(random.Random(seed).sample(range(len(owners)), min(sample, len(owners))))
+        explained = [one for _, one in _explained(run, scorer, split, np.array(chosen, dtype=np.int64))]
+    else:
+        places = _places(run, owners, users, split)
+        found = dict(_explained(run, scorer, split, np.array(sorted(places), dtype=np.int64)))
+        explained = [found[place] for place in places]
+    if getattr(run.model, "reasoner", None) is not None:
+        run.model.reasoner.store.close()
+    config = run.config
+    return Facts(
+        run=Path(path).resolve().name,
+        model=str(config["model"]),
+        dataset=str(config["dataset"]),
+        seed=int(config["seed"]),
+        split=split,
+        hide_seen=bool(config["hide_seen"]),
+        candidates=run.dataset.item_num - 1,
+        rows=len(owners),
+        users=explained,
+    )
+
+
+def differing(facts: Facts, path: str | Path) -> int:
+    """How many targets have another rank than in the run's `ranks.parquet`.
+
+    Raises:
+        RunFolderError: the run has no readable ranks.
+    """
+    kept = read_ranks(path, facts.split).groupby(level=[0, 1]).agg(set).to_dict()
+    found = [((one.user_id, one.target.item.item_id), one.target.rank) for one in facts.users]
+    return sum(rank not in kept.get(key, ()) for key, rank in found)
+
+
+def _places(run: LoadedRun, owners: np.ndarray, users: Sequence[str], split: str) -> list[int]:
+    """Row numbers of users, in the order asked for."""
+    ids = run.dataset.field2token_id[run.dataset.uid_field]
+    places = {user: np.flatnonzero(owners == ids.get(user, -1)).tolist() for user in dict.fromkeys(users)}
+    missing = [user for user, found in places.items() if not found]
+    if missing:
+        named = ", ".join(f"`{user}`" for user in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        there = ", ".join(f"`{token}`" for token in run.dataset.id2token(run.dataset.uid_field, owners[:3]))
+        raise ConfigError(
+            f"The {split} split of {run.run_dir} has no row of {named}{more}. Name users as user_id of the .inter file has them, such "
+            f"as {there}; users with fewer than three interactions are not evaluated. `--sample=20` draws some."
+        )
+    return [place for found in places.values() for place in found]
+
+
+def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -> Iterator[tuple[int, Explanation]]:
+    """Row number and explanation of each wanted row; the numbers ascend."""
+    items, numbers = items_of(run), iter(wanted.tolist())
+    catalogue = getattr(run.model, "catalogue", None)
+    named = {} if catalogue is None else {line: number for number, line in enumerate(catalogue.lines) if number}
+    for places, (rows, hidden, _, targets) in scorer.batches(split, wanted):
+        scores = scorer.scores(rows, hidden)[places].cpu()
+        chosen, thoughts, without = rows[places], None, None
+        if getattr(run.model, "reasoning_on", False):
+            with _without_reasoning(run.model):
+                without = scorer.scores(rows, hidden)[places].cpu()
+            thoughts = _thoughts(run.model, chosen)
+        users = run.dataset.id2token(run.dataset.uid_field, chosen[run.dataset.uid_field])
+        for index, (user, history, target) in enumerate(
+            zip(users, _histories(run, chosen), targets[places], strict=True)
+        ):
+            seen = {item for item, _, _ in history}
+            full = _Ranking(items, scores[index], None if without is None else without[index], int(target), seen)
+            bare = None if without is None else _Ranking(items, without[index], scores[index], int(target), seen)
+            thought = None
+            if thoughts is not None:
+                completion, gate, moved = thoughts[index]
+                guessed = named.get(completion.answer)
+                thought = _thought(completion, gate, moved, None if guessed is None else full.place(guessed))
+            explanation = Explanation(
+                user_id=str(user),
+                history=[Chosen(items[item], rating, shown) for item, rating, shown in history],
+                target=full.place(int(target)),
+                top=full.top(),
+                reasoning=thought,
+                target_without=None if bare is None else bare.place(int(target)),
+                top_without=[] if bare is None else bare.top(),
+            )
+            yield next(numbers), explanation
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The scores of one row, `[N]`, and those beside them."""
+
+    items: list[Item]
+    scores: Tensor
+    others: Tensor | None
+    target: int
+    seen: set[int]
+
+    def place(self, number: int) -> Ranked:
+        other = None
+        if self.others is not None and self.others[number] > -torch.inf:
+            other = _rank(self.others, number)
+        return Ranked(
+            item=self.items[number],
+            score=float(self.scores[number]) if self.scores[number] > -torch.inf else None,
+            rank=_rank(self.scores, number),
+            other_rank=other,
+            is_target=number == self.target,
+            in_history=number in self.seen,
+        )
+
+    def top(self) -> list[Ranked]:
+        values, numbers = self.scores.topk(min(TOP, len(self.scores) - 1))
+        return [self.place(number) for number in numbers[values > -torch.inf].tolist()]
+
+
+def _rank(scores: Tensor, number: int) -> int:
+    return int(target_rank(scores[None], torch.tensor([number])))
+
+
+def _histories(run: LoadedRun, rows: Any) -> list[list[tuple[int, float | None, bool]]]:
+    """Item, rating and whether the prompt shows it, for each step of each row."""
+    model, config = run.model, run.config
+    rating_list = f"{config['RATING_FIELD']}{config['LIST_SUFFIX']}"
+    histories = rows[model.ITEM_SEQ].tolist()
+    ratings = rows[rating_list].tolist() if rating_list in rows else [[None] * len(one) for one in histories]
+    found = []
+    for history, rated in zip(histories, ratings, strict=True):
+        steps = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0]
+        shown = 0
+        if getattr(model, "reasoning_on", False):
+            shown = len(model.reasoner.template.shown(history, rated if model.rating_list else None))
+        first = len(steps) - shown  # a prompt shows the newest items
+        found.append([(item, rating, step >= first) for step, (item, rating) in enumerate(steps)])
+    return found
+
+
+@contextlib.contextmanager
+def _without_reasoning(model: Any) -> Iterator[None]:
+    model.reasoning_on = False
+    try:
+        yield
+    finally:
+        model.reasoning_on = True
+
+
+@torch.no_grad()
+def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float]]:
+    """Completion, gate value and |u - s| / |s| of each row."""
+    completions = model.completions(rows, model.evaluation_decoding)
+    reasoning = model.encode_completions(completions)
+    state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
+    gate = model.head.fusion.gate_value(state, reasoning)
+    moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)
+    return list(zip(completions, gate.tolist(), moved.tolist(), strict=True))
+
+
+def _thought(completion: Completion, gate: float, moved: float, guessed: Ranked | None) -> Thought:
+    return Thought(
+        text=completion.text,
+        well_formed=completion.well_formed,
+        cot=completion.cot,
+        sections=sections_of(completion.cot),
+        answer=completion.answer,
+        answer_item=guessed,
+        gate=gate if completion.well_formed else None,
+        moved=moved,
+    )

@@ -1,0 +1,110 @@
+"""Tables that are written piece by piece: memory stays flat, and the file stands in its place when it is complete, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rporec_recbole.errors import ConfigError, RunFolderError
+
+Columns = Mapping[str, np.ndarray]
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+_ROW_GROUP = 1 << 18  # rows
+
+
+def check_output(path: Path) -> None:
+    """Refuses a file that could not be written, before any work is done.
+
+    Raises:
+        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"`--output={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form."
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"`--output={path}`: the folder {path.parent} does not exist. Make it, or name another.")
+    if path.is_dir():
+        raise ConfigError(f"`--output={path}` is a folder. Name a file.")
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    """A function that appends columns of equal length to a new table, as Parquet, CSV or JSON lines by the suffix of `path`.
+
+    The table grows in a file beside `path` and takes its place at the end of the block; after an error or a kill `path` is as
+    it was.
+
+    Args:
+        path: see `check_output`.
+        schema: column -> Arrow type.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    growing = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    opened = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}[path.suffix.lower()]
+    try:
+        with opened(growing, schema) as append:
+            yield append
+        with growing.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(growing, path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFolderError(
+            f"{path} cannot be written: {error}. Free disk space or choose another --output."
+        ) from error
+    finally:
+        growing.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    kinds = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
+    waiting: list[Any] = []
+    with pq.ParquetWriter(path, kinds, compression="zstd") as writer:
+
+        def append(columns: Columns) -> None:
+            waiting.append(pa.table({name: pa.array(columns[name], kinds.field(name).type) for name in schema}))
+            if sum(len(part) for part in waiting) >= _ROW_GROUP:
+                flush()
+
+        def flush() -> None:  # small batches share a row group
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting).combine_chunks())
+                waiting.clear()
+
+        yield append
+        flush()
+
+
+@contextlib.contextmanager
+def _csv(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(schema)
+        yield lambda columns: writer.writerows(_rows(columns, schema))
+
+
+@contextlib.contextmanager
+def _json_lines(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    with path.open("w", encoding="utf-8") as file:
+
+        def append(columns: Columns) -> None:
+            for row in _rows(columns, schema):
+                file.write(json.dumps(dict(zip(schema, row, strict=True))) + "\n")
+
+        yield append
+
+
+def _rows(columns: Columns, schema: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+    return zip(*(columns[name].tolist() for name in schema), strict=True)

@@ -1,0 +1,46 @@
+"""A finished toy run whose backbone has something to say: short training leaves `tiny` without a single well-formed text."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from rporec_recbole.cot.compose import compose_completion
+from rporec_recbole.cot.store import completion_key
+from rporec_recbole.finished_run import load_run
+
+
+def with_texts(source: Path, folder: Path) -> Path:
+    """A copy of a run whose store holds composed texts, some malformed, and whose fusion lets them count; ranks made again."""
+    shutil.copytree(source, folder)
+    (folder / "reasoning.sqlite").unlink()
+    weights = load_file(folder / "head.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name in ("head.fusion.project.weight", "head.fusion.gate.weight"):
+        weights[name] = 0.2 * torch.randn(weights[name].shape, generator=generator)
+    save_file(weights, folder / "head.safetensors")
+    run = load_run(folder)
+    model, tables = run.model, []
+    writer, decoding = model.reasoner.generator.fingerprint, model.evaluation_decoding
+    for split in ("valid", "test"):
+        rows, texts = run.loaders[split].dataset.inter_feat, {}
+        for number, (history, rated) in enumerate(
+            zip(rows[model.ITEM_SEQ].tolist(), rows[model.rating_list].tolist(), strict=True)
+        ):
+            prompt = model.reasoner.template.prompt(history, rated)
+            shown = model.reasoner.template.shown(history, rated)
+            text = compose_completion(model.catalogue, shown, 1 + number % (len(model.catalogue) - 1))
+            if number % 5 == 0:
+                text = text.replace("</think>", "")
+            if number % 5 == 1:
+                text = text.replace("evidence:", "<img src=x onerror=alert(1)>\u202e\x07 because of")
+            texts[completion_key(prompt, writer, decoding)] = (prompt, text)
+        model.reasoner.store.put(texts, writer, decoding)
+        tables.append(run.evaluate(split)[1])
+    model.reasoner.store.close()
+    pd.concat(tables, ignore_index=True).to_parquet(folder / "ranks.parquet", index=False)
+    return folder
