@@ -148,7 +148,7 @@ def _history(history: list[Chosen]) -> str:
     if older:
         folded = f"""<details class="older"><summary>{len(older):,} older items</summary><ol>{_steps(older, 1)}</ol></details>"""
     key = '<p class="key">shown to the language model</p>' if any(step.in_prompt for step in history) else ""
-    return f"""<section class="history"><h3>History <small>{len(history):,} items, the newest last</small></h3>
+    return f"""<section class="history"><h3>History <small>{len(history):,} items that the model reads, the newest last</small></h3>
 {folded}<ol>{_steps(newest, len(older) + 1)}</ol>{key}</section>"""
 
 

@@ -20,7 +20,8 @@ def with_texts(source: Path, folder: Path) -> Path:
     (folder / "reasoning.sqlite").unlink()
     weights = load_file(folder / "head.safetensors")
     generator = torch.Generator().manual_seed(0)
-    for name in ("head.fusion.project.weight", "head.fusion.gate.weight"):
+    last = "head.fusion.write.weight" if "head.fusion.write.weight" in weights else "head.fusion.project.weight"
+    for name in (last, "head.fusion.gate.weight"):
         weights[name] = 0.2 * torch.randn(weights[name].shape, generator=generator)
     save_file(weights, folder / "head.safetensors")
     run = load_run(folder)

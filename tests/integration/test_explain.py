@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -12,8 +13,11 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
+from rporec_recbole.explain import titles
 from rporec_recbole.explain.explanation import differing, explain
 from rporec_recbole.explain.page import page
+from rporec_recbole.explain.titles import items_of
+from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
 from tests.integration.reasoned import with_texts
 from tests.toy import SHORT, TEXT, write_toy
@@ -251,10 +255,26 @@ def test_a_trunk_alone_gets_a_page_without_reasoning(toy, tmp_path, capsys):
     assert Reader(text).tags.count("article") == 3
 
 
-def test_a_baseline_of_recbole(toy, tmp_path, capsys):
+def test_a_text_head(toy, tmp_path):
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "rechead": "text", "data_path": str(toy)}
+    folder = run("RPORec", "toy", overrides={**settings, "run_dir": str(tmp_path / "text")}).run_dir
+    facts = explain(with_texts(folder, tmp_path / "reasoned"), users=["u1", "u2", "u3"])
+    gates = [one.reasoning.gate for one in facts.users if one.reasoning.well_formed]
+    assert gates
+    assert all(0 < gate < 1 for gate in gates)
+    assert found(facts).items() <= ranks_of(tmp_path / "reasoned").items()
+
+
+def test_a_baseline_of_recbole(toy, tmp_path, capsys, monkeypatch):
     settings = {"epochs": 1, "show_progress": False, "data_path": str(toy)}
     folder = run("SASRec", "toy", overrides={**settings, "run_dir": str(tmp_path / "sasrec")}).run_dir
-    assert found(explain(folder, sample=1000)) == ranks_of(folder)
+    facts = explain(folder, sample=1000)
+    assert found(facts) == ranks_of(folder)
+    assert {step.item.title == step.item.item_id for step in facts.users[0].history} == {True}
+    monkeypatch.setattr(titles, "layered_properties", lambda model, dataset: TEXT)  # as on a data set that RPORec knows
+    items = {item.item_id: item for item in items_of(load_run(folder))}
+    assert items["i3"] == titles.Item("i3", "Film 3 of the Crime", "Crime Drama · 1983")
+    assert items["i1"].title == "item i1"
     folder = run("Pop", "toy", overrides={**settings, "run_dir": str(tmp_path / "pop")}).run_dir
     assert main(["explain", str(folder)]) == 2
     assert "reads no history" in capsys.readouterr().err
@@ -262,7 +282,8 @@ def test_a_baseline_of_recbole(toy, tmp_path, capsys):
 
 def test_a_sample_is_drawn_by_its_seed(reasoned, facts):
     few = [one.user_id for one in explain(reasoned, sample=5, seed=1).users]
-    assert few == [one.user_id for one in explain(reasoned, sample=5, seed=1).users]
+    every = [one.user_id for one in facts.users]
+    assert few == [every[row] for row in sorted(random.Random(1).sample(range(30), 5))]
     assert few != [one.user_id for one in explain(reasoned, sample=5, seed=2).users]
     assert len(facts.users) == facts.rows == 30
 

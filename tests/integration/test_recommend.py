@@ -1,0 +1,302 @@
+"""`rporec recommend`: the evaluator's ranking as a table, and rankings for histories of new users."""
+
+import contextlib
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rporec_recbole import tables
+from rporec_recbole.cli import main
+from rporec_recbole.data.histories import read_histories
+from rporec_recbole.errors import DatasetError, RunFolderError
+from rporec_recbole.finished_run import load_run
+from rporec_recbole.recommend import recommend, top_of
+from rporec_recbole.run import run
+from tests.integration.reasoned import with_texts
+from tests.toy import SHORT, TEXT
+
+ITEMS = 25
+
+
+@pytest.fixture(scope="module")
+def runs(toy, tmp_path_factory):
+    """Name -> folder of a finished run on the toy data set."""
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+    short = {**SHORT, **TEXT, "data_path": str(toy)}
+    plain = {"epochs": 1, "show_progress": False, "data_path": str(toy)}
+    for name, model, settings in (
+        ("trained", "RPORec", {**short, "stages": ["1a", "1b", "1c"]}),
+        ("trunk", "RPORec", {**short, "stages": ["1a"], "hide_seen": True}),
+        ("SASRec", "SASRec", plain),
+        ("BPR", "BPR", plain),
+        ("FPMC", "FPMC", plain),
+        ("NeuMF", "NeuMF", {**plain, "hide_seen": True}),
+    ):
+        made[name] = run(model, "toy", overrides={**settings, "run_dir": str(folder / name)}).run_dir
+    made["reasoned"] = with_texts(made["trained"], folder / "reasoned")
+    return made
+
+
+def ranks_of(folder, split="test"):
+    return pd.read_parquet(folder / "ranks.parquet").query("split == @split")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "k"),
+    [
+        ("reasoned", "test", ITEMS),
+        ("reasoned", "valid", 7),
+        ("trunk", "test", ITEMS),
+        ("SASRec", "test", ITEMS),
+        ("BPR", "valid", 100),
+        ("NeuMF", "test", 7),
+    ],
+)
+def test_targets_stand_where_the_evaluation_has_them(runs, tmp_path, name, split, k):
+    """NeuMF has no `full_sort_predict`: RecBole's trainer asks it pair by pair."""
+    ranks = ranks_of(runs[name], split)
+    written = recommend(runs[name], tmp_path / "recs.parquet", split=split, top_k=k)
+    recs = pd.read_parquet(tmp_path / "recs.parquet")
+    assert (written.users, written.rows) == (30, len(recs))
+    assert recs["user_id"].nunique() == 30
+    both = ranks.merge(recs, on=["user_id", "item_id"], how="left", suffixes=("", "_here"))
+    near = both["rank"] <= k
+    assert near.any()
+    assert (both["rank"][near] == both["rank_here"][near]).all()
+    assert both["rank_here"][~near].isna().all()
+
+
+def test_rows_of_a_user_stand_together_best_first(runs, tmp_path):
+    recommend(runs["reasoned"], tmp_path / "recs.parquet", top_k=10)
+    recs = pd.read_parquet(tmp_path / "recs.parquet")
+    assert list(recs.columns) == ["user_id", "rank", "item_id", "score"]
+    assert recs["score"].dtype == np.float32
+    for _, own in recs.groupby((recs["user_id"] != recs["user_id"].shift()).cumsum()):
+        assert own["rank"].tolist() == list(range(1, 11))
+        assert own["score"].is_monotonic_decreasing
+        assert own["item_id"].is_unique
+
+
+def test_some_users_by_name_or_by_file_get_what_all_get(runs, tmp_path, capsys):
+    folder, everyone = str(runs["reasoned"]), tmp_path / "all.parquet"
+    assert main(["recommend", folder, f"--output={everyone}", "--top_k=5"]) == 0
+    assert "150 recommendations for 30 users are in" in capsys.readouterr().out
+    (tmp_path / "users.txt").write_text("u4\nu9\n\n")
+    for users in ("u9,u4", str(tmp_path / "users.txt")):
+        assert main(["recommend", folder, f"--users={users}", f"--output={tmp_path / 'some.csv'}", "--top_k=5"]) == 0
+        some = pd.read_csv(tmp_path / "some.csv")
+        full = pd.read_parquet(everyone).query("user_id in ['u4', 'u9']").reset_index(drop=True)
+        pd.testing.assert_frame_equal(some, full, check_dtype=False)
+
+
+def test_hide_seen_as_the_run_does_unless_told(runs, toy, tmp_path):
+    past = past_of(toy)
+    for name, told, hidden in (("trunk", None, True), ("trunk", False, False), ("SASRec", True, True)):
+        recommend(runs[name], tmp_path / "recs.parquet", top_k=100, hide_seen=told)
+        recs = pd.read_parquet(tmp_path / "recs.parquet")
+        target = dict(zip(ranks_of(runs[name])["user_id"], ranks_of(runs[name])["item_id"], strict=True))
+        for user, own in recs.groupby("user_id"):
+            again = set(own["item_id"]) & set(past[user][:-1]) - {target[user]}
+            assert bool(again) != hidden
+            assert len(own) == ITEMS - (len(set(past[user][:-1]) - {target[user]}) if hidden else 0)
+
+
+def past_of(toy):
+    table = pd.read_csv(toy / "toy" / "toy.inter", sep="\t")
+    table.columns = [name.split(":")[0] for name in table.columns]
+    return table.sort_values(["user_id", "timestamp"]).groupby("user_id")["item_id"].apply(list).to_dict()
+
+
+# --- new histories ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("trunk", ".jsonl"), ("SASRec", ".txt")])
+def test_a_new_user_with_the_history_of_an_old_one_gets_the_same(runs, toy, tmp_path, name, suffix):
+    old, file = past_of(toy), tmp_path / f"new{suffix}"
+    users = list(dict.fromkeys(ranks_of(runs[name])["user_id"]))
+    lines = [
+        json.dumps({"user": user, "items": old[user][:-1]})
+        if suffix == ".jsonl"
+        else f"{user}\t{' '.join(old[user][:-1])}"
+        for user in users
+    ]
+    file.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    recommend(runs[name], tmp_path / "old.parquet", hide_seen=False)
+    recommend(runs[name], tmp_path / "new.parquet", histories=file, hide_seen=False)
+    old_recs, new_recs = pd.read_parquet(tmp_path / "old.parquet"), pd.read_parquet(tmp_path / "new.parquet")
+    pd.testing.assert_frame_equal(old_recs, new_recs)
+
+
+def test_new_histories_are_reasoned_about_without_ratings(runs, tmp_path):
+    run_dir, file = runs["reasoned"], tmp_path / "new.txt"
+    file.write_text("anna\ti3 i4 i5\nbert\ti9\n")
+    loaded = load_run(run_dir)
+    loaded.model.reasoner.store.close()
+    seen = []
+    template = type(loaded.model.reasoner.template)
+    prompt, before = template.prompt, load_texts(run_dir)
+    template.prompt = lambda self, history, ratings=None: seen.append(prompt(self, history, ratings)) or seen[-1]
+    try:
+        recommend(run_dir, tmp_path / "recs.jsonl", histories=file, top_k=3)
+    finally:
+        template.prompt = prompt
+    assert "".join(seen).count("\n") == 4
+    assert "rated" not in "".join(seen)
+    assert load_texts(run_dir) == before + 2  # written, and kept for the next time
+    rows = [json.loads(line) for line in (tmp_path / "recs.jsonl").read_text().splitlines()]
+    assert [(row["user_id"], row["rank"]) for row in rows] == [
+        (user, rank) for user in ("anna", "bert") for rank in (1, 2, 3)
+    ]
+
+
+def load_texts(run_dir):
+    loaded = load_run(run_dir)
+    count = sum(1 for _ in loaded.model.reasoner.store)
+    loaded.model.reasoner.store.close()
+    return count
+
+
+def test_the_newest_items_of_a_long_history_count_and_all_are_hidden(runs, tmp_path):
+    newest = [f"i{number}" for number in range(20)]
+    (tmp_path / "new.txt").write_text(f"long\ti24 i23 {' '.join(newest)}\nshort\t{' '.join(newest)}\n")
+    recommend(runs["trunk"], tmp_path / "recs.csv", histories=tmp_path / "new.txt", hide_seen=False)
+    with (tmp_path / "recs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    long, short = ([row["item_id"] for row in rows if row["user_id"] == name] for name in ("long", "short"))
+    assert long == short
+    assert len(long) == ITEMS
+    recommend(runs["trunk"], tmp_path / "recs.csv", histories=tmp_path / "new.txt")
+    hidden = pd.read_csv(tmp_path / "recs.csv").groupby("user_id")["item_id"].apply(set)
+    assert hidden["long"] == {"i20", "i21", "i22"}
+    assert hidden["short"] == {"i20", "i21", "i22", "i23", "i24"}
+
+
+IDS = {"[PAD]": 0, "i1": 1, "i2": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("h.txt", "a i1 i2\n", "line 1: must read `user<TAB>item item item`"),
+        ("h.txt", '{"user": "a", "items": ["i1"]}\n', "JSON lines need a file named .jsonl"),
+        ("h.txt", "a\ti1\n\na\ti2\n", "line 3: the user 'a' stands on line 1 already"),
+        ("h.txt", "a\t\n", "line 1: the user 'a' has no items"),
+        ("h.txt", "a\ti1 i9 [PAD]\n", "2 unknown item(s): 'i9', '[PAD]'"),
+        ("h.txt", "".join(f"u{number}\ti9\n" for number in range(9)), "and 4 more"),
+        ("h.txt", "", "holds no history"),
+        ("h.jsonl", "a\ti1\n", "line 1: is no JSON"),
+        ("h.jsonl", '{"user": "a"}\n', 'must read {"user"'),
+        ("h.jsonl", '{"user": "a", "items": []}\n', "has no items"),
+        ("h.jsonl", '{"user": "a", "items": [1.5]}\n', "neither text nor a whole number"),
+        ("h.jsonl", "[" * 100_000 + "\n", "is no JSON"),
+    ],
+)
+def test_histories_that_cannot_be_used(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError) as error:
+        read_histories(tmp_path / name, IDS)
+    assert message in str(error.value)
+    assert ("--skip_unknown=True" in str(error.value)) == ("unknown item" in message or "more" in message)
+
+
+def test_histories_that_cannot_be_read(tmp_path):
+    (tmp_path / "h.txt").write_bytes(b"a\t\xff\xfe\n")
+    for name in ("h.txt", "nowhere.txt"):
+        with pytest.raises(DatasetError, match="cannot be read"):
+            read_histories(tmp_path / name, IDS)
+
+
+def test_unknown_items_can_be_left_out(runs, tmp_path, capsys):
+    (tmp_path / "h.jsonl").write_text('{"user": "a", "items": ["i1", "what", "i2"]}\n{"user": 7, "items": ["who"]}\n')
+    read = read_histories(tmp_path / "h.jsonl", IDS, skip_unknown=True)
+    assert [(one.user, one.items.tolist()) for one in read.found] == [("a", [1, 2])]
+    assert (read.skipped_items, read.skipped_users) == (2, 1)
+    arguments = [
+        "recommend",
+        str(runs["trunk"]),
+        f"--histories={tmp_path / 'h.jsonl'}",
+        f"--output={tmp_path / 'r.csv'}",
+    ]
+    assert main(arguments) == 2
+    assert main([*arguments, "--skip_unknown=True"]) == 0
+    assert "left out 2 unknown items and 1 users" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "message"), [("BPR", "knows users by what it learned"), ("FPMC", "reads `user_id`")])
+def test_models_that_need_more_than_a_history_say_so(runs, tmp_path, capsys, name, message):
+    (tmp_path / "h.txt").write_text("a\ti1\n")
+    arguments = ["recommend", str(runs[name]), f"--histories={tmp_path / 'h.txt'}", f"--output={tmp_path / 'r.csv'}"]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("r.csv*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--users=u1,who,what"], "does not know the users `who`, `what`"),
+        (["--users=u1", "--histories=h.txt"], "Give one of"),
+        (["--users=,"], "names no user"),
+        (["--output=r.xlsx"], "must end in .parquet, .csv or .jsonl"),
+        (["--output=nowhere/r.csv"], "does not exist"),
+        (["--top_k=0"], "at least 1"),
+        (["--split=train"], "valid or test"),
+        (["--histories=h.txt", "--split=valid"], "means nothing beside --histories"),
+        (["--hide_seen=maybe"], "must be True or False"),
+        (["--topk=5"], "Did you mean `top_k`"),
+    ],
+)
+def test_mistakes(runs, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["recommend", str(runs["trunk"]), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_appears_complete_or_not_at_all(tmp_path):
+    path = tmp_path / "t.parquet"
+    path.write_text("the old one")
+    with contextlib.suppress(ZeroDivisionError), tables.table_writer(path, {"n": "int32"}) as append:
+        append({"n": np.arange(10)})
+        assert path.read_text() == "the old one"
+        raise ZeroDivisionError
+    assert [one.name for one in tmp_path.iterdir()] == ["t.parquet"]
+    assert path.read_text() == "the old one"
+    with tables.table_writer(path, {"n": "int32"}) as append:
+        append({"n": np.arange(10)})
+    assert pd.read_parquet(path)["n"].tolist() == list(range(10))
+
+
+def test_small_batches_share_row_groups_and_large_ones_leave_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_ROW_GROUP", 100)
+    with tables.table_writer(tmp_path / "t.parquet", {"n": "int32"}) as append:
+        for start in range(0, 1050, 30):
+            append({"n": np.arange(start, start + 30)})
+    file = pq.ParquetFile(tmp_path / "t.parquet")
+    assert file.num_row_groups == 9
+    assert max(file.metadata.row_group(group).num_rows for group in range(9)) == 120
+    assert file.read()["n"].to_pylist() == list(range(1050))
+
+
+def test_a_table_that_cannot_be_written(tmp_path):
+    folder = tmp_path / "gone"
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        with tables.table_writer(folder / "t.csv", {"n": "int32"}):
+            pass
+
+
+def test_equal_scores_go_by_item():
+    scores = torch.tensor([[-torch.inf, 1.0, 3.0, 1.0, 3.0, 1.0]])
+    values, ids = top_of(scores, 5)
+    assert ids.tolist() == [[2, 4, 1, 3, 5]]
+    assert values.tolist() == [[3.0, 3.0, 1.0, 1.0, 1.0]]
