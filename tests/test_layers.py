@@ -79,6 +79,7 @@ ORDER = [
     "run",
     "sweep.space",
     "sweep.plan",
+    "sweep.database",
     "sweep.study",
     "sweep.report",
     "sweep.search",
@@ -114,8 +115,8 @@ FENCES = {
     "sklearn": {"model.encoder"},
     "sentence_transformers": {"model.sentences"},
     "matplotlib": {"evaluation.plots"},
-    "optuna": {"sweep.study"},
-    "sqlalchemy": {"sweep.study"},
+    "optuna": {"sweep.database", "sweep.study"},
+    "sqlalchemy": {"sweep.database"},
     "pickle": set(),
 }
 
