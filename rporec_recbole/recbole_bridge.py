@@ -116,7 +116,8 @@ def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequ
 # --- config -----------------------------------------------------------------------------------------------------------
 
 
-def model_names() -> list[str]:
+@functools.cache
+def model_names() -> tuple[str, ...]:
     """Names of all models that can be run: RecBole's classes and RPORec."""
     names = {"RPORec"}
     for package in _PACKAGES:
@@ -125,7 +126,7 @@ def model_names() -> list[str]:
             names |= {
                 node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem
             }
-    return sorted(names)
+    return tuple(sorted(names))
 
 
 def known_keys(model: str, dataset: str) -> dict[str, Any]:
@@ -139,7 +140,8 @@ def known_keys(model: str, dataset: str) -> dict[str, Any]:
     return keys
 
 
-def _keys_in_code(model: str) -> set[str]:
+@functools.cache  # a search makes a config for every trial
+def _keys_in_code(model: str) -> frozenset[str]:
     """Keys that RecBole's core or the model's own file reads, whether or not a YAML file names them."""
     core = [
         path
@@ -148,9 +150,9 @@ def _keys_in_code(model: str) -> set[str]:
     ]
     core += [RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
     own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
-    return {
+    return frozenset(
         key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
-    }
+    )
 
 
 def parse_value(text: str) -> Any:

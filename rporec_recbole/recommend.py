@@ -21,7 +21,7 @@ from rporec_recbole.data.histories import History, history_rows, read_histories
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import LoadedRun, load_run
 from rporec_recbole.scoring import Scorer
-from rporec_recbole.tables import check_output, table_writer
+from rporec_recbole.table_file import check_output, table_writer
 
 SCHEMA = {"user_id": "string", "rank": "int32", "item_id": "string", "score": "float32"}
 _NAMED = 5  # unknown users in a message

@@ -24,7 +24,8 @@ import numpy as np
 
 from rporec_recbole.errors import SweepError
 from rporec_recbole.run_folder import alone, in_use
-from rporec_recbole.sweep.plan import DATABASE, Plan
+from rporec_recbole.sweep.database import engine_of, reachable
+from rporec_recbole.sweep.plan import Plan
 
 _MISSED = 4  # signs of life in a row, after which a worker counts as dead
 _ATTEMPTS = 3  # deaths of workers after which a trial is given up: it may be what kills them
@@ -97,7 +98,7 @@ class Claimed:
         import optuna
 
         try:
-            with _reachable(self.storage):
+            with reachable(self.storage):
                 self.trial.report(score, epoch)
                 stop = self.trial.should_prune()
         except optuna.exceptions.UpdateFinishedTrialError as error:
@@ -129,8 +130,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._plan = plan
         self._optuna = optuna
-        url, options = _url_of(plan)
-        with alone(plan.folder), _reachable(url):
+        url, options = engine_of(plan)
+        with alone(plan.folder), reachable(url):
             self._storage = optuna.storages.RDBStorage(
                 url,
                 engine_kwargs=options,
@@ -156,7 +157,7 @@ class Study:
     def claim(self) -> Claimed | None:
         """The next trial to run, None if none waits."""
         states = self._optuna.trial.TrialState
-        with alone(self._plan.folder), _reachable(self._plan.storage):
+        with alone(self._plan.folder), reachable(self._plan.storage):
             self._fill()
             waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
             if not waiting:
@@ -219,7 +220,7 @@ class Study:
 
     def records(self) -> list[Record]:
         """All places of the budget, in order."""
-        with _reachable(self._plan.storage):
+        with reachable(self._plan.storage):
             places = self._places()
         return [self._record(slot, places[slot]) for slot in range(1, self._plan.trials + 1)]
 
@@ -301,47 +302,9 @@ class Study:
 
     def _tell(self, claimed: Claimed, state: str, score: float | None = None, **facts: Any) -> None:
         with contextlib.suppress(self._optuna.exceptions.UpdateFinishedTrialError):  # taken over meanwhile
-            with _reachable(self._plan.storage):
+            with reachable(self._plan.storage):
                 for key, value in facts.items():
                     claimed.trial.set_user_attr(key, value)
                 self._study.tell(
                     claimed.trial, score, state=self._optuna.trial.TrialState[state], skip_if_finished=True
                 )
-
-
-def _url_of(plan: Plan) -> tuple[str, dict[str, Any]]:
-    """The URL of the study as SQLAlchemy shall see it, and the options of its engine."""
-    url = plan.storage or f"sqlite:///{(plan.folder / DATABASE).resolve()}"
-    if url.startswith("sqlite"):
-        return url, {"connect_args": {"timeout": 60}}
-    # The driver of the extra [sweep], whatever the version of SQLAlchemy would take.
-    head, _, rest = url.partition("://")
-    return ("postgresql+psycopg" if head in ("postgresql", "postgres") else head) + f"://{rest}", {
-        "pool_pre_ping": True
-    }
-
-
-@contextlib.contextmanager
-def _reachable(url: str | None) -> Iterator[None]:
-    """Turns what a database, its driver or its absence raises into one message."""
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except optuna.exceptions.UpdateFinishedTrialError:
-        raise
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError, RuntimeError) as error:
-        if isinstance(error, SweepError):
-            raise
-        kind = (url or "sqlite").partition(":")[0]
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        driver = isinstance(error, ImportError) or "NoSuchModule" in type(error).__name__
-        raise SweepError(
-            f"The study cannot be kept in the {kind} database: {cause}. "
-            + (
-                'Its driver is missing; that of PostgreSQL comes with pip install "rporec_recbole[sweep]".'
-                if driver
-                else "Check the address after --storage=, and whether the database takes connections; the same command goes on."
-            )
-        ) from error

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rporec_recbole import tables
+from rporec_recbole import table_file
 from rporec_recbole.cli import main
 from rporec_recbole.data.histories import read_histories
 from rporec_recbole.errors import DatasetError, RunFolderError

@@ -212,18 +212,18 @@ def test_the_controls_of_a_sweep_are_refused(toy, tmp_path, capsys):
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_two_workers_on_postgresql(toy, tmp_path, capsys):
     with database() as url:
-        given, folder = arguments(toy, tmp_path, storage=url), tmp_path / "sweep"
+        given, folder = arguments(toy, tmp_path, storage=url, trials=4), tmp_path / "sweep"
         with another_worker(given) as other:
             while not (folder / "trial-01").exists() and other.poll() is None:
                 time.sleep(0.01)
             assert main(given) == 0
             theirs, errors = other.communicate()
         assert other.returncode == 0, errors[-2000:]
-        assert sorted(started(capsys.readouterr().out) + started(theirs)) == [1, 2, 3, 4, 5, 6]
-        check_result(folder, 6)
+        assert sorted(started(capsys.readouterr().out) + started(theirs)) == [1, 2, 3, 4]
+        check_result(folder, 4)
         assert not (folder / "study.db").exists()
         plan = make_plan("BPR", "toy", tmp_path / "sweep.yaml", (), _options(given))
-        assert [one.state for one in Study(plan, enter_folder(plan)).records()] == ["complete"] * 6
+        assert [one.state for one in Study(plan, enter_folder(plan)).records()] == ["complete"] * 4
 
 
 def _options(given):
