@@ -266,20 +266,20 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch, options, message):
 def test_a_table_appears_complete_or_not_at_all(tmp_path):
     path = tmp_path / "t.parquet"
     path.write_text("the old one")
-    with contextlib.suppress(ZeroDivisionError), tables.table_writer(path, {"n": "int32"}) as append:
+    with contextlib.suppress(ZeroDivisionError), table_file.table_writer(path, {"n": "int32"}) as append:
         append({"n": np.arange(10)})
         assert path.read_text() == "the old one"
         raise ZeroDivisionError
     assert [one.name for one in tmp_path.iterdir()] == ["t.parquet"]
     assert path.read_text() == "the old one"
-    with tables.table_writer(path, {"n": "int32"}) as append:
+    with table_file.table_writer(path, {"n": "int32"}) as append:
         append({"n": np.arange(10)})
     assert pd.read_parquet(path)["n"].tolist() == list(range(10))
 
 
 def test_small_batches_share_row_groups_and_large_ones_leave_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_ROW_GROUP", 100)
-    with tables.table_writer(tmp_path / "t.parquet", {"n": "int32"}) as append:
+    monkeypatch.setattr(table_file, "_ROW_GROUP", 100)
+    with table_file.table_writer(tmp_path / "t.parquet", {"n": "int32"}) as append:
         for start in range(0, 1050, 30):
             append({"n": np.arange(start, start + 30)})
     file = pq.ParquetFile(tmp_path / "t.parquet")
@@ -291,7 +291,7 @@ def test_small_batches_share_row_groups_and_large_ones_leave_memory(tmp_path, mo
 def test_a_table_that_cannot_be_written(tmp_path):
     folder = tmp_path / "gone"
     with pytest.raises(RunFolderError, match="cannot be written"):
-        with tables.table_writer(folder / "t.csv", {"n": "int32"}):
+        with table_file.table_writer(folder / "t.csv", {"n": "int32"}):
             pass
 
 
