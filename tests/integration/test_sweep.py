@@ -92,16 +92,21 @@ def check_result(folder, trials):
     return table
 
 
-def test_two_workers_share_the_trials(toy, tmp_path, capsys):
-    given, folder = arguments(toy, tmp_path), tmp_path / "sweep"
+def both_at_work(given, folder, capsys):
+    """Runs a sweep here and in another process: what each of them printed."""
     with another_worker(given) as other:
-        # It is at work before this process begins, so both take part unless it does six trials in the blink of an eye.
+        # It is at work before this process begins, so both take part unless it does all trials in the blink of an eye.
         while not (folder / "trial-01").exists() and other.poll() is None:
             time.sleep(0.01)
         assert main(given) == 0
         theirs, errors = other.communicate()
     assert other.returncode == 0, errors[-2000:]
-    ours = capsys.readouterr().out
+    return capsys.readouterr().out, theirs
+
+
+def test_two_workers_share_the_trials(toy, tmp_path, capsys):
+    given, folder = arguments(toy, tmp_path), tmp_path / "sweep"
+    ours, theirs = both_at_work(given, folder, capsys)
     assert sorted(started(ours) + started(theirs)) == [1, 2, 3, 4, 5, 6]
     assert started(ours)
     assert started(theirs)
@@ -213,13 +218,8 @@ def test_the_controls_of_a_sweep_are_refused(toy, tmp_path, capsys):
 def test_two_workers_on_postgresql(toy, tmp_path, capsys):
     with database() as url:
         given, folder = arguments(toy, tmp_path, storage=url, trials=4), tmp_path / "sweep"
-        with another_worker(given) as other:
-            while not (folder / "trial-01").exists() and other.poll() is None:
-                time.sleep(0.01)
-            assert main(given) == 0
-            theirs, errors = other.communicate()
-        assert other.returncode == 0, errors[-2000:]
-        assert sorted(started(capsys.readouterr().out) + started(theirs)) == [1, 2, 3, 4]
+        ours, theirs = both_at_work(given, folder, capsys)
+        assert sorted(started(ours) + started(theirs)) == [1, 2, 3, 4]
         check_result(folder, 4)
         assert not (folder / "study.db").exists()
         plan = make_plan("BPR", "toy", tmp_path / "sweep.yaml", (), _options(given))
