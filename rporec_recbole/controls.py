@@ -159,7 +159,7 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
 
     def anothers() -> AnotherUsers:
         histories = users[model.ITEM_SEQ].tolist()
-        return AnotherUsers(after, histories, ratings, model.evaluation_decoding, model.seed)
+        return AnotherUsers(after, histories, ratings, model.seed)
 
     controls: dict[str, Callable[[], pd.DataFrame]] = {
         FULL: lambda: _test_ranks(loaded, after),

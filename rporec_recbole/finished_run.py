@@ -79,7 +79,7 @@ class LoadedRun:
         reasoner.at_once = _SHARED
         before = reasoner.written
         rows = self.loaders[split].dataset.inter_feat
-        self.model.completions(rows, self.model.evaluation_decoding, f"Reasoning for {split}")
+        self.model.reasoning(rows, self.model.evaluation_decoding, f"Reasoning for {split}")
         return reasoner.written - before
 
 

@@ -109,6 +109,7 @@ class BackboneSettings:
     generation_batch_tokens: int
     vllm_memory: float
     cot_temperature: float
+    cot_samples: int
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "warmup_batch_size",
             "best_of",
             "best_of_positions",
+            "cot_samples",
             "max_prompt_tokens",
             "max_new_tokens",
             "generation_batch_tokens",
@@ -270,6 +272,10 @@ def settings_from(config: Any) -> Settings:
         if head.rechead == "text" and parts["text"].ids_only:
             problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
         backbone = parts["backbone"]
+        if backbone.cot_samples > 1 and backbone.cot_temperature == 0:
+            problems.append(
+                f"`cot_samples={backbone.cot_samples}` texts are drawn and need a `cot_temperature` above 0; set `cot_samples` to 1 or raise it"
+            )
         for name in ("cot_weight", "cot_temperature"):
             if backbone.best_of > 1 and getattr(backbone, name) == 0:
                 problems.append(

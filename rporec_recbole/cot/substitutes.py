@@ -65,26 +65,20 @@ class BareHistory:
 
 
 class AnotherUsers:
-    """Every user gets what was written for another one.
+    """Every user gets what is written for another one.
 
     Args:
         reasoner: gives the completions.
         histories: of all users that will be asked for, item ids with padding.
         ratings: as long as `histories`, or None.
-        decoding: how the completions are drawn.
         seed: of the exchange: users stand in a ring of random order, and each gets its neighbour's.
     """
 
-    def __init__(
-        self, reasoner: GivesReasoning, histories: Histories, ratings: Ratings, decoding: Decoding, seed: int
-    ) -> None:
-        written = reasoner.reason(histories, ratings, decoding)
-        ring = np.random.default_rng(seed).permutation(len(written))
-        rated = ratings if ratings is not None else [None] * len(histories)
-        self._given = {
-            _key(histories[user], rated[user]): written[other]
-            for user, other in zip(ring, np.roll(ring, 1), strict=True)
-        }
+    def __init__(self, reasoner: GivesReasoning, histories: Histories, ratings: Ratings, seed: int) -> None:
+        self.reasoner = reasoner
+        rows = list(zip(histories, ratings if ratings is not None else [None] * len(histories), strict=True))
+        ring = np.random.default_rng(seed).permutation(len(rows))
+        self._neighbour = {_key(*rows[user]): rows[other] for user, other in zip(ring, np.roll(ring, 1), strict=True)}
 
     def reason(
         self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
@@ -95,7 +89,9 @@ class AnotherUsers:
             KeyError: a history was not among those given at the start.
         """
         rated = ratings if ratings is not None else [None] * len(histories)
-        return [self._given[_key(*row)] for row in zip(histories, rated, strict=True)]
+        others = [self._neighbour[_key(*row)] for row in zip(histories, rated, strict=True)]
+        theirs = None if ratings is None else [rating for _, rating in others if rating is not None]
+        return self.reasoner.reason([history for history, _ in others], theirs, decoding, desc)
 
 
 def _key(history: Sequence[int], ratings: Sequence[float] | None) -> tuple:

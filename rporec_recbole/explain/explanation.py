@@ -311,9 +311,9 @@ def _without_reasoning(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float]]:
-    """Completion, gate value and |u - s| / |s| of each row."""
-    completions = model.completions(rows, model.evaluation_decoding)
-    reasoning = model.encode_completions(completions)
+    """Completion (the first, where there are several), gate value and |u - s| / |s| of each row."""
+    reasoning, written = model.reasoning(rows, model.evaluation_decoding)
+    completions = [texts[0] for texts in written]
     state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
     gate = model.head.fusion.gate_value(state, reasoning)
     moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)

@@ -15,6 +15,7 @@ Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,18 @@ class Reasoning(NamedTuple):
 
     vectors: Tensor
     well_formed: Tensor
+
+
+def mean_reasoning(samples: Sequence[Reasoning]) -> Reasoning:
+    """The mean of the well-formed ones among several completions of each row; a row without any is not well-formed.
+
+    Args:
+        samples: K of them, each with `vectors`, `[B, 2D]`, and `well_formed`, `[B]`.
+    """
+    weights = torch.stack([one.well_formed for one in samples]).double()
+    weights = (weights / weights.sum(dim=0).clamp(min=1)).to(samples[0].vectors.dtype)
+    vectors = torch.stack([one.vectors for one in samples])
+    return Reasoning((weights[:, :, None] * vectors).sum(dim=0), weights.sum(dim=0) > 0)
 
 
 class RecHead(nn.Module, ABC):

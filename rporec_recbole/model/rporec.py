@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from rporec_recbole.model.losses import (
     recommendation_loss,
     sampled_recommendation_loss,
 )
-from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, mean_reasoning
 from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.settings import settings_from
 from rporec_recbole.text.catalogue import Catalogue
@@ -218,10 +219,40 @@ class RPORec(SequentialRecommender):
         vectors = torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
         return Reasoning(vectors, torch.tensor([one.well_formed for one in completions], device=self.device))
 
+    def reasoning(
+        self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning"
+    ) -> tuple[Reasoning, list[list[Completion]]]:
+        """What the head reads of each row, and the `cot_samples` completions that it is made of.
+
+        Of several completions of a history the head reads the mean of the well-formed ones: what the backbone keeps coming
+        back to counts for more than what it wrote once (the idea of self-consistency, Wang et al., arXiv 2203.11171, with
+        a mean of vectors in place of a vote).
+
+        Args:
+            interaction: reads what `completions` reads.
+            decoding: of the first completion; the others take the same with the next `sample`.
+            desc: label of the progress bar.
+        """
+        count = self.settings.backbone.cot_samples
+        samples = [
+            self.completions(
+                interaction,
+                dataclasses.replace(decoding, sample=number),
+                desc if count == 1 else f"{desc}, text {number + 1} of {count}",
+            )
+            for number in range(count)
+        ]
+        encoded = [self.encode_completions(sample) for sample in samples]
+        rows = [list(one) for one in zip(*samples, strict=True)]
+        return (encoded[0] if count == 1 else mean_reasoning(encoded)), rows
+
     @property
     def evaluation_decoding(self) -> Decoding:
-        """Greedy, one completion a user."""
-        return Decoding(max_new_tokens=self.settings.backbone.max_new_tokens)
+        """Greedy for one completion a user, sampled for several."""
+        limits = self.settings.backbone
+        if limits.cot_samples == 1:
+            return Decoding(max_new_tokens=limits.max_new_tokens)
+        return Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed)
 
     # --- scores -----------------------------------------------------------------------------------------------------
 
@@ -230,7 +261,7 @@ class RPORec(SequentialRecommender):
         """Scores of all items, `[B, N]`; never reads the target that RecBole leaves in the batch."""
         reasoning = None
         if self.reasoning_on:
-            reasoning = self.encode_completions(self.completions(interaction, self.evaluation_decoding))
+            reasoning, _ = self.reasoning(interaction, self.evaluation_decoding)
         parts = []
         for start in range(0, len(interaction), _SCORING_ROWS):
             rows = slice(start, start + _SCORING_ROWS)

@@ -76,11 +76,10 @@ def composed_lessons(model: RPORec, dataset: Any, ends: np.ndarray, template: Pr
 def reasoned_rows(
     model: RPORec, rows: Interaction, decoding: Decoding, desc: str
 ) -> tuple[FusionRows, list[Completion]]:
-    """Fusion rows with reasoning that the backbone writes blind to the target, and that reasoning (stages 1c and 2b)."""
-    written = model.completions(rows, decoding, desc)
-    reasoning = model.encode_completions(written)
+    """Fusion rows with reasoning that the backbone writes blind to the target, and its texts (stages 1c and 2b)."""
+    reasoning, written = model.reasoning(rows, decoding, desc)
     histories, targets = rows[model.ITEM_SEQ].to(model.device), rows[model.ITEM_ID].to(model.device)
-    return fusion_rows(model.head, histories, reasoning, targets), written
+    return fusion_rows(model.head, histories, reasoning, targets), [text for texts in written for text in texts]
 
 
 def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tuple[FusionRows, list[Completion]]:

@@ -171,7 +171,7 @@ class RPORecTrainer(Trainer):
         elif load_best_model and (self.folder / checkpoint.HEAD).is_file():
             checkpoint.load_head(self.model, self.folder / checkpoint.HEAD)
         if self.model.reasoning_on:
-            self.model.completions(
+            self.model.reasoning(
                 eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
             )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

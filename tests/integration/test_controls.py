@@ -78,6 +78,23 @@ def test_a_run_without_reasoning_has_no_controls(toy, tmp_path):
         run_controls(run("RPORec", "toy", overrides=settings).run_dir)
 
 
+def test_several_texts_a_history(toy, tmp_path):
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "data_path": str(toy), "cot_samples": 3}
+    settings |= {"fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True, "run_dir": str(tmp_path / "run")}
+    finished = run("RPORec", "toy", overrides=settings)
+    loaded = load_run(finished.run_dir)
+    users = loaded.loaders["test"].dataset.inter_feat
+    reasoning, written = loaded.model.reasoning(users, loaded.model.evaluation_decoding)
+    assert loaded.model.reasoner.written == 0  # all of them were written by the run
+    assert all(len(texts) == 3 for texts in written)
+    assert any(len({one.text for one in texts}) > 1 for texts in written)
+    assert reasoning.well_formed.tolist() == [any(one.well_formed for one in texts) for texts in written]
+    own = pd.read_parquet(finished.run_dir / "ranks.parquet").query("split == 'test'").sort_values(KEYS)
+    assert (loaded.evaluate("test")[1].sort_values(KEYS)["rank"].to_numpy() == own["rank"].to_numpy()).all()
+    table = pd.read_parquet(finished.run_dir / "controls.parquet")
+    assert (ranks_of(table, FULL) == own["rank"].to_numpy()).all()
+
+
 class Writer:
     """Says who asked."""
 
@@ -87,7 +104,7 @@ class Writer:
 
 def test_another_users_reasoning_is_never_ones_own():
     histories = [[user, user + 1, 0] for user in range(1, 40)]
-    others = AnotherUsers(Writer(), histories, None, Decoding(), seed=0)
+    others = AnotherUsers(Writer(), histories, None, seed=0)
     given = [one.cot for one in others.reason(histories, None, Decoding())]
     own = [one.cot for one in Writer().reason(histories, None, Decoding())]
     assert sorted(given) == sorted(own)

@@ -10,7 +10,7 @@ from rporec_recbole.model.losses import (
     recommendation_loss,
     sampled_recommendation_loss,
 )
-from rporec_recbole.model.rechead import Reasoning, distinct, score_items
+from rporec_recbole.model.rechead import Reasoning, distinct, mean_reasoning, score_items
 from rporec_recbole.model.trunk import rotate
 
 
@@ -43,6 +43,16 @@ def test_malformed_reasoning_is_bit_equal_to_the_trunk(head):
 def test_new_fusion_is_exactly_the_trunk(head):
     torch.nn.init.zeros_(head.fusion.project.weight)
     assert torch.equal(head.scores(HISTORIES, reasoning([True] * 3)), head.scores(HISTORIES))
+
+
+def test_the_mean_of_several_texts_leaves_malformed_ones_out():
+    first = Reasoning(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([True, False, False]))
+    second = Reasoning(torch.tensor([[3.0, 0.0], [1.0, 1.0], [7.0, 8.0]]), torch.tensor([True, True, False]))
+    mean = mean_reasoning([first, second])
+    assert mean.vectors[:2].tolist() == [[2.0, 1.0], [1.0, 1.0]]
+    assert mean.well_formed.tolist() == [True, True, False]
+    assert torch.equal(mean_reasoning([second, first]).vectors, mean.vectors)
+    assert torch.equal(mean_reasoning([first] * 3).vectors[:1], first.vectors[:1])
 
 
 def test_batch_equals_rows_one_by_one(head):
