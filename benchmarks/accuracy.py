@@ -38,6 +38,11 @@ def name_of(candidate: dict[str, Any]) -> str:
     return ",".join(f"{key}={value}" for key, value in candidate.items()) or "default"
 
 
+def file_name(label: str, candidate: dict[str, Any], seed: int) -> str:
+    """Where the ranks of a run lie, below the folder of its data set."""
+    return f"{label},{name_of(candidate)},seed={seed}.parquet".replace(" ", "-")
+
+
 def both_ranks(folder: Path) -> pd.DataFrame:
     """Ranks of a finished run under both protocols: protocol, split, rank; users in the order of their ids."""
     loaded, tables = load_run(folder), []
@@ -71,8 +76,8 @@ def main() -> None:
     results.mkdir(parents=True, exist_ok=True)
 
     def ranks_of(label: str, candidate: dict[str, Any], seed: int) -> pd.DataFrame:
-        own, name = grid[label], f"{label},{name_of(candidate)},seed={seed}".replace(" ", "-")
-        folder, kept = parent / name, results / f"{name}.parquet"
+        own, kept = grid[label], results / file_name(label, candidate, seed)
+        folder = parent / kept.stem
         if kept.is_file():
             return pd.read_parquet(kept)
         if not (folder / "metrics.json").is_file():

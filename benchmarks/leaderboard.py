@@ -1,0 +1,73 @@
+"""All models on all data sets in one table, from the finished runs of benchmarks/accuracy.py; nothing is trained.
+
+    python benchmarks/leaderboard.py [--seed=2020] [--grid=benchmarks/accuracy.yaml] [--results=benchmarks/results]
+                                     [--out=docs/leaderboard.md]
+
+The grid names data sets, models and candidates, as many candidates for every model of a data set. A cell is NDCG@10 / HR@10
+on the test split of the candidate with the best validation NDCG@10, among all items and with seen items hidden. A model
+with a candidate that has not been run is marked, not ranked by what happens to be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accuracy import CHOSEN_BY, METRICS, PROTOCOLS, file_name, values
+
+from rporec_recbole.properties import read_yaml
+
+MISSING = "not yet run"
+
+
+def cells(own: Mapping[str, Any], label: str, results: Path, seed: int) -> list[str]:
+    """A model's cell for each protocol."""
+    files = [results / file_name(label, candidate, seed) for candidate in own["candidates"]]
+    there = [file for file in files if file.is_file()]
+    if len(there) < len(files):
+        return [MISSING if not there else f"{MISSING} ({len(there)} of {len(files)} candidates)"] * len(PROTOCOLS)
+    tried, found = [pd.read_parquet(file) for file in files], []
+    for protocol in PROTOCOLS:
+        best = int(np.argmax([values(ranks, protocol, "valid", CHOSEN_BY).mean() for ranks in tried]))
+        scores = [values(tried[best], protocol, "test", metric).mean() for metric in METRICS]
+        found.append(" / ".join(f"{score:.4f}"[1:] for score in scores))
+    return found
+
+
+def table(grid: Mapping[str, Any], results: Path, seed: int) -> str:
+    """Rows are models, columns data sets, one table for each protocol; Markdown."""
+    models = list(dict.fromkeys(label for own in grid.values() for label in own))
+    rows: dict[str, dict[str, list[str]]] = {label: {} for label in models}
+    for dataset, own in grid.items():
+        for label in own:
+            rows[label][dataset] = cells(own[label], label, results / dataset, seed)
+    lines = []
+    for number, protocol in enumerate(PROTOCOLS):
+        lines += [f"Test, {protocol}, NDCG@10 / HR@10, seed {seed}:", "", "| model | " + " | ".join(grid) + " |"]
+        lines += ["|---" * (len(grid) + 1) + "|"]
+        for label in models:
+            mine = [rows[label][dataset][number] if dataset in rows[label] else "" for dataset in grid]
+            lines.append(f"| {label} | " + " | ".join(mine) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=2020)
+    parser.add_argument("--grid", default=str(Path(__file__).with_name("accuracy.yaml")))
+    parser.add_argument("--results", default=str(Path(__file__).with_name("results")))
+    parser.add_argument("--out", default="docs/leaderboard.md")
+    options = parser.parse_args()
+    text = table(read_yaml(options.grid), Path(options.results), options.seed)
+    head = "# Leaderboard\n\nMade by `python benchmarks/leaderboard.py`; see there what a cell is.\n\n"
+    Path(options.out).write_text(head + text, encoding="utf-8")
+    print(f"{text}\nWritten to {options.out}")
+
+
+if __name__ == "__main__":
+    main()
