@@ -82,6 +82,7 @@ ORDER = [
     "table_file",
     "recommend",
     "explain.titles",
+    "explain.facts",
     "explain.explanation",
     "explain.page",
     "controls",

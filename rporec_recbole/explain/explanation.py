@@ -20,6 +20,7 @@ from torch import Tensor
 from rporec_recbole.cot.compose import sections_of
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranks import read_ranks
+from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
 from rporec_recbole.explain.titles import Item, items_of
 from rporec_recbole.finished_run import LoadedRun, load_run
 from rporec_recbole.ranking import target_rank
@@ -28,117 +29,6 @@ from rporec_recbole.text.completions import Completion
 
 TOP = 10
 _NAMED = 5  # unknown users in a message
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One step of a history.
-
-    Attributes:
-        item: what was chosen.
-        rating: the user's rating of it, if the data has any.
-        in_prompt: whether the backbone was shown it.
-    """
-
-    item: Item
-    rating: float | None
-    in_prompt: bool
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One item of a ranking.
-
-    Attributes:
-        item: the item.
-        score: its score; None if it is hidden.
-        rank: 1 is best; the place of an item among all, ties counted against it (`ranking.target_rank`).
-        other_rank: its rank in the other ranking, with or without reasoning; None if there is only one, or if it is hidden there.
-        is_target: whether it is what the user really chose next.
-        in_history: whether the history that the model sees has it.
-    """
-
-    item: Item
-    score: float | None
-    rank: int
-    other_rank: int | None
-    is_target: bool
-    in_history: bool
-
-
-@dataclass(frozen=True)
-class Thought:
-    """What the backbone wrote, and what the head made of it.
-
-    Attributes:
-        text: as written, unchanged.
-        well_formed: whether it could be parsed; if not, it counted for nothing.
-        cot: the chain of thought; empty if malformed.
-        sections: `evidence`, `preference` and `intent` of a cot in that form; empty for one in another form.
-        answer: the item that it guesses, in words; empty if malformed.
-        answer_item: the item of the catalogue that the answer names word for word, as ranked with reasoning; None for none.
-        gate: how much the head let it count, in (0, 1); None if malformed.
-        moved: |u - s| / |s|, how far the reasoning moved the user's vector beside its length.
-    """
-
-    text: str
-    well_formed: bool
-    cot: str
-    sections: dict[str, str]
-    answer: str
-    answer_item: Ranked | None
-    gate: float | None
-    moved: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One evaluated row.
-
-    Attributes:
-        user_id: as in the data files.
-        history: what the model saw, oldest first.
-        target: what the user chose next.
-        top: the best items, best first, as evaluated.
-        reasoning: None where the run's scores use none.
-        target_without: the target as ranked without reasoning; None where the run's scores use none.
-        top_without: the best items without reasoning; empty where the run's scores use none.
-    """
-
-    user_id: str
-    history: list[Chosen]
-    target: Ranked
-    top: list[Ranked]
-    reasoning: Thought | None
-    target_without: Ranked | None
-    top_without: list[Ranked]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a page says.
-
-    Attributes:
-        run: name of the run folder.
-        model: its model.
-        dataset: its data set.
-        seed: its seed.
-        split: `valid` or `test`.
-        hide_seen: whether items of a user's past were left out of the rankings.
-        candidates: items of the catalogue.
-        rows: how many rows the split has.
-        users: the explained rows.
-    """
-
-    run: str
-    model: str
-    dataset: str
-    seed: int
-    split: str
-    hide_seen: bool
-    candidates: int
-    rows: int
-    users: list[Explanation]
 
 
 def explain(

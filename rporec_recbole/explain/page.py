@@ -12,7 +12,7 @@ import html
 import unicodedata
 from pathlib import Path
 
-from rporec_recbole.explain.explanation import Chosen, Explanation, Facts, Ranked, Thought
+from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
 from rporec_recbole.explain.titles import Item
 
 _NEWEST = 8  # steps of a history that stand open
