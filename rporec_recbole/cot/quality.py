@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from rporec_recbole.cot.compose import evidence_of
 from rporec_recbole.text.catalogue import names
 from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.mentions import words_of
 
 _REPEATED, _COPIED = 3, 4  # words of an n-gram
 
@@ -132,22 +133,18 @@ def titles_in(prompt: str) -> set[str]:
 
 def repeated_share(text: str) -> float:
     """1 - distinct / all word trigrams (Welleck et al., 2020, call it seq-rep-3); 0 for less than one trigram."""
-    grams = _grams(_words(text), _REPEATED)
+    grams = _grams(words_of(text), _REPEATED)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def copied_share(text: str, source: str) -> float:
     """Share of the words of `text` that stand in runs of four or more words which `source` holds word for word."""
-    words, there = _words(text), set(_grams(_words(source), _COPIED))
+    words, there = words_of(text), set(_grams(words_of(source), _COPIED))
     copied: set[int] = set()
     for start, gram in enumerate(_grams(words, _COPIED)):
         if gram in there:
             copied.update(range(start, start + _COPIED))
     return len(copied) / len(words) if words else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
 
 
 def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
