@@ -38,7 +38,7 @@ REWARD_PARTS = (
     "semantic_consistency",
     "entropy_gap",
 )
-REWARD_GATES = ("format", "length", "repetition", "copying", "unfounded", "stuffing")
+REWARD_GATES = ("format", "length", "repetition", "copying", "unfounded", "empty", "stuffing")
 QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
 QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
 

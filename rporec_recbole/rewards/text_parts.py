@@ -80,7 +80,7 @@ def entropy_gap(record: RewardRecord) -> Tensor:
 
 
 def _cot_words(record: RewardRecord) -> list[int]:
-    return [len(one.cot.split()) for one in record.completions]
+    return [len(words_of(one.cot)) for one in record.completions]
 
 
 def _numbers(values: list[float]) -> Tensor:

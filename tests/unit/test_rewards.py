@@ -19,7 +19,7 @@ from rporec_recbole.settings import REWARD_GATES, REWARD_PARTS, default_settings
 from rporec_recbole.text.catalogue import Catalogue, ItemText
 from rporec_recbole.text.completions import parse_completion, render_completion
 
-GOOD = "<think>They like slow crime films of the 1990s.</think><answer>Heat | Crime | 1995</answer>"
+GOOD = "<think>They like slow animation of the 1990s.</think><answer>Heat | Crime | 1995</answer>"
 CATALOGUE = Catalogue(
     [ItemText(""), *(ItemText(t, (g, y)) for t, g, y in [("Heat", "Crime", "1995"), ("Toy Story", "Animation", "1995"), ("Up", "Animation", "2009")])],
     ("title", "genre", "year"),
@@ -121,8 +121,8 @@ def test_paper_mixture_by_hand(tmp_path):
         encode=lambda _: TextVectors(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])),
         entropies=lambda prompts, tokens: [torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0])],
     )
-    # 8 words of cot; 11 of prompt; gap 0.5 - 0.1.
-    expected = 0.1 + 0.5 * 0.6309297 + 0.1 * (23 - 8) / 20 + 0.1 * (1 - 8 / 11) + 0.1 * 0.6 + 0.1 * 0.4
+    # 7 words of cot; 11 of prompt; gap 0.5 - 0.1.
+    expected = 0.1 + 0.5 * 0.6309297 + 0.1 * (23 - 7) / 20 + 0.1 * (1 - 7 / 11) + 0.1 * 0.6 + 0.1 * 0.4
     assert pay([GOOD], [0], [[1, 2, 3, 4, 5]]) == [pytest.approx(expected, abs=1e-6)]
 
 
@@ -265,7 +265,7 @@ def test_ranking_parts(name, k, expected):
     ],
 )
 def test_parts_of_the_length(words, length, conciseness, compression):
-    one = record(text("word " * words), "malformed")
+    one = record(text(" ".join(f"word{i}" for i in range(words))), "malformed")
     for name, expected in {"length": length, "conciseness": conciseness, "compression": compression}.items():
         torch.testing.assert_close(PARTS[name](one), torch.tensor([expected, 0.0], dtype=torch.float64))
 
@@ -293,11 +293,15 @@ def test_entropy_gap():
     [
         ("format", "<think>a"),
         ("length", text(".")),
+        ("length", text("- - - -")),
+        ("length", text("well well well")),
+        ("empty", text("so be it then")),
+        ("empty", text("They like slow films.")),
         ("length", text("word " * 24)),
         ("repetition", text("slow crime films " * 5)),
         ("copying", text("Toy Story | Animation | 1995 | rated 4 Up | Animation | 2009")),
         ("unfounded", text("evidence: Alien. preference: Crime 2. intent: Crime.")),
-        ("stuffing", text("They like crime films.", "Heat, Up, Toy Story")),
+        ("stuffing", text("They like animation.", "Heat, Up, Toy Story")),
     ],
 )
 def test_gates(gate, closed):
