@@ -25,7 +25,7 @@ from rporec_recbole.text.completions import Completion, parse_completion, render
 from rporec_recbole.text.mentions import Mentions
 
 Score = Callable[[Sequence[int], Sequence[Completion]], Tensor]
-"""Positions and completions in, scores of all items `[B, N]` out; all that rewards know of the model."""
+"""Positions and completions in, scores of all items `[B, N]` of the frozen head out; see `training.rows.frozen_scorer`."""
 Encode = Callable[[Sequence[Completion]], TextVectors]
 """Completions in, their text vectors out."""
 Entropies = Callable[[Sequence[str], Sequence[Sequence[int]]], list[Tensor]]
@@ -87,7 +87,8 @@ class RecheadReward:
 
         Rewards are multiples of 2^-20, less than 1e-6 apart from the exact value. GRPO divides what differs inside a group
         by its spread: without the grid, rounding errors of equal completions would be blown up to a full step. Sums of up
-        to eight such numbers are exact in float32, so the mean of equal rewards is that reward and the group teaches nothing.
+        to 16 such numbers below 1 are exact in float32, so the mean of equal rewards is that reward and the group teaches
+        nothing.
 
         Args:
             texts: completions as the backbone wrote them.

@@ -12,7 +12,7 @@ from rporec_recbole.properties import preset_file
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, parse_value
 from rporec_recbole.recbole_data import build_data
 from rporec_recbole.rewards.rechead_reward import FAILURE
-from rporec_recbole.settings import settings_from
+from rporec_recbole.settings import REWARD_GATES, REWARD_PARTS, settings_from
 from tests.toy import toy_config
 
 DOCS = (Path(__file__).parent.parent.parent / "docs/rewards.md").read_text(encoding="utf-8")
@@ -108,3 +108,9 @@ def test_every_part_of_the_papers_mixture_runs_in_training(toy):
     trainer.fit(train, valid, saved=False)
     for name in trainer.settings.rl.reward_weights:
         assert len(trainer.recorder.curves[f"2 reinforcement learning/{name}"]) == 2
+
+
+def test_the_docs_list_every_part_and_every_gate():
+    parts, gates = DOCS.split("## Gates")
+    assert set(re.findall(r"^\| `(\w+)`", parts, re.MULTILINE)) == set(REWARD_PARTS)
+    assert set(re.findall(r"^\| `(\w+)`", gates, re.MULTILINE)) == set(REWARD_GATES)

@@ -204,5 +204,5 @@ def test_the_head_pays_less(world, earned, trick):
 
 def test_empty_reasoning_needs_its_gate(world, earned):
     """Why the gate is there: this head reads the answer, and would pay more for it alone than for an honest text."""
-    trick = CLOSED["empty reasoning: filler"]
-    assert world.pay(trick, gates={}).mean() > earned.mean()
+    for trick in ("empty reasoning: filler", "empty reasoning: dashes"):
+        assert world.pay(CLOSED[trick], gates={}).mean() > earned.mean()
