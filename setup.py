@@ -14,6 +14,7 @@ setup(
         "rporec_recbole.yaml.dataset",
         "rporec_recbole.yaml.presets",
         "rporec_recbole.yaml.backbone",
+        "rporec_recbole.yaml.reward",
         "rporec_recbole.yaml.sweep",
     ],
     package_dir={
@@ -22,6 +23,7 @@ setup(
         "rporec_recbole.yaml.dataset": "properties/dataset",
         "rporec_recbole.yaml.presets": "properties/presets",
         "rporec_recbole.yaml.backbone": "properties/backbone",
+        "rporec_recbole.yaml.reward": "properties/reward",
         "rporec_recbole.yaml.sweep": "properties/sweep",
     },
     package_data={
@@ -32,6 +34,7 @@ setup(
         "rporec_recbole.yaml.dataset": ["*.yaml"],
         "rporec_recbole.yaml.presets": ["*.yaml"],
         "rporec_recbole.yaml.backbone": ["*.yaml"],
+        "rporec_recbole.yaml.reward": ["*.yaml"],
         "rporec_recbole.yaml.sweep": ["*.yaml"],
     },
 )

@@ -18,7 +18,7 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from rporec_recbole.compat import install_repairs
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.properties import layered_properties, read_yaml
-from rporec_recbole.settings import backbone_defaults
+from rporec_recbole.settings import backbone_defaults, reward_defaults
 
 _PACKAGES = (
     "sequential_recommender",
@@ -75,6 +75,7 @@ def register() -> None:
             ours.pop("item_text_fields", None)
         else:
             ours |= backbone_defaults(self.external_config_dict.get("backbone", ours["backbone"]))
+            ours |= reward_defaults(self.external_config_dict.get("reward", ours["reward"]))
             if texts:
                 ours["load_col"] = _with_columns(
                     ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts]

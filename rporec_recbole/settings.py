@@ -7,6 +7,7 @@ rules. Only `settings_from` reads a config; everything behind it takes plain arg
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +26,19 @@ STAGES = {
 }
 TINY = {"tiny-nano": (512, 64, 2), "tiny": (2048, 192, 4), "tiny-large": (4096, 320, 6)}
 """Sizes of the embedded backbone: vocabulary, width, layers."""
-REWARDS = ("rechead",)
-REWARD_PARTS = ("format", "ndcg", "probability", "reciprocal_rank")
+REWARDS = ("rechead", "paper")
+REWARD_PARTS = (
+    "format",
+    "ndcg",
+    "probability",
+    "reciprocal_rank",
+    "length",
+    "conciseness",
+    "compression",
+    "semantic_consistency",
+    "entropy_gap",
+)
+REWARD_GATES = ("format", "length", "repetition", "copying", "unfounded", "empty", "stuffing")
 QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
 QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
 
@@ -136,6 +148,7 @@ class RLSettings:
     kl_weight: float
     reward: str
     reward_weights: dict
+    reward_gates: list
     reward_k: int
 
 
@@ -223,9 +236,19 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reward_weights": (
         lambda v: (
             v
-            and all(k in REWARD_PARTS and isinstance(w, (int, float)) and not isinstance(w, bool) for k, w in v.items())
+            and all(
+                (k in REWARD_PARTS or re.fullmatch(r"[\w.]+:\w+", str(k)))
+                and isinstance(w, (int, float))
+                and not isinstance(w, bool)
+                and math.isfinite(w)
+                for k, w in v.items()
+            )
         ),
-        f"a mapping from reward parts, among {list(REWARD_PARTS)}, to numbers",
+        f"a mapping from reward parts, among {list(REWARD_PARTS)} or yours as `package.module:function`, to numbers",
+    ),
+    "reward_gates": (
+        lambda v: "format" in v and all(gate in REWARD_GATES for gate in v),
+        f"a list among {list(REWARD_GATES)} with `format` in it",
     ),
     "best_of_filters": (
         lambda v: "format" in v and all(reason in QUALITY_REASONS for reason in v),
@@ -249,6 +272,11 @@ def is_embedded(backbone: Any) -> bool:
 def backbone_defaults(backbone: Any) -> dict[str, Any]:
     """The settings that have another default on this backbone: none on an embedded one."""
     return {} if is_embedded(backbone) else read_yaml(properties_dir() / "backbone/pretrained.yaml")
+
+
+def reward_defaults(reward: Any) -> dict[str, Any]:
+    """The settings that have another default under this `reward`: weights and gates of its mixture."""
+    return read_yaml(properties_dir() / f"reward/{reward}.yaml") if reward in REWARDS[1:] else {}
 
 
 def settings_from(config: Any) -> Settings:
@@ -287,7 +315,8 @@ def settings_from(config: Any) -> Settings:
 
 
 def default_settings(**overrides: Any) -> Settings:
-    """The settings of `properties/model/RPORec.yaml` and, if it is pretrained, for the backbone; some of them changed.
+    """The settings of `properties/model/RPORec.yaml` and, if it is pretrained, for the backbone
+    and the reward; some of them changed.
 
     Raises:
         ConfigError: as `settings_from`, and for a name that does not exist.
@@ -296,7 +325,9 @@ def default_settings(**overrides: Any) -> Settings:
     for key in overrides:
         if key not in values:
             raise ConfigError(f"RPORec has no setting `{key}`.{did_you_mean(key, values)}")
-    return settings_from({**values, **backbone_defaults(overrides.get("backbone", values["backbone"])), **overrides})
+    values |= backbone_defaults(overrides.get("backbone", values["backbone"]))
+    values |= reward_defaults(overrides.get("reward", values["reward"]))
+    return settings_from({**values, **overrides})
 
 
 def _part(kind: type, config: Any, problems: list[str]) -> Any:

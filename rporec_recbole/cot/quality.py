@@ -4,7 +4,7 @@ They choose what the backbone learns from (best-of-N), and they describe what it
 choose what the head reads: at test time nobody selects texts for it, so it has to learn from them as they come.
 
 format       malformed: see `parse_completion`
-length       the cot has fewer words than `min_words` or more than `max_words`
+length       the cot has fewer different words than `min_words` or more words than `max_words`
 repetition   more than `repetition` of the cot's word trigrams stand in it before
 copying      more than `copying` of the cot's words stand in runs of four or more that the prompt holds word for word
 unfounded    the evidence names something that is no title of the prompt
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from rporec_recbole.cot.compose import evidence_of
 from rporec_recbole.text.catalogue import names
 from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.mentions import words_of
 
 _REPEATED, _COPIED = 3, 4  # words of an n-gram
 
@@ -30,8 +31,8 @@ class Limits:
     """From where on a text is bad.
 
     Attributes:
-        min_words: shortest cot.
-        max_words: longest cot.
+        min_words: fewest different words of a cot.
+        max_words: most words of a cot.
         repetition: highest share of word trigrams that repeat an earlier one.
         copying: highest share of words that are copied from the prompt in runs of four or more.
     """
@@ -64,7 +65,8 @@ def bad_format(one: Written, limits: Limits) -> bool:
 
 def bad_length(one: Written, limits: Limits) -> bool:
     """The cot is too short or too long."""
-    return not limits.min_words <= len(one.completion.cot.split()) <= limits.max_words
+    words = words_of(one.completion.cot)  # dashes and dots are no words, and one word again and again is no text
+    return len(set(words)) < limits.min_words or len(words) > limits.max_words
 
 
 def bad_repetition(one: Written, limits: Limits) -> bool:
@@ -132,22 +134,18 @@ def titles_in(prompt: str) -> set[str]:
 
 def repeated_share(text: str) -> float:
     """1 - distinct / all word trigrams (Welleck et al., 2020, call it seq-rep-3); 0 for less than one trigram."""
-    grams = _grams(_words(text), _REPEATED)
+    grams = _grams(words_of(text), _REPEATED)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def copied_share(text: str, source: str) -> float:
     """Share of the words of `text` that stand in runs of four or more words which `source` holds word for word."""
-    words, there = _words(text), set(_grams(_words(source), _COPIED))
+    words, there = words_of(text), set(_grams(words_of(source), _COPIED))
     copied: set[int] = set()
     for start, gram in enumerate(_grams(words, _COPIED)):
         if gram in there:
             copied.update(range(start, start + _COPIED))
     return len(copied) / len(words) if words else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
 
 
 def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:

@@ -21,13 +21,12 @@ from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.best_of import best_of_lessons, best_of_positions
-from rporec_recbole.training.rewards import RecheadReward
+from rporec_recbole.training.head_reward import head_reward
 from rporec_recbole.training.rows import (
     Lessons,
     composed_lessons,
     early_order,
     frozen_scorer,
-    history_rows,
 )
 from rporec_recbole.training.warmup import warm_up
 
@@ -107,8 +106,6 @@ class BackboneStages:
             )
         ends = ends[np.random.default_rng(trainer.seed).permutation(len(ends))[:wanted]]
         rows = dataset.histories(ends)
-        prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
-        targets = rows[model.ITEM_ID]
         scorer = frozen_scorer(model, dataset, ends, bool(trainer.config["hide_seen"]))
         step = itertools.count(1)
 
@@ -121,12 +118,14 @@ class BackboneStages:
             for name, value in parts.items():
                 trainer.recorder.add(f"2 reinforcement learning/{name}", at, value)
 
+        reward = head_reward(model, rows, score, folder=trainer.reward_folder, observe=observe)
+        prompts = reward.positions.prompts
         with tempfile.TemporaryDirectory() as reference:
             model.backbone.save(Path(reference))
             steps = train_rl(
                 model.backbone,
                 prompts,
-                RecheadReward(score, targets, settings.reward_weights, settings.reward_k, observe),
+                reward,
                 settings,
                 max_new_tokens=trainer.settings.backbone.max_new_tokens,
                 reference=reference,

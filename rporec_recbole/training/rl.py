@@ -17,11 +17,12 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.model import Backbone, trains_in_bfloat16
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
+from rporec_recbole.rewards.rechead_reward import RecheadReward
 from rporec_recbole.settings import RLSettings
-from rporec_recbole.training.rewards import RecheadReward
 
 
 class _Watch(TrainerCallback):
@@ -87,8 +88,9 @@ def train_rl(
             "logprobs": [one.logprobs for one in written],
         }
 
-    def rechead_reward(prompts: list[str], completions: list[str], row: list[int], **_: Any) -> list[float]:
-        return reward(completions, row)
+    def rechead_reward(completion_ids: list[list[int]], row: list[int], **_: Any) -> list[float]:
+        texts = backbone.decode([Generated(tokens, []) for tokens in completion_ids])  # as the evaluation reads them
+        return reward(texts, row, completion_ids)
 
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")

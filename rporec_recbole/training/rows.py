@@ -100,7 +100,7 @@ def frozen_scorer(
     model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool
 ) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
     """Scores `[B, N]` of the frozen head for completions of given positions: the evaluation path, with the trunk run
-    once (stage 2; see `rewards.Score`).
+    once (stage 2; see `rechead_reward.Score`).
 
     Args:
         model: its head stays as it is.
@@ -121,6 +121,7 @@ def frozen_scorer(
 
     @torch.no_grad()
     def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+        model.head.eval()  # whoever trains something beside this
         index = torch.as_tensor(list(positions), device=model.device)
         state = base.states[index]
         users = model.head.user_vectors(state, model.encode_completions(completions))

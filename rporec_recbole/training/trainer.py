@@ -31,6 +31,7 @@ from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import STAGES
 from rporec_recbole.training import checkpoint, stage_state
 from rporec_recbole.training.backbone_stages import BackboneStages
+from rporec_recbole.training.head_reward import check_reward
 from rporec_recbole.training.head_stages import HeadStages
 from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.recorder import Recorder
@@ -87,6 +88,11 @@ class RPORecTrainer(Trainer):
             self._scratch = tempfile.TemporaryDirectory(prefix="rporec-")
         return Path(self._scratch.name)
 
+    @property
+    def reward_folder(self) -> Path:
+        """Where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this process."""
+        return self.run_dir if self.run_dir is not None else Path(self.config["checkpoint_dir"])
+
     # --- RecBole's interface ------------------------------------------------------------------------------------------
 
     def fit(
@@ -132,6 +138,8 @@ class RPORecTrainer(Trainer):
             self.log(f"going on after stage {done[-1]} of a run that was interrupted")
         if self.model.backbone is None and {"1b", "1c"} & set(self.wanted):
             check_backbone(self.settings.backbone)  # the trunk may take hours before the first stage that needs it
+        if "2" in self.wanted[len(done) :]:
+            check_reward(self.model)
         for stage in self.wanted[len(done) :]:
             self.model.on_learned = functools.partial(self.positions.add, stage)
             with self._timed(stage):

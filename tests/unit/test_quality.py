@@ -30,6 +30,8 @@ def written(cot, target=None):
         ("", None, "format"),
         ("<think>likes horror", None, "format"),
         ("horror", None, "length"),
+        ("- - - -", None, "length"),
+        ("horror horror horror", None, "length"),
         ("many words " * 100, None, "length"),
         ("likes horror a lot " * 8, None, "repetition"),
         ("alien horror 1979 rated 5, alien 3 horror 1992 rated 2, heat dust drama", None, "copying"),
@@ -60,7 +62,7 @@ def test_only_the_reasons_asked_for_count():
 
 
 def test_limits_move_the_verdicts():
-    strict = Limits(min_words=3, max_words=150, repetition=0, copying=0)
+    strict = Limits(min_words=2, max_words=150, repetition=0, copying=0)
     assert first_reason(written("likes horror, likes horror, likes horror"), strict) == "repetition"
     assert first_reason(written("alien horror 1979 rated five"), strict) == "copying"
     assert first_reason(written("alien horror 1979 and more"), strict) is None

@@ -1,0 +1,98 @@
+"""What a reward may look at: one record for a batch of completions.
+
+Letters in shapes: B completions, R positions, N items, D size of a text vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rporec_recbole.cot.quality import Limits
+from rporec_recbole.ranking import target_rank
+from rporec_recbole.text.catalogue import Catalogue
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.mentions import Mentions
+
+
+class TextVectors(NamedTuple):
+    """Completions as the head's own text encoder sees them; rows have length 1, or 0 where it knows no word.
+
+    Attributes:
+        cot: `[B, D]`.
+        answer: `[B, D]`.
+    """
+
+    cot: Tensor
+    answer: Tensor
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What is known of the positions that stage 2 learns from.
+
+    Attributes:
+        prompts: R texts, what the backbone reads.
+        histories: R lists of item ids, oldest first, without padding.
+        targets: `[R]` the true next items.
+    """
+
+    prompts: Sequence[str]
+    histories: Sequence[Sequence[int]]
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class RewardRecord:
+    """A batch of completions and everything that a part of the reward may read. Tensors are on the CPU.
+
+    What is expensive is made when it is first asked for, so a part that nobody pays for costs nothing.
+
+    Attributes:
+        prompts: B texts, what the backbone read.
+        completions: B parsed completions; `cot` and `answer` are empty in a malformed one.
+        histories: B lists of item ids, oldest first, without padding.
+        targets: `[B]` the true next items.
+        scores: `[B, N]` of the frozen head in eval mode, as the evaluation ranks them: `-inf` for padding and for items
+            that it hides.
+        catalogue: texts of all items.
+        mentions: finds the catalogue's titles in texts.
+        k: depth of the ranking parts (`reward_k`).
+        limits: of texts (`quality_limits`).
+        make_vectors: see `vectors`.
+        make_entropies: see `entropies`.
+    """
+
+    prompts: Sequence[str]
+    completions: Sequence[Completion]
+    histories: Sequence[Sequence[int]]
+    targets: Tensor
+    scores: Tensor
+    catalogue: Catalogue
+    mentions: Mentions
+    k: int
+    limits: Limits
+    make_vectors: Callable[[], TextVectors]
+    make_entropies: Callable[[], list[Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """`[B]` rank of each target over the full catalogue; 1 is best."""
+        return target_rank(self.scores, self.targets)
+
+    @cached_property
+    def vectors(self) -> TextVectors:
+        """Cot and answer as text vectors."""
+        return self.make_vectors()
+
+    @cached_property
+    def entropies(self) -> list[Tensor]:
+        """B tensors: entropy, in nats, of the policy's distribution at each token of the cot; empty without a cot."""
+        return self.make_entropies()
