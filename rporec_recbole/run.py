@@ -147,6 +147,7 @@ def _run(
         **results,
         "validations": validations,
         "valid_after_stage": getattr(trainer, "stage_results", {}),
+        **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
         "stages": stages,
         "versions": versions(),
     }

@@ -209,7 +209,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
-    **dict.fromkeys(("lr_warmup_steps", "warmup_examples", "rl_validate_every"), (lambda v: v >= 0, "a whole number of at least 0")),
+    **dict.fromkeys(
+        ("lr_warmup_steps", "warmup_examples", "rl_validate_every"), (lambda v: v >= 0, "a whole number of at least 0")
+    ),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),

@@ -75,10 +75,20 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
             )
         )
     lines += ["", "seconds"]
-    lines += [f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}" for stage, entry in metrics["stages"].items()]
+    lines += [
+        f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}{_shares(entry)}"
+        for stage, entry in metrics["stages"].items()
+    ]
     lines += [
         f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}",
         "",
         f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
     ]
     return "\n".join(lines)
+
+
+def _shares(entry: dict[str, Any]) -> str:
+    """Where the time of a stage went, if it was noted."""
+    parts = entry.get("seconds_of") or {}
+    total = sum(parts.values())
+    return f" ({', '.join(f'{name} {value / total:.0%}' for name, value in parts.items())})" if total else ""

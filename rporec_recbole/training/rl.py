@@ -7,6 +7,7 @@ functions of seed and step, so a stage goes on from a snapshot as if it had neve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import warnings
@@ -29,6 +30,7 @@ from rporec_recbole.training.policy import BestPolicy
 from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.resume import Snapshot, named, optimizer_tensors, restore_optimizer
 from rporec_recbole.training.rollout import Batch, Reward, Rollout
+from rporec_recbole.training.shared_prompts import SharedPrompts, can_share
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Hooks:
 
     Attributes:
         on_step: gets the step, the completions of all processes and TRL's numbers after every step, in every process.
-        validate: the score of the policy as it is now; more is better. Called in the main process.
+        validate: gets the step and gives the score of the policy as it is now; more is better. Called in the main process.
         keep: gets what `start` of `train_rl` takes, to write it down. Called in the main process.
     """
 
     on_step: Callable[[int, Batch, dict[str, float]], None] | None = None
-    validate: Callable[[], float] | None = None
+    validate: Callable[[int], float] | None = None
     keep: Callable[[Snapshot], object] | None = None
 
 
@@ -113,6 +115,7 @@ def train_rl(
         )
     done = int(start.facts["step"]) if start else 0
     order = prompt_order(len(prompts), settings.rl_steps * settings.rl_prompts, seed)
+    shared = SharedPrompts() if can_share(backbone.model) else None
     rollout = Rollout(
         backbone,
         prompts,
@@ -122,6 +125,7 @@ def train_rl(
         max_new_tokens=max_new_tokens,
         seed=seed,
         processes=processes,
+        shared=shared,
     )
 
     def write_and_pay(numbers: list[str], trainer: Any) -> dict[str, Any]:
@@ -176,7 +180,10 @@ def train_rl(
             restore_optimizer(optimizer, start.under("optimizer"))
             best.restore(start)
         if done < settings.rl_steps and not (start is not None and best.out_of_patience):
-            trainer.train()
+            policies = [backbone.model.get_base_model() if backbone.is_adapter else backbone.model]
+            policies += [trainer.ref_model] if trainer.ref_model is not None else []
+            with contextlib.nullcontext() if shared is None else shared.in_front_of(*policies):
+                trainer.train()
     set_seed(seed)  # what draws afterwards shall not depend on how many pieces the stage was trained in
     if backbone.is_adapter and "ref" in backbone.model.peft_config:
         backbone.model.delete_adapter("ref")
@@ -232,7 +239,9 @@ class _Steps(TrainerCallback):
             self._validate()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        set_seed(self.seed + self.done + state.global_step)  # TRL shuffles the rows of a step, and their sum has an order
+        set_seed(
+            self.seed + self.done + state.global_step
+        )  # TRL shuffles the rows of a step, and their sum has an order
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if all(self.rollout.batch.flat):  # a zero gradient would still move weights, by the optimizer's momentum
@@ -266,7 +275,7 @@ class _Steps(TrainerCallback):
             return
         start = perf_counter()
         self.backbone.weights_changed()
-        score = self.processes.share(self.hooks.validate() if self.processes.main else None)
+        score = self.processes.share(self.hooks.validate(self.taken) if self.processes.main else None)
         self.best.offer(self.taken, score, self.backbone.weights())
         self._validation += perf_counter() - start
 

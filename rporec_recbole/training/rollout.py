@@ -17,6 +17,7 @@ from typing import Any
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.training.processes import Processes
+from rporec_recbole.training.shared_prompts import SharedPrompts
 
 Reward = Callable[[Sequence[str], Sequence[int]], list[float]]
 """Completions and the numbers of their prompts in, one reward each out."""
@@ -65,6 +66,7 @@ class Rollout:
         max_new_tokens: limit of a completion.
         seed: seed of the draws; a draw depends on it, the step and the completion's place in the step, and on nothing else.
         processes: who writes the rest of the step.
+        shared: puts prompts in front of the rows that TRL learns from; None leaves them in the rows.
 
     Attributes:
         batch: the last step's completions.
@@ -82,9 +84,10 @@ class Rollout:
         max_new_tokens: int,
         seed: int,
         processes: Processes,
+        shared: SharedPrompts | None = None,
     ) -> None:
         self._backbone, self._prompts, self._reward = backbone, prompts, reward
-        self._group_size, self._processes = group_size, processes
+        self._group_size, self._processes, self._shared = group_size, processes, shared
         self._decoding = Decoding(temperature, max_new_tokens, seed)
         self.batch = Batch([], [], [], [], [])
         self.seconds = {"generation": 0.0, "reward": 0.0}
@@ -111,17 +114,19 @@ class Rollout:
         rewards = self._reward(texts, numbers)
         lengths = [len(one.tokens) for one in written]
         gathered = self._processes.gather(list(zip(numbers, texts, lengths, rewards, strict=True)))
-        everybodys = [list(values) for values in zip(*gathered, strict=True)]
-        flat = flat_groups(everybodys[3], self._group_size)
-        self.batch = Batch(*everybodys, flat)
+        numbers_of, texts_of, lengths_of, rewards_of = (list(values) for values in zip(*gathered, strict=True))
+        flat = flat_groups(rewards_of, self._group_size)
+        self.batch = Batch(numbers_of, texts_of, lengths_of, rewards_of, flat)
         self.seconds["reward"] += perf_counter() - start
+        skipped = flat[place : place + len(numbers)]
+        shown = self._backbone.prompts.encode(prompts)
+        if self._shared is not None:
+            self._shared.prompts, self._shared.needed = shown, [not skip for skip in skipped]
+            shown = [[row] for row in range(len(shown))]
         return {
-            "prompt_ids": self._backbone.prompts.encode(prompts),
+            "prompt_ids": shown,
             "completion_ids": [one.tokens for one in written],
             "logprobs": None,  # TRL computes them again where it needs them
-            "env_mask": [
-                [0 if skipped else 1] * length
-                for skipped, length in zip(flat[place : place + len(numbers)], lengths, strict=True)
-            ],
+            "env_mask": [[0 if skip else 1] * length for skip, length in zip(skipped, lengths, strict=True)],
             "earned": rewards,
         }

@@ -21,9 +21,7 @@ def nano(**overrides):
 def train(backbone, settings, reward, tokens=1, **kw):
     with tempfile.TemporaryDirectory() as reference:
         backbone.save(reference)
-        return train_rl(
-            backbone, WORDS, reward, settings, max_new_tokens=tokens, reference=reference, seed=0, **kw
-        )
+        return train_rl(backbone, WORDS, reward, settings, max_new_tokens=tokens, reference=reference, seed=0, **kw)
 
 
 def rewards_of(curve):
