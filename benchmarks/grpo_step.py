@@ -179,7 +179,9 @@ def main() -> None:
         theirs(options, model, prompts, reward, "TRL, defaults"),
         theirs(options, model, prompts, reward, "TRL, as ours", **same),
     ]
-    print("| seconds a step | generation | reward | update | all | new tokens | over ours |\n|---|---|---|---|---|---|---|")
+    print(
+        "| seconds a step | generation | reward | update | all | new tokens | over ours |\n|---|---|---|---|---|---|---|"
+    )
     for one in lines:
         parts = " | ".join(f"{part:.2f}" for part in (one.generation, one.reward, one.update, one.step))
         print(f"| {one.name} | {parts} | {one.tokens:.1f} | {one.step / lines[0].step:.2f} |")

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+_WAIT = timedelta(days=7)  # helpers wait for the main process through whole stages
+
+
+def launched() -> bool:
+    """Whether a launcher has started several processes for this run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 class Processes:
-    """This process among its like.
+    """This process among its like; the first one that is made joins the group that a launcher announced.
+
+    Args:
+        device: where tensors that are exchanged lie.
 
     Attributes:
         rank: its number, from 0.
         count: how many there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        if launched() and not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_WAIT)
         joined = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if joined else 0
         self.count = dist.get_world_size() if joined else 1

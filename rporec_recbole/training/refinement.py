@@ -44,7 +44,7 @@ class Refinement:
         self.trainer, self.model, self.dataset = trainer, trainer.model, train_data.dataset
         self.valid_data, self.number = valid_data, number
         self.settings = trainer.settings.rl
-        self.processes = Processes()
+        self.processes = Processes(self.model.backbone.device)
         self._warned: dict[str, str] = {}
         self._scores: list[tuple[int, float]] = []
         self._parts: dict[str, float] = {}

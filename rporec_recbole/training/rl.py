@@ -106,7 +106,7 @@ def train_rl(
         RewardError: a reward is no finite number.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; we pin TRL
-    device, processes = backbone.device, Processes()
+    device, processes = backbone.device, Processes(backbone.device)
     a_step = settings.rl_prompts * settings.group_size
     if a_step % processes.count:
         raise ConfigError(
@@ -283,7 +283,10 @@ class _Steps(TrainerCallback):
         return Snapshot(
             {
                 **named("policy", self.backbone.weights()),
-                **named("optimizer", optimizer_tensors(self.optimizer)),
+                **{
+                    name: tensor.clone()
+                    for name, tensor in named("optimizer", optimizer_tensors(self.optimizer)).items()
+                },
                 **self.best.tensors(),
             },
             {"step": self.taken, **self.best.facts()},

@@ -118,7 +118,9 @@ def can_share(model: Any) -> bool:
     was_training = model.training
     model.eval()
     try:
-        rows = torch.tensor([[row, *tokens, *[0] * (3 - len(tokens))] for row, tokens in enumerate(written)], device=device)
+        rows = torch.tensor(
+            [[row, *tokens, *[0] * (3 - len(tokens))] for row, tokens in enumerate(written)], device=device
+        )
         mask = torch.tensor([[1] * (1 + len(tokens)) + [0] * (3 - len(tokens)) for tokens in written], device=device)
         with shared.in_front_of(causal):
             found = causal.base_model(input_ids=rows, attention_mask=mask, use_cache=False).last_hidden_state
