@@ -74,6 +74,7 @@ class BestRound:
             bigger: whether more is better.
         """
         best = next((one for one in self.rounds if one["kept"]), None)
+        score = float(score)  # NumPy's own numbers are no JSON
         kept = best is None or (score > best["score"] if bigger else score < best["score"])
         if kept:
             if best is not None:
