@@ -81,6 +81,7 @@ ORDER = [
     "training.head_stages",
     "training.backbone_stages",
     "training.trainer",
+    "training.helpers",
     "recbole_bridge",
     "recbole_data",
     "baseline",

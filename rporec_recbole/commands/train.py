@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.commands import compare, controls, sweep
+from rporec_recbole.commands import compare, controls, cots, sweep
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError, did_you_mean
 
@@ -17,12 +17,17 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         arguments: `--key=value` pairs.
         commands: the sub-commands that a mistaken word may have meant.
     """
-    from rporec_recbole.run import run
+    from rporec_recbole.run import help_run, run
+    from rporec_recbole.training.processes import helping, launched
 
     words, values = split_arguments(arguments, switches=["controls"])
     if words:
         raise ConfigError(
             f"Cannot read the argument `{words[0]}`.{did_you_mean(words[0], commands)} `rporec --help` shows the forms."
+        )
+    if launched() and (compare.several(values) or "sweep" in values):
+        raise ConfigError(
+            "A comparison or a search cannot be started by a launcher of several processes; start one run."
         )
     if compare.several(values):
         compare.train_and_compare(values)
@@ -30,6 +35,11 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
     model, dataset, files = named(values)
     if "sweep" in values:
         sweep.main(model, dataset, files, values)
+        return
+    if launched():
+        values.setdefault("gpu_id", cots.gpu_of_this_process() or "0")
+    if helping():
+        help_run(model, dataset, files, values)
         return
     result = run(model, dataset, files, values)
     print(summary(result.metrics, str(result.run_dir)))

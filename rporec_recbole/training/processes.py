@@ -18,6 +18,11 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def helping() -> bool:
+    """Whether this process is one of several, and not the main one."""
+    return launched() and os.environ.get("RANK", "0") != "0"
+
+
 class Processes:
     """This process among its like; the first one that is made joins the group that a launcher announced.
 
@@ -31,7 +36,7 @@ class Processes:
 
     def __init__(self, device: torch.device) -> None:
         if launched() and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_WAIT)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_WAIT)
         joined = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if joined else 0
         self.count = dist.get_world_size() if joined else 1

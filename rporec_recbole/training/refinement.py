@@ -67,8 +67,11 @@ class Refinement:
         reward = RecheadReward(
             scorer, self.targets, self.settings.reward_weights, self.settings.reward_k, self._parts.update
         )
-        with tempfile.TemporaryDirectory() as reference:
-            model.backbone.save(Path(reference))
+        # Beside the snapshots, where helpers on other machines find it too; transformers lets the main process alone save.
+        with tempfile.TemporaryDirectory(dir=trainer.progress.folder) as own:
+            if self.processes.main:
+                model.backbone.save(Path(own))
+            reference = self.processes.share(own)
             done = train_rl(
                 model.backbone,
                 self.prompts,
@@ -151,7 +154,7 @@ class Refinement:
             name: [point for point in curves.get(f"{CURVES}/{name}", ()) if point[0] > self._before] for name in WATCHED
         }
         for name, sentence in signs_of_hacking({**of_round, "validation": self._scores}).items():
-            if name not in self._warned:
+            if name not in self._warned and self.processes.main:
                 self._warned[name] = sentence
                 self.trainer.logger.warning(f"2: this may be reward hacking: {sentence}. Read some texts.")
 

@@ -50,6 +50,7 @@ class RPORecTrainer(Trainer):
         rounds: one entry a round of stages 2 and 2b, see `BestRound`.
         progress: snapshots of this run, to go on from.
         head_stages, backbone_stages: what each stage does.
+        call_helpers: gets the round's number before stage 2 starts; None where this process works alone.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -63,6 +64,8 @@ class RPORecTrainer(Trainer):
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
         self.positions = PositionLog(0)
         self.progress = Progress(None)
+        self.call_helpers: Callable[[int], None] | None = None
+        self._verbose = False
         self._scratch: tempfile.TemporaryDirectory | None = None
         self.wanted = self._check_stages()
         self.head_stages, self.backbone_stages = HeadStages(self), BackboneStages(self)
@@ -78,7 +81,7 @@ class RPORecTrainer(Trainer):
                     f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`."
                 )
         rounds = self.settings.rl.rounds
-        if rounds > 1 and not set(REPEATED) <= set(wanted):
+        if rounds > 1 and len(set(REPEATED) & set(wanted)) == 1:
             raise ConfigError(
                 f"`rounds={rounds}` repeats stages 2 and 2b, and `stages={asked}` lacks one of them. Add it or set `rounds` to 1."
             )

@@ -56,6 +56,14 @@ def texts(folder):
     return 0
 
 
+def writers(folder):
+    """The fingerprints of all policies that wrote a text, so their weights bit for bit; those of every round are among them."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/reasoning.sqlite?mode=ro", uri=True)) as store:
+        found = store.execute("SELECT generator, COUNT(*) FROM completions GROUP BY generator").fetchall()
+    assert len(found) >= 3
+    return sorted(found)
+
+
 def kept(folder, name):
     """The facts of a snapshot, None if there is none."""
     path = folder / "resume" / f"{name}.safetensors"
@@ -108,6 +116,7 @@ def test_killed_and_started_again(whole, toy, tmp_path, moment):
     )
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["valid_after_stage"] == whole.metrics["valid_after_stage"]
+    assert writers(folder) == writers(whole.run_dir)
     assert metrics["rounds"] == whole.metrics["rounds"]
     for stage in ("2", "2, round 2"):
         assert without_seconds(metrics["stages"][stage]) == without_seconds(whole.metrics["stages"][stage])
