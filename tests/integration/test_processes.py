@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import read_results
-from tests.toy import SHORT, TEXT
+from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = """
@@ -66,9 +66,10 @@ def test_two_processes_have_the_reward_curve_of_one(tmp_path):
     assert one["curve"][-1] != one["curve"][0]
 
 
-def test_a_whole_run_shares_stage_2(toy, tmp_path):
+def test_a_whole_run_shares_stage_2(tmp_path):
+    toy = write_toy(tmp_path / "data", users=60)
     changes = {"rl_steps": 4, "rl_learning_rate": 0.005, "rl_validate_every": 2, "rounds": 2, "data_path": str(toy)}
-    overrides = {**SHORT, **TEXT, **changes}
+    overrides = {**SHORT, **TEXT, **FLUENT, **changes}
     alone = run("RPORec", "toy", overrides={**overrides, "run_dir": str(tmp_path / "alone")})
     flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": tmp_path / "shared"}.items()]
     launch(2, ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags)
@@ -79,7 +80,7 @@ def test_a_whole_run_shares_stage_2(toy, tmp_path):
         assert metrics["stages"][stage]["kept_step"] == alone.metrics["stages"][stage]["kept_step"]
     positions = [pd.read_parquet(folder / "positions.parquet") for folder in (tmp_path / "shared", alone.run_dir)]
     pd.testing.assert_frame_equal(*positions)
-    # The texts are malformed after so short a warm-up and move no rank, so the weights are compared too.
+    # Gradients are summed in another order, so weights differ by rounding: far less than by what they have learned.
     one, two = (load_file(folder / "backbone" / "model.safetensors") for folder in (alone.run_dir, tmp_path / "shared"))
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)

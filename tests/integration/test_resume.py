@@ -18,12 +18,13 @@ from rporec_recbole.errors import RunFolderError
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import held
 from rporec_recbole.training.resume import Progress
-from tests.toy import SHORT, TEXT
+from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = {
     **SHORT,
     **TEXT,
+    **FLUENT,
     "epochs": 6,
     "refresh_epochs": 30,
     "lr_schedule": "cosine",
@@ -40,6 +41,11 @@ SETTINGS = {
 def command(toy, folder):
     flags = [f"--{key}={value}" for key, value in {**SETTINGS, "data_path": toy, "run_dir": folder}.items()]
     return [sys.executable, str(ROOT / "run_recbole.py"), "--model=RPORec", "--dataset=toy", *flags]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("data"), users=60)
 
 
 @pytest.fixture(scope="module")
