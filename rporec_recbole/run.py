@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from time import perf_counter
 from typing import Any
 
 import pandas as pd
+import torch
 
 from rporec_recbole import baseline
 from rporec_recbole.controls import Contrast, check_controls, run_controls
+from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.recbole_data import RankCollector, build_data, check_dataset_files
@@ -28,6 +31,8 @@ from rporec_recbole.run_folder import (
     write_config,
     write_results,
 )
+from rporec_recbole.training.helpers import call_helpers, help_with
+from rporec_recbole.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,30 @@ def run(
         return RunResult(folder, metrics, run_controls(folder) if controls else [])
 
 
+def help_run(
+    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> None:
+    """What a process does that a launcher started beside the one that runs: it helps with stage 2.
+
+    Args:
+        model, dataset, config_files, overrides: as for `run`.
+
+    Raises:
+        RPORecError: as `run`, and if the process has nothing to help with.
+    """
+    config = build_config(model, dataset, config_files, overrides)
+    if config["model"] != "RPORec":
+        raise ConfigError(f"Only RPORec shares its training among processes; start {model} without a launcher.")
+    check_dataset_files(config)
+    with logging_to(None), tempfile.TemporaryDirectory() as scratch:
+        config["run_dir"], config["checkpoint_dir"] = None, scratch
+        _, train, valid, _ = build_data(config)
+        built = build_model(config, train)
+        trainer = build_trainer(config, built)
+        help_with(trainer, train, valid)
+        _close(trainer, built)
+
+
 def _run(
     config: Any, folder: Path, splits: tuple[str, ...], watch: Callable[[int, float], None] | None
 ) -> dict[str, Any]:
@@ -93,6 +122,9 @@ def _run(
     model = build_model(config, train)
     trainer = build_trainer(config, model)
     trainer.eval_collector = collector = RankCollector(config, data)
+    processes = Processes(torch.device(config["device"]))
+    if name == "RPORec" and processes.count > 1:
+        trainer.call_helpers = lambda number: call_helpers(processes, trainer.progress, number)
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
@@ -112,6 +144,8 @@ def _run(
         _close(trainer, model)  # a search goes on in this process
         raise
     trained = perf_counter() - start
+    if name == "RPORec" and processes.count > 1:
+        trainer.call_helpers(0)
     collector.take("training")
 
     results: dict[str, dict[str, float]] = {}
@@ -147,6 +181,7 @@ def _run(
         **results,
         "validations": validations,
         "valid_after_stage": getattr(trainer, "stage_results", {}),
+        **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
         "stages": stages,
         "versions": versions(),
     }

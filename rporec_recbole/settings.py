@@ -140,7 +140,12 @@ class FusionSettings:
 class RLSettings:
     """GRPO (stage 2)."""
 
+    rounds: int
     rl_steps: int
+    rl_validate_every: int
+    rl_validation_users: int
+    rl_patience: int
+    rl_keep_every: int
     rl_prompts: int
     group_size: int
     rl_learning_rate: float
@@ -193,7 +198,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "fusion_positions",
             "fusion_epochs",
             "fusion_batch_size",
+            "rounds",
             "rl_steps",
+            "rl_validation_users",
+            "rl_patience",
+            "rl_keep_every",
             "rl_prompts",
             "reward_k",
             "refresh_epochs",
@@ -215,7 +224,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda v: v > 0, "a number above 0"),
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
-    **dict.fromkeys(("lr_warmup_steps", "warmup_examples"), (lambda v: v >= 0, "a whole number of at least 0")),
+    **dict.fromkeys(
+        ("lr_warmup_steps", "warmup_examples", "rl_validate_every"), (lambda v: v >= 0, "a whole number of at least 0")
+    ),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),

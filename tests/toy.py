@@ -34,6 +34,16 @@ SHORT = {
     "show_progress": False,
 }
 
+FLUENT = {
+    "warmup_examples": 10000,
+    "warmup_batch_size": 2,
+    "warmup_learning_rate": 0.01,
+    "ladder_early": 0.6,
+    "max_new_tokens": 80,
+    "group_size": 4,
+}
+"""On top of `SHORT`, with 60 users: most texts are well-formed, so stage 2 is paid for something."""
+
 
 def write_toy(parent: Path, name: str = "toy", users: int = 30, items: int = 25, seed: int = 0) -> Path:
     """Writes a small data set with titles, genres and years; returns the parent folder for `data_path`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,19 @@ class Backbone:
     def trainable(self) -> list[torch.nn.Parameter]:
         """The weights that training may change: all, or the adapter's."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the weights that training may change, by name, on the CPU; `set_weights` takes them back."""
+        named = self.model.named_parameters()
+        return {name: weight.detach().cpu().clone() for name, weight in named if weight.requires_grad}
+
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Puts weights in the place of those that training may change."""
+        own = dict(self.model.named_parameters())
+        for name, weight in weights.items():
+            own[name].copy_(weight)
+        self.weights_changed()
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.commands import compare, controls, sweep
+from rporec_recbole.commands import compare, controls, cots, sweep
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError, did_you_mean
 
@@ -17,12 +17,17 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         arguments: `--key=value` pairs.
         commands: the sub-commands that a mistaken word may have meant.
     """
-    from rporec_recbole.run import run
+    from rporec_recbole.run import help_run, run
+    from rporec_recbole.training.processes import helping, launched
 
     words, values = split_arguments(arguments, switches=["controls"])
     if words:
         raise ConfigError(
             f"Cannot read the argument `{words[0]}`.{did_you_mean(words[0], commands)} `rporec --help` shows the forms."
+        )
+    if launched() and (compare.several(values) or "sweep" in values):
+        raise ConfigError(
+            "A comparison or a search cannot be started by a launcher of several processes; start one run."
         )
     if compare.several(values):
         compare.train_and_compare(values)
@@ -30,6 +35,11 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
     model, dataset, files = named(values)
     if "sweep" in values:
         sweep.main(model, dataset, files, values)
+        return
+    if launched():
+        values.setdefault("gpu_id", cots.gpu_of_this_process() or "0")
+    if helping():
+        help_run(model, dataset, files, values)
         return
     result = run(model, dataset, files, values)
     print(summary(result.metrics, str(result.run_dir)))
@@ -75,10 +85,20 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
             )
         )
     lines += ["", "seconds"]
-    lines += [f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}" for stage, entry in metrics["stages"].items()]
+    lines += [
+        f"{stage:<12}{entry['seconds']:>8.1f}  {entry['name']}{_shares(entry)}"
+        for stage, entry in metrics["stages"].items()
+    ]
     lines += [
         f"{'total':<12}{sum(entry['seconds'] for entry in metrics['stages'].values()):>8.1f}",
         "",
         f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
     ]
     return "\n".join(lines)
+
+
+def _shares(entry: dict[str, Any]) -> str:
+    """Where the time of a stage went, if it was noted."""
+    parts = entry.get("seconds_of") or {}
+    total = sum(parts.values())
+    return f" ({', '.join(f'{name} {value / total:.0%}' for name, value in parts.items())})" if total else ""

@@ -4,29 +4,22 @@ trainer."""
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
-from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings import STAGES, backbone_defaults
-from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.best_of import best_of_lessons, best_of_positions
-from rporec_recbole.training.head_reward import head_reward
 from rporec_recbole.training.rows import (
     Lessons,
     composed_lessons,
     early_order,
-    frozen_scorer,
 )
 from rporec_recbole.training.warmup import warm_up
 
@@ -90,49 +83,13 @@ class BackboneStages:
             done["best_of"] = found
         return done
 
-    def refine(self, train_data: Any) -> dict[str, Any]:
-        """Stage 2."""
-        from rporec_recbole.training.rl import train_rl
+    def refine(self, train_data: Any, valid_data: Any, number: int) -> dict[str, Any]:
+        """Stage 2, in the round `number`."""
+        from rporec_recbole.training.refinement import Refinement  # it imports TRL, which takes seconds
 
-        trainer = self.trainer
-        settings, model, dataset = trainer.settings.rl, trainer.model, train_data.dataset
-        if trainer.settings.stage.controls:
-            model.backbone.save(trainer.folder / checkpoint.BEFORE_RL)
-        ends = dataset.positions(ladder.RL)
-        wanted = settings.rl_steps * settings.rl_prompts
-        if len(ends) < settings.rl_prompts:
-            raise ConfigError(
-                f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`."
-            )
-        ends = ends[np.random.default_rng(trainer.seed).permutation(len(ends))[:wanted]]
-        rows = dataset.histories(ends)
-        scorer = frozen_scorer(model, dataset, ends, bool(trainer.config["hide_seen"]))
-        step = itertools.count(1)
-
-        def score(index: Sequence[int], completions: Sequence[Completion]) -> Tensor:
-            trainer.positions.add("2", ends[list(index)])
-            return scorer(index, completions)
-
-        def observe(parts: dict[str, float]) -> None:
-            at = next(step)
-            for name, value in parts.items():
-                trainer.recorder.add(f"2 reinforcement learning/{name}", at, value)
-
-        reward = head_reward(model, rows, score, folder=trainer.reward_folder, observe=observe)
-        prompts = reward.positions.prompts
-        with tempfile.TemporaryDirectory() as reference:
-            model.backbone.save(Path(reference))
-            steps = train_rl(
-                model.backbone,
-                prompts,
-                reward,
-                settings,
-                max_new_tokens=trainer.settings.backbone.max_new_tokens,
-                reference=reference,
-                seed=trainer.seed,
-                on_log=self._record,
-            )
-        return {"steps": steps, "prompts": len(prompts)}
+        if self.trainer.call_helpers is not None:
+            self.trainer.call_helpers(number)
+        return Refinement(self.trainer, train_data, valid_data, number).run()
 
     def _trunk_beside(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
         """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
@@ -171,9 +128,3 @@ class BackboneStages:
             on_step=lambda step, loss: trainer.recorder.add(f"1b {name}/loss", step + 1, loss),
         )
         trainer.positions.add(stage, lessons.ends)
-
-    def _record(self, step: int, numbers: dict[str, float]) -> None:
-        trainer = self.trainer
-        for name in ("kl", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"):
-            if name in numbers:
-                trainer.recorder.add(f"2 reinforcement learning/{name.rsplit('/', 1)[-1]}", step, numbers[name])

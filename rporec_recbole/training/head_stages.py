@@ -37,8 +37,15 @@ class HeadStages:
         trainer.model.learn_from(ladder.EARLY if len(trainer.wanted) > 1 else ladder.RL)
         return self._train("1a trunk", train_data, valid_data, trainer.epochs, callback_fn)
 
-    def fusion(self, stage: str, train_data: Any, valid_data: Any, rate_factor: float) -> dict[str, Any]:
-        """Stages 1c and 2b, and the end of the refresh."""
+    def fusion(
+        self,
+        stage: str,
+        train_data: Any,
+        valid_data: Any,
+        rate_factor: float,
+        titled: Callable[[str], str] = str,
+    ) -> dict[str, Any]:
+        """Stages 1c and 2b, and the end of the refresh; `titled` says in which round."""
         trainer = self.trainer
         settings, dataset, model = trainer.settings.fusion, train_data.dataset, trainer.model
         if model.backbone is None:
@@ -54,7 +61,7 @@ class HeadStages:
             valid, _ = reasoned_rows(
                 model, valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
             )
-        name = "refresh fusion" if stage == "refresh" else f"{stage} {STAGES[stage]}"
+        name = titled("refresh fusion" if stage == "refresh" else f"{stage} {STAGES[stage]}")
 
         def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
             trainer.recorder.add(f"{name}/loss", epoch, loss)

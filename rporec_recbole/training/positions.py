@@ -62,8 +62,9 @@ class PositionLog:
         """
         users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         starts = np.searchsorted(users, users, side="left")
-        ends = np.concatenate([np.zeros(0, dtype=np.int64), *(self[stage] for stage in self._learned)])
-        stages = np.repeat(np.array([*self._learned], dtype=object), [len(self[stage]) for stage in self._learned])
+        names = sorted(self._learned)  # a snapshot does not keep the order in which they were noted
+        ends = np.concatenate([np.zeros(0, dtype=np.int64), *(self[stage] for stage in names)])
+        stages = np.repeat(np.array(names, dtype=object), [len(self[stage]) for stage in names])
         return pd.DataFrame(
             {
                 "stage": stages.astype(str),

@@ -13,7 +13,7 @@ from torch import Tensor
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.data import ladder
-from rporec_recbole.data.seen import items_before
+from rporec_recbole.data.seen import Pairs, items_before
 from rporec_recbole.model.rechead import score_items
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.text.completions import Completion
@@ -96,36 +96,49 @@ def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tu
     return reasoned_rows(model, dataset.histories(ends), decoding, desc)
 
 
-def frozen_scorer(
-    model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool
-) -> Callable[[Sequence[int], Sequence[Completion]], Tensor]:
-    """Scores `[B, N]` of the frozen head for completions of given positions: the evaluation path, with the trunk run
-    once (stage 2; see `rechead_reward.Score`).
+Scorer = Callable[[Sequence[int], Sequence[Completion]], Tensor]
+"""Numbers of rows and a completion for each in, `[B, N]` scores out."""
+
+
+def frozen_scorer(model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool) -> Scorer:
+    """Scores of training positions (stage 2; see `rechead_reward.Score`).
 
     Args:
         model: its head stays as it is.
         dataset: an `RPORecDataset`.
         ends: timeline indices of the positions' targets.
-        hide_seen: as in the evaluation, items of the user's past are no candidates (their score is `-inf`).
+        hide_seen: as in the evaluation, items of the user's past are no candidates.
     """
-    rows = dataset.histories(ends)
-    hidden = torch.zeros(len(rows), 0, dtype=torch.int64)
+    hidden = None
     if hide_seen:
         users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-        row, item = items_before(users, items, ends)
-        parts = item.split(torch.bincount(row, minlength=len(rows)).tolist())
-        hidden = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # 0 is the padding item: -inf anyway
-    hidden = hidden.to(model.device)
+        hidden = items_before(users, items, ends)
+    return row_scorer(model, dataset.histories(ends), hidden)
+
+
+def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Scorer:
+    """Scores `[B, N]` of the frozen head for completions of given rows: the evaluation path, with the trunk run once.
+
+    Args:
+        model: its head stays as it is.
+        rows: `[R]` histories and targets.
+        hidden: (row, item) of what is no candidate, sorted by row; its score is `-inf`.
+    """
+    left_out = torch.zeros(len(rows), 0, dtype=torch.int64)
+    if hidden is not None:
+        parts = hidden[1].split(torch.bincount(hidden[0], minlength=len(rows)).tolist())
+        left_out = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # 0 is the padding item: -inf anyway
+    left_out = left_out.to(model.device)
     nothing = model.encode_completions([Completion("")] * len(rows))
     base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device))
 
     @torch.no_grad()
-    def score(positions: Sequence[int], completions: Sequence[Completion]) -> Tensor:
+    def score(numbers: Sequence[int], completions: Sequence[Completion]) -> Tensor:
         model.head.eval()  # whoever trains something beside this
-        index = torch.as_tensor(list(positions), device=model.device)
+        index = torch.as_tensor(list(numbers), device=model.device)
         state = base.states[index]
         users = model.head.user_vectors(state, model.encode_completions(completions))
         scores = score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
-        return scores.scatter_(1, hidden[index], -torch.inf)
+        return scores.scatter_(1, left_out[index], -torch.inf)
 
     return score

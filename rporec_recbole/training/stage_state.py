@@ -17,7 +17,7 @@ from rporec_recbole.training.resume import Progress, named, restore_training_sta
 from rporec_recbole.version import __version__
 
 _SNAPSHOT = "stage"
-_FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages")
+_FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "rounds")
 
 
 def identity(trainer: Any, loader: Any) -> str:

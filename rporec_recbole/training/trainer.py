@@ -4,7 +4,7 @@
 1b  warm-up          lambda L_CoT on early positions (L_rec + lambda L_CoT if 1a is off); then best-of-N, if asked for
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
-2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned
+2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned; 2 and 2b are run `rounds` times, the best is kept
 refresh              a new trunk learns from all positions, the later ones too, and the fusion is fitted to it; the backbone stays
 
 Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
@@ -36,6 +36,7 @@ from rporec_recbole.training.head_stages import HeadStages
 from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress
+from rporec_recbole.training.rounds import REPEATED, BestRound, Step, steps_of
 
 
 class RPORecTrainer(Trainer):
@@ -47,8 +48,10 @@ class RPORecTrainer(Trainer):
         stage_results: stage -> validation metrics after it.
         positions: which training positions taught what, in the last `fit`.
         wanted: the stages that run, in order.
+        rounds: one entry a round of stages 2 and 2b, see `BestRound`.
         progress: snapshots of this run, to go on from.
         head_stages, backbone_stages: what each stage does.
+        call_helpers: gets the round's number before stage 2 starts; None where this process works alone.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -57,10 +60,13 @@ class RPORecTrainer(Trainer):
         self.seed = int(config["seed"])
         self.stages: dict[str, dict[str, Any]] = {}
         self.stage_results: dict[str, dict[str, float]] = {}
+        self.rounds: list[dict[str, Any]] = []
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
         self.positions = PositionLog(0)
         self.progress = Progress(None)
+        self.call_helpers: Callable[[int], None] | None = None
+        self._verbose = False
         self._scratch: tempfile.TemporaryDirectory | None = None
         self.wanted = self._check_stages()
         self.head_stages, self.backbone_stages = HeadStages(self), BackboneStages(self)
@@ -75,6 +81,11 @@ class RPORecTrainer(Trainer):
                 raise ConfigError(
                     f"`stages={asked}`: stage {stage} ({STAGES[stage]}) needs stage {needed} ({STAGES[needed]}) before it. Add `{needed}` or leave out `{stage}`."
                 )
+        rounds = self.settings.rl.rounds
+        if rounds > 1 and len(set(REPEATED) & set(wanted)) == 1:
+            raise ConfigError(
+                f"`rounds={rounds}` repeats stages 2 and 2b, and `stages={asked}` lacks one of them. Add it or set `rounds` to 1."
+            )
         if not wanted:
             raise ConfigError(f"`stages={asked}` leaves nothing to do. Name at least one of {list(STAGES)}.")
         return wanted
@@ -120,35 +131,42 @@ class RPORecTrainer(Trainer):
         self._verbose = verbose
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False
-        self.positions = PositionLog(len(train_data.dataset.timeline))
+        self.positions, self.rounds = PositionLog(len(train_data.dataset.timeline)), []
         head, backbone = self.head_stages, self.backbone_stages
         realign = self.settings.fusion.realign_learning_rate_factor
         run = {
-            "1a": lambda: head.trunk(train_data, valid_data, callback_fn),
-            "1b": lambda: backbone.warm_up(train_data),
-            "1c": lambda: head.fusion("1c", train_data, valid_data, 1.0),
-            "2": lambda: backbone.refine(train_data),
-            "2b": lambda: head.fusion("2b", train_data, valid_data, realign),
-            "refresh": lambda: head.refresh(train_data, valid_data),
+            "1a": lambda step: head.trunk(train_data, valid_data, callback_fn),
+            "1b": lambda step: backbone.warm_up(train_data),
+            "1c": lambda step: head.fusion("1c", train_data, valid_data, 1.0),
+            "2": lambda step: backbone.refine(train_data, valid_data, step.number),
+            "2b": lambda step: head.fusion("2b", train_data, valid_data, realign, step.titled),
+            "refresh": lambda step: head.refresh(train_data, valid_data),
         }
         if self.run_dir is not None:
             self.progress = Progress(self.run_dir / "resume", stage_state.identity(self, train_data))
+        best_round = BestRound(self.model, self.progress)
         done = stage_state.put_back(self.progress, self, train_data)
         if done:
             self.log(f"going on after stage {done[-1]} of a run that was interrupted")
         if self.model.backbone is None and {"1b", "1c"} & set(self.wanted):
             check_backbone(self.settings.backbone)  # the trunk may take hours before the first stage that needs it
-        if "2" in self.wanted[len(done) :]:
+        steps = steps_of(self.wanted, self.settings.rl.rounds)[len(done) :]
+        if any(step.stage == "2" for step in steps):
             check_reward(self.model)
-        for stage in self.wanted[len(done) :]:
-            self.model.on_learned = functools.partial(self.positions.add, stage)
-            with self._timed(stage):
-                self.stages[stage].update(run[stage]() or {})
-                if valid_data and stage not in ("1b", "2"):
+        best_round.rounds, rounds = self.rounds, self.settings.rl.rounds
+        for step in steps:
+            self.model.on_learned = functools.partial(self.positions.add, step.stage)
+            with self._timed(step):
+                self.stages[step.name].update(run[step.stage](step) or {})
+                if valid_data and step.stage not in ("1b", "2"):
                     result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
-                    self.best_valid_result, self.stage_results[stage] = result, result
+                    self.best_valid_result, self.stage_results[step.name] = result, result
                     self.best_valid_score = calculate_valid_score(result, self.valid_metric)
-            done.append(stage)
+                    if step.stage == "2b":
+                        best_round.offer(step.number, self.best_valid_score, result, self.valid_metric_bigger)
+                        if step.number == rounds > 1:
+                            self._take(best_round)
+            done.append(step.name)
             stage_state.keep(self.progress, self, train_data, done)
         self.model.on_learned = None
         if saved:
@@ -184,6 +202,11 @@ class RPORecTrainer(Trainer):
             )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
+    def _take(self, best_round: BestRound) -> None:
+        best = best_round.take()
+        self.best_valid_result, self.best_valid_score = best["valid"], best["score"]
+        self.log(f"round {best['round']} of {len(best_round.rounds)} is kept: {best['score']:.4f} on validation")
+
     # --- what the stages use --------------------------------------------------------------------------------------------
 
     def validation_score(self, valid_data: Any) -> float:
@@ -200,13 +223,14 @@ class RPORecTrainer(Trainer):
             self.logger.info(message)
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        self.stages[stage] = {"name": STAGES[stage], "seconds": 0.0}
-        self.log(f"stage {stage} ({STAGES[stage]}) starts")
+    def _timed(self, step: Step) -> Iterator[None]:
+        title = step.titled(STAGES[step.stage])
+        self.stages[step.name] = {"name": title, "seconds": 0.0}
+        self.log(f"stage {step.stage} ({title}) starts")
         start = perf_counter()
         yield
         release_freed_memory()
-        self.stages[stage]["seconds"] = perf_counter() - start
-        after = self.stage_results.get(stage)
+        self.stages[step.name]["seconds"] = perf_counter() - start
+        after = self.stage_results.get(step.name)
         score = f"; {self.config['valid_metric']} {after[self.valid_metric]:.4f} on validation" if after else ""
-        self.log(f"stage {stage} ({STAGES[stage]}) took {self.stages[stage]['seconds']:.1f} s{score}")
+        self.log(f"stage {step.stage} ({title}) took {self.stages[step.name]['seconds']:.1f} s{score}")

@@ -190,9 +190,9 @@ def test_rl_changes_the_backbone_only(toy):
     seen = {}
     original = trainer.backbone_stages.refine
 
-    def watched(data):
+    def watched(*of_stage):
         seen["head"] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-        return original(data)
+        return original(*of_stage)
 
     trainer.backbone_stages.refine = watched
     trainer.fit(train, valid, saved=False)

@@ -18,23 +18,34 @@ from rporec_recbole.errors import RunFolderError
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import held
 from rporec_recbole.training.resume import Progress
-from tests.toy import SHORT, TEXT
+from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = {
     **SHORT,
     **TEXT,
+    **FLUENT,
     "epochs": 6,
     "refresh_epochs": 30,
     "lr_schedule": "cosine",
     "lr_warmup_steps": 3,
     "best_of": 2,
+    "rl_steps": 6,
+    "rl_validate_every": 3,
+    "rl_keep_every": 2,
+    "rl_learning_rate": 0.005,
+    "rounds": 2,
 }
 
 
 def command(toy, folder):
     flags = [f"--{key}={value}" for key, value in {**SETTINGS, "data_path": toy, "run_dir": folder}.items()]
     return [sys.executable, str(ROOT / "run_recbole.py"), "--model=RPORec", "--dataset=toy", *flags]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("data"), users=60)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +62,14 @@ def texts(folder):
     return 0
 
 
+def writers(folder):
+    """The fingerprints of all policies that wrote a text, so their weights bit for bit; those of every round are among them."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/reasoning.sqlite?mode=ro", uri=True)) as store:
+        found = store.execute("SELECT generator, COUNT(*) FROM completions GROUP BY generator").fetchall()
+    assert len(found) >= 3
+    return sorted(found)
+
+
 def kept(folder, name):
     """The facts of a snapshot, None if there is none."""
     path = folder / "resume" / f"{name}.safetensors"
@@ -60,11 +79,18 @@ def kept(folder, name):
         return json.loads(file.metadata()["facts"])
 
 
+def without_seconds(entry):
+    """What must be equal, as JSON has it."""
+    return json.loads(json.dumps({key: value for key, value in entry.items() if not key.startswith("seconds")}))
+
+
 MOMENTS = {
     "in the trunk": lambda folder: (kept(folder, "epoch") or {}).get("name") == "1a trunk",
     "in best-of-N": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a"] and texts(folder) > 0,
     "in the fusion": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b"],
     "in GRPO": lambda folder: (kept(folder, "stage") or {}).get("done") == ["1a", "1b", "1c"],
+    "in the middle of GRPO": lambda folder: (kept(folder, "policy") or {}).get("step") in (2, 4),
+    "in GRPO of round 2": lambda folder: (kept(folder, "policy") or {}).get("round") == 2,
     "in the refresh": lambda folder: (kept(folder, "epoch") or {}).get("name") == "refresh trunk",
 }
 
@@ -78,7 +104,7 @@ def test_killed_and_started_again(whole, toy, tmp_path, moment):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
     assert not (folder / "metrics.json").exists()
-    epoch, stage = kept(folder, "epoch"), kept(folder, "stage")
+    epoch, stage, policy = kept(folder, "epoch"), kept(folder, "stage"), kept(folder, "policy")
 
     done = subprocess.run(command(toy, folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -88,12 +114,18 @@ def test_killed_and_started_again(whole, toy, tmp_path, moment):
         assert log.count("stage 1a (trunk) starts") == 1
     if "trunk" in moment or "refresh" in moment:
         assert f"{epoch['name']}: going on after epoch {epoch['epoch']} " in log
+    if "GRPO" in moment and policy:
+        assert f"2: going on after step {policy['step']} of 6" in log
     assert not (folder / "resume").exists()
     pd.testing.assert_frame_equal(
         pd.read_parquet(folder / "ranks.parquet"), pd.read_parquet(whole.run_dir / "ranks.parquet")
     )
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["valid_after_stage"] == whole.metrics["valid_after_stage"]
+    assert writers(folder) == writers(whole.run_dir)
+    assert metrics["rounds"] == whole.metrics["rounds"]
+    for stage in ("2", "2, round 2"):
+        assert without_seconds(metrics["stages"][stage]) == without_seconds(whole.metrics["stages"][stage])
     assert metrics["stages"]["1b"]["best_of"] == whole.metrics["stages"]["1b"]["best_of"]
     pd.testing.assert_frame_equal(
         pd.read_parquet(folder / "positions.parquet"), pd.read_parquet(whole.run_dir / "positions.parquet")

@@ -48,11 +48,10 @@ def step(tmp_path):
             observe=observed.append,
         )
         backbone.save(tmp_path / "reference")
-        steps = train_rl(
-            backbone, PROMPTS, reward, settings.rl,
-            max_new_tokens=6, reference=str(tmp_path / "reference"), seed=0, on_log=lambda step, numbers: None,
-        )  # fmt: skip
-        assert steps == 2
+        done = train_rl(
+            backbone, PROMPTS, reward, settings.rl, max_new_tokens=6, reference=str(tmp_path / "reference"), seed=0
+        )
+        assert done.steps == 2
         after = backbone.model.state_dict()
         return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}, observed
 

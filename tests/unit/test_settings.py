@@ -2,8 +2,10 @@ import pytest
 
 from rporec_recbole import properties
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.recbole_bridge import build_config, parse_value
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, parse_value
+from rporec_recbole.recbole_data import build_data
 from rporec_recbole.settings import default_settings
+from tests.toy import toy_config
 
 
 def test_defaults_load():
@@ -94,3 +96,10 @@ def test_what_was_tuned_for_a_data_set_wins_over_model_and_data_set(tmp_path, mo
     monkeypatch.setattr(properties, "properties_dir", lambda: tmp_path)
     assert properties.layered_properties("M", "D") == {"a": 1, "b": 2, "c": 3, "d": 4}
     assert properties.layered_properties("M", "E") == {"a": 1, "b": 2, "c": 2, "d": 2}
+
+
+def test_rounds_need_both_of_their_stages(toy):
+    config = toy_config(toy, rounds=2, stages=["1a", "1b", "1c", "2"])
+    model = build_model(config, build_data(config)[1])
+    with pytest.raises(ConfigError, match="rounds=2"):
+        build_trainer(config, model)

@@ -1,0 +1,203 @@
+"""How fast is a GRPO step? Ours beside that of TRL's GRPOTrainer, on the same prompts, group size, rewards and weights.
+
+    python benchmarks/grpo_step.py [--steps=3] [--prompts=4] [--group=8] [--tokens=96] [--clock=wall|processor]
+                                   [--run=saved/grpo_step/tiny] [--out=saved/grpo_step]
+
+The prompts are positions of ml-100k that stage 2 learns from; `tiny` is warmed up as in the default run, once: --run keeps
+it. Both pay with the frozen head and take the same learning rate. TRL has its defaults in everything else: its own
+generation, gradient checkpointing, bfloat16, no KL term. `TRL, as ours` has the KL term of the default run, no checkpointing
+and float32, so that it does the same sums. A first step, which is not counted, warms each of them up. Where other jobs keep
+the machine busy, --clock=processor counts processor seconds, best with OMP_NUM_THREADS=1. Writes grpo_step.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from rporec_recbole import load_run, run
+from rporec_recbole.data import ladder
+from rporec_recbole.run_folder import versions
+from rporec_recbole.training.head_reward import head_reward
+from rporec_recbole.training.rl import Hooks, train_rl
+from rporec_recbole.training.rows import frozen_scorer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table, seconds a step. `tokens` are new tokens a completion."""
+
+    name: str
+    generation: float
+    reward: float
+    update: float
+    tokens: float
+
+    @property
+    def step(self) -> float:
+        return self.generation + self.reward + self.update
+
+
+class Timed:
+    """Calls a function and adds up what it took."""
+
+    def __init__(self, function: Callable[..., Any], clock: Callable[[], float]) -> None:
+        self.function, self.clock, self.seconds = function, clock, 0.0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        start = self.clock()
+        try:
+            return self.function(*arguments, **named)
+        finally:
+            self.seconds += self.clock() - start
+
+
+class AfterFirst(TrainerCallback):
+    """Counts from the end of the first step."""
+
+    def __init__(self, clock: Callable[[], float], parts: Sequence[Timed]) -> None:
+        self.clock, self.parts = clock, parts
+        self.start, self.before, self.lengths = 0.0, [0.0 for _ in parts], []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **named: Any) -> None:
+        if "completions/mean_length" in logs:
+            self.note(state.global_step, logs["completions/mean_length"])
+
+    def note(self, step: int, length: float) -> None:
+        if step == 1:
+            self.start, self.before = self.clock(), [part.seconds for part in self.parts]
+        else:
+            self.lengths.append(length)
+            self.end = self.clock()
+
+    def measured(self, name: str) -> Measured:
+        steps = len(self.lengths)
+        parts = [(part.seconds - before) / steps for part, before in zip(self.parts, self.before, strict=True)]
+        rest = (self.end - self.start) / steps - sum(parts)
+        return Measured(name, *parts, rest, sum(self.lengths) / steps)
+
+
+def ours(options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any]) -> Measured:
+    clock, backbone = CLOCKS[options.clock], copy.copy(model.backbone)
+    backbone.model = copy.deepcopy(backbone.model)
+    settings = replace(
+        model.settings.rl, rl_steps=options.steps + 1, rl_prompts=options.prompts, group_size=options.group
+    )
+    writing, paying = Timed(backbone.generate_tokens, clock), Timed(reward, clock)
+    backbone.generate_tokens = writing
+    watch = AfterFirst(clock, [writing, paying])
+    hooks = Hooks(on_step=lambda step, batch, _: watch.note(step, sum(batch.lengths) / len(batch.lengths)))
+    with tempfile.TemporaryDirectory() as reference:
+        backbone.save(Path(reference))
+        train_rl(
+            backbone, prompts, paying, settings, max_new_tokens=options.tokens, reference=reference, seed=0, hooks=hooks
+        )
+    return watch.measured("ours")
+
+
+def theirs(
+    options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any], name: str, **given: Any
+) -> Measured:
+    clock, settings = CLOCKS[options.clock], model.settings.rl
+    policy, tokenizer = copy.deepcopy(model.backbone.model), model.backbone.tokenizer
+
+    def pay(completions: list[str], row: list[int], **_: Any) -> list[float]:
+        return reward(completions, row)
+
+    paying = Timed(pay, clock)
+    paying.__name__ = "rechead"  # TRL asks for it
+    policy.generate = writing = Timed(policy.generate, clock)
+    watch = AfterFirst(clock, [writing, paying])
+    with tempfile.TemporaryDirectory() as folder:
+        model.backbone.save(Path(folder) / "reference")
+        policy.config.name_or_path = str(Path(folder) / "reference")
+        config = GRPOConfig(
+            output_dir=folder,
+            max_steps=options.steps + 1,
+            per_device_train_batch_size=options.prompts * options.group,
+            num_generations=options.group,
+            max_completion_length=options.tokens,
+            learning_rate=settings.rl_learning_rate,
+            use_cpu=model.backbone.device.type == "cpu",
+            seed=0,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            **given,
+        )
+        data = Dataset.from_dict({"prompt": prompts, "row": list(range(len(prompts)))})
+        trainer = GRPOTrainer(
+            model=policy, reward_funcs=paying, args=config, train_dataset=data, processing_class=tokenizer
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(watch)
+        trainer.train()
+    return watch.measured(name)
+
+
+CLOCKS = {"wall": perf_counter, "processor": process_time}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--run", default="saved/grpo_step/tiny")
+    parser.add_argument("--out", default="saved/grpo_step")
+    options = parser.parse_args()
+    folder = Path(options.run)
+    if not (folder / "metrics.json").is_file():
+        run("RPORec", "ml-100k", overrides={"stages": ["1a", "1b"], "epochs": 1, "run_dir": str(folder)})
+    loaded = load_run(folder)
+    model, dataset = loaded.model, loaded.loaders["train"].dataset
+    ends = dataset.positions(ladder.RL)[: (options.steps + 1) * options.prompts]
+    rows = dataset.histories(ends)
+    reward = head_reward(model, rows, frozen_scorer(model, dataset, ends, False), folder=folder)
+    prompts = list(reward.positions.prompts)
+    same = {"beta": model.settings.rl.kl_weight, "gradient_checkpointing": False, "bf16": False}
+    lines = [
+        ours(options, model, prompts, reward),
+        theirs(options, model, prompts, reward, "TRL, defaults"),
+        theirs(options, model, prompts, reward, "TRL, as ours", **same),
+    ]
+    print(
+        "| seconds a step | generation | reward | update | all | new tokens | over ours |\n|---|---|---|---|---|---|---|"
+    )
+    for one in lines:
+        parts = " | ".join(f"{part:.2f}" for part in (one.generation, one.reward, one.update, one.step))
+        print(f"| {one.name} | {parts} | {one.tokens:.1f} | {one.step / lines[0].step:.2f} |")
+    report = {
+        "backbone": model.backbone.facts,
+        "prompts": options.prompts,
+        "group": options.group,
+        "limit": options.tokens,
+        "steps": options.steps,
+        "clock": options.clock,
+        "threads": torch.get_num_threads(),
+        "over_ours": {one.name: one.step / lines[0].step for one in lines},
+        "lines": [{**asdict(one), "step": one.step} for one in lines],
+        "versions": versions(),
+    }
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "grpo_step.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

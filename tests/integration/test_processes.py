@@ -1,0 +1,89 @@
+"""Several processes share each step of stage 2, and learn what one process learns."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rporec_recbole.run import run
+from rporec_recbole.run_folder import read_results
+from tests.toy import FLUENT, SHORT, TEXT, write_toy
+
+ROOT = Path(__file__).parent.parent.parent
+WORKER = """
+import json, sys, torch
+from rporec_recbole.training.processes import Processes
+from rporec_recbole.training.rl import Hooks
+from tests.unit.test_rl import nano, train, vowels
+
+backbone, settings = nano(rl_steps=6, rl_prompts=2, group_size=4, rl_learning_rate=0.01, rl_validate_every=3)
+curve = []
+hooks = Hooks(
+    on_step=lambda step, batch, numbers: curve.append((sum(batch.rewards) / len(batch.rewards), numbers["kl"])),
+    validate=lambda step: -step,
+)
+done = train(backbone, settings, vowels, tokens=6, hooks=hooks)
+processes = Processes(torch.device("cpu"))
+same = len(set(processes.gather([backbone.fingerprint])))
+if processes.main:
+    with open(sys.argv[1], "w") as file:
+        json.dump({"curve": curve, "kept": done.kept_step, "writers": same, "count": processes.count}, file)
+"""
+
+
+def launch(processes, *command):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, *map(str, command)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def curve_of(processes, folder):
+    script, out = folder / "worker.py", folder / f"{processes}.json"
+    script.write_text(WORKER, encoding="utf-8")
+    launch(processes, script, out)
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_two_processes_have_the_reward_curve_of_one(tmp_path):
+    one, two = curve_of(1, tmp_path), curve_of(2, tmp_path)
+    assert (one["count"], two["count"]) == (1, 2)
+    assert two["writers"] == 1, "all processes end with the same weights"
+    assert one["kept"] == two["kept"] == 0
+    # Gradients are summed in another order: float rounding, and a draw that it tips over would show in the reward at once.
+    assert [reward for reward, _ in two["curve"]] == [reward for reward, _ in one["curve"]]
+    assert [kl for _, kl in two["curve"]] == pytest.approx([kl for _, kl in one["curve"]], rel=1e-3, abs=1e-6)
+    assert one["curve"][-1] != one["curve"][0]
+
+
+def test_a_whole_run_shares_stage_2(tmp_path):
+    toy = write_toy(tmp_path / "data", users=60)
+    changes = {"rl_steps": 4, "rl_learning_rate": 0.005, "rl_validate_every": 2, "rounds": 2, "data_path": str(toy)}
+    overrides = {**SHORT, **TEXT, **FLUENT, **changes}
+    alone = run("RPORec", "toy", overrides={**overrides, "run_dir": str(tmp_path / "alone")})
+    flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": tmp_path / "shared"}.items()]
+    launch(2, ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags)
+    metrics, ranks = read_results(tmp_path / "shared")
+    pd.testing.assert_frame_equal(ranks, read_results(alone.run_dir)[1])
+    for stage in ("2", "2, round 2"):
+        assert metrics["stages"][stage]["steps"] == 4
+        assert metrics["stages"][stage]["kept_step"] == alone.metrics["stages"][stage]["kept_step"]
+    positions = [pd.read_parquet(folder / "positions.parquet") for folder in (tmp_path / "shared", alone.run_dir)]
+    pd.testing.assert_frame_equal(*positions)
+    # Gradients are summed in another order, so weights differ by rounding: far less than by what they have learned.
+    one, two = (load_file(folder / "backbone" / "model.safetensors") for folder in (alone.run_dir, tmp_path / "shared"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shared" / "reasoning.sqlite")) as store:
+        (writers,) = store.execute("SELECT COUNT(DISTINCT generator) FROM completions").fetchone()
+    assert writers == 3, "each round has changed the weights"

@@ -1,0 +1,71 @@
+"""The order of a run's stages, and which round is kept."""
+
+import torch
+
+from rporec_recbole.training.resume import Progress
+from rporec_recbole.training.rounds import BestRound, steps_of
+
+ALL = ["1a", "1b", "1c", "2", "2b", "refresh"]
+
+
+def test_the_order_of_stages():
+    assert [step.name for step in steps_of(ALL, 1)] == ALL
+    assert [step.name for step in steps_of(ALL, 2)] == [*ALL[:5], "2, round 2", "2b, round 2", "refresh"]
+    assert [step.name for step in steps_of(["1a"], 1)] == ["1a"]
+
+
+class Backbone:
+    """One weight, which says the round."""
+
+    def __init__(self):
+        self.number = torch.zeros(1)
+
+    def weights(self):
+        return {"number": self.number.clone()}
+
+    def set_weights(self, weights):
+        self.number = weights["number"].clone()
+
+
+class Model(torch.nn.Linear):
+    """A head with one weight, and a backbone."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.backbone = Backbone()
+
+    def at(self, number):
+        torch.nn.init.constant_(self.weight, number)
+        self.backbone.number = torch.tensor([float(number)])
+        return self
+
+
+def offered(model, best, scores, bigger):
+    for number, score in enumerate(scores, start=1):
+        model.at(number)
+        best.offer(number, score, {"ndcg@10": score}, bigger)
+
+
+def test_the_best_round_comes_back():
+    for scores, bigger, number in (
+        ([0.1, 0.3, 0.2], True, 2),
+        ([0.1, 0.3, 0.2], False, 1),
+        ([0.1, 0.2, 0.3], True, 3),
+        ([0.2, 0.2, 0.1], True, 1),
+    ):
+        model = Model()
+        best = BestRound(model, Progress(None))
+        offered(model, best, scores, bigger)
+        assert best.take()["round"] == number
+        assert model.weight.item() == model.backbone.number.item() == number
+        assert [one["round"] for one in best.rounds if one["kept"]] == [number]
+
+
+def test_the_best_round_comes_back_in_another_process(tmp_path):
+    model = Model()
+    before = BestRound(model, Progress(tmp_path))
+    offered(model, before, [0.3, 0.2], True)
+    after = BestRound(model.at(9), Progress(tmp_path))
+    after.rounds = before.rounds
+    assert after.take()["valid"] == {"ndcg@10": 0.3}
+    assert model.weight.item() == model.backbone.number.item() == 1
