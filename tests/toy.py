@@ -41,6 +41,7 @@ FLUENT = {
     "ladder_early": 0.6,
     "max_new_tokens": 80,
     "group_size": 4,
+    "reward_gates": ["format"],
 }
 """On top of `SHORT`, with 60 users: most texts are well-formed, so stage 2 is paid for something."""
 
