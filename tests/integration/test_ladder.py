@@ -26,7 +26,8 @@ def recorded(toy, tmp_path_factory):
             f"<think>likes {prompt.split(' | ')[0]} and more, {decoding.sample}</think><answer>{prompt[-20:]}</answer>"
             for prompt in prompts
         ]
-        on_batch(list(range(len(texts))), texts)
+        if on_batch is not None:
+            on_batch(list(range(len(texts))), texts)
         return texts
 
     folder = tmp_path_factory.mktemp("ladder") / "run"
