@@ -4,8 +4,8 @@
                                      [--out=docs/leaderboard.md]
 
 The grid names data sets, models and candidates, as many candidates for every model of a data set. A cell is NDCG@10 / HR@10
-on the test split of the candidate with the best validation NDCG@10, among all items and with seen items hidden. A model
-with a candidate that has not been run is marked, not ranked by what happens to be there.
+on the test split of the candidate with the best validation NDCG@10, among all items and with seen items hidden. Where
+candidates have not been run, the cell says how many have.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ def cells(own: Mapping[str, Any], label: str, results: Path, seed: int) -> list[
     """A model's cell for each protocol."""
     files = [results / file_name(label, candidate, seed) for candidate in own["candidates"]]
     there = [file for file in files if file.is_file()]
-    if len(there) < len(files):
-        return [MISSING if not there else f"{MISSING} ({len(there)} of {len(files)} candidates)"] * len(PROTOCOLS)
-    tried, found = [pd.read_parquet(file) for file in files], []
+    if not there:
+        return [MISSING] * len(PROTOCOLS)
+    tried, found = [pd.read_parquet(file) for file in there], []
+    tuned = "" if len(there) == len(files) else f" ({len(there)} of {len(files)} candidates)"
     for protocol in PROTOCOLS:
         best = int(np.argmax([values(ranks, protocol, "valid", CHOSEN_BY).mean() for ranks in tried]))
         scores = [values(tried[best], protocol, "test", metric).mean() for metric in METRICS]
-        found.append(" / ".join(f"{score:.4f}"[1:] for score in scores))
+        found.append(" / ".join(f"{score:.4f}"[1:] for score in scores) + tuned)
     return found
 
 
