@@ -18,7 +18,7 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from rporec_recbole.compat import install_repairs
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.properties import layered_properties, read_yaml
-from rporec_recbole.settings import backbone_defaults, reward_defaults
+from rporec_recbole.settings_reader import backbone_defaults, reward_defaults
 
 _PACKAGES = (
     "sequential_recommender",

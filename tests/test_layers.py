@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "properties",
     "settings",
+    "settings_reader",
     "ranking",
     "memory",
     "compat",

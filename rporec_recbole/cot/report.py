@@ -11,7 +11,7 @@ from rporec_recbole.cot.quality import REASONS, Limits, Written, sift
 from rporec_recbole.cot.store import CoTStore, StoredText
 from rporec_recbole.errors import StoreError
 from rporec_recbole.properties import read_yaml
-from rporec_recbole.settings import default_settings
+from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.completions import parse_completion
 
 STORE, CONFIG = "reasoning.sqlite", "config.yaml"

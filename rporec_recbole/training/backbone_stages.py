@@ -12,7 +12,8 @@ from torch import Tensor
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
-from rporec_recbole.settings import STAGES, backbone_defaults
+from rporec_recbole.settings import STAGES
+from rporec_recbole.settings_reader import backbone_defaults
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.best_of import best_of_lessons, best_of_positions

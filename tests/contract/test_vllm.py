@@ -16,7 +16,7 @@ from rporec_recbole.backbone.vllm_engine import VLLMEngine
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.errors import BackboneError
-from rporec_recbole.settings import default_settings
+from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.completions import ANSWER_END
 
 PROMPTS = [f"Film {i} | Drama\n" * (1 + i % 3) for i in range(7)]

@@ -13,7 +13,7 @@ from rporec_recbole.cot.quality import Limits
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.rechead_reward import FAILURE, RecheadReward
 from rporec_recbole.rewards.record import Positions
-from rporec_recbole.settings import default_settings
+from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.catalogue import Catalogue, ItemText
 from rporec_recbole.training.rl import train_rl
 

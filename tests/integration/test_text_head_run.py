@@ -15,7 +15,7 @@ from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.properties import preset_file, properties_dir, read_yaml
 from rporec_recbole.recbole_bridge import build_config, build_trainer, known_keys
 from rporec_recbole.run import run
-from rporec_recbole.settings import settings_from
+from rporec_recbole.settings_reader import settings_from
 from tests.toy import SHORT, TEXT, toy_config, toy_model
 
 

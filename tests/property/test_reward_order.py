@@ -11,7 +11,8 @@ from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
-from rporec_recbole.settings import REWARD_GATES, default_settings
+from rporec_recbole.settings import REWARD_GATES
+from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.training.head_reward import head_reward
 from rporec_recbole.training.rows import frozen_scorer, history_rows
 from tests.toy import toy_model

@@ -17,7 +17,8 @@ from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
 from rporec_recbole.model.losses import IGNORE
-from rporec_recbole.settings import TINY, backbone_defaults, default_settings
+from rporec_recbole.settings import TINY
+from rporec_recbole.settings_reader import backbone_defaults, default_settings
 from rporec_recbole.text.prompts import INSTRUCTIONS
 from tests.unit.test_rendering import PLAIN, STARTS
 

@@ -8,7 +8,7 @@ import torch
 
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.errors import RewardError
-from rporec_recbole.settings import default_settings
+from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.training.rl import Hooks, prompt_order, train_rl
 from rporec_recbole.training.rollout import flat_groups
 
