@@ -276,7 +276,10 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def repeatable_config(config: Config) -> dict[str, Any]:
-    """The complete config as plain YAML values, enough to build it again."""
+    """The complete config as plain YAML values, enough to build it again.
+
+    Data that comes with RecBole is named by its name alone, so that the config holds in any environment.
+    """
     skipped = {
         "run_dir",
         "checkpoint_dir",
@@ -291,7 +294,9 @@ def repeatable_config(config: Config) -> dict[str, Any]:
         "test_neg_sample_args",
     }
     values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
-    values["data_path"] = str(Path(values["data_path"]).parent)
+    parent = Path(values.pop("data_path")).parent
+    if Path(recbole.__file__).parent.resolve() not in parent.resolve().parents:
+        values["data_path"] = str(parent)
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
         values["train_neg_sample_args"] = None
     return {key: _plain(value) for key, value in values.items()}

@@ -1,12 +1,14 @@
 """What we rely on in RecBole, and one test per repair that fails without it."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from rporec_recbole.compat import REPAIRS
-from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
+from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.recbole_data import RankCollector, build_data
 from tests.toy import toy_config, write_toy
 
@@ -209,3 +211,15 @@ def test_na_is_a_token(tmp_path):
     path = write(tmp_path, "na", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
     dataset, *_ = build_data(build_config("Pop", "na", overrides={"data_path": path}))
     assert set(dataset.field2id_token["item_id"]) == {"[PAD]", "NA", "x", "null", "y", "own0", "own1"}
+
+
+def test_a_written_config_holds_in_another_environment(toy):
+    written = repeatable_config(build_config("SASRec", "ml-100k"))
+    assert "data_path" not in written  # it lies in the environment's own folder
+    again = build_config(
+        "SASRec", "ml-100k", overrides={k: v for k, v in written.items() if k not in ("model", "dataset")}
+    )
+    assert (Path(again["data_path"]) / "ml-100k.inter").is_file()
+    assert repeatable_config(again) == written
+    own = repeatable_config(build_config("SASRec", "toy", overrides={"data_path": str(toy)}))
+    assert own["data_path"] == str(toy)
