@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _CLOSE = 1e-3  # hidden states, relative to the largest
@@ -93,7 +94,8 @@ class SharedPrompts:
 
     def _unpack(self, decoder: Any, arguments: Any, out: Any) -> Any:
         if self._index is not None:
-            out.last_hidden_state = out.last_hidden_state.flatten(0, 1)[self._index]
+            # Not `hidden[index]`: the rows of a group share a position, and on a CPU that gradient adds in the threads' order.
+            out.last_hidden_state = F.embedding(self._index, out.last_hidden_state.flatten(0, 1))
             self._index = None
         return out
 
