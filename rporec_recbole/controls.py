@@ -34,7 +34,7 @@ from rporec_recbole.finished_run import LoadedRun, load_run
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.run_folder import CHECKPOINTS, RESUME, logging_to, read_config
 from rporec_recbole.training import checkpoint
-from rporec_recbole.training.fusion import train_fusion
+from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
 
 FULL = "RPORec"
@@ -215,6 +215,8 @@ def _refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning
         rows = loaded.loaders["valid"].dataset.inter_feat
         valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
         train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")
+        metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
+        choose_strength(model.head, settings.fusion_strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
         return _test_ranks(loaded, shown or reasoner)
     finally:
         model.load_state_dict(kept)

@@ -127,6 +127,7 @@ class FusionSettings:
     fusion_batch_size: int
     fusion_learning_rate: float
     cot_dropout: float
+    fusion_strengths: list
     realign_learning_rate_factor: float
 
 

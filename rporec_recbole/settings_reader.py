@@ -79,6 +79,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ("lr_warmup_steps", "warmup_examples", "rl_validate_every"), (lambda v: v >= 0, "a whole number of at least 0")
     ),
+    "fusion_strengths": (
+        lambda v: v and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 <= s <= 1 for s in v),
+        "a list of numbers from 0 to 1",
+    ),
     "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
     "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),

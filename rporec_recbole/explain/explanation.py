@@ -205,7 +205,7 @@ def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float]]:
     reasoning, written = model.reasoning(rows, model.evaluation_decoding)
     completions = [texts[0] for texts in written]
     state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
-    gate = model.head.fusion.gate_value(state, reasoning)
+    gate = model.head.gate(state, reasoning)
     moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)
     return list(zip(completions, gate.tolist(), moved.tolist(), strict=True))
 

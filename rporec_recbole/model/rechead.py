@@ -3,7 +3,7 @@
 item vector      e_i
 state            s   what the history says
 reasoning        z   = [enc(cot); enc(answer)]
-user vector      u   = s + m (gated reasoning)        m = 1 if well-formed, else 0
+user vector      u   = s + m a (gated reasoning)      m = 1 if well-formed, else 0; a the strength, from 0 to 1
 score            u . e_i + b(s) [i in history]        b(s) linear: repeat or explore
 
 `FusedHead` makes e and s from ids, order and text, `TextHead` from text alone. The stages, the rewards and the evaluation
@@ -57,10 +57,13 @@ class RecHead(nn.Module, ABC):
             which could only push them away, and scored from what is known of them (a buffer, so it is saved).
         item_text: `[N, D]` frozen text vectors; None for a head of ids only.
         fusion: `(state, reasoning) -> user vector`, the weights of stages 1c and 2b; None without text.
+        strength: a, a single number: how much of the fusion's move counts. 1 while anything is learned; the last thing that a
+            training chooses, on validation (a buffer, so it is saved).
         offset: b, or None without the history bias.
     """
 
     learned: Tensor
+    strength: Tensor
     item_text: Tensor | None
     fusion: nn.Module | None
     offset: nn.Linear | None
@@ -68,6 +71,7 @@ class RecHead(nn.Module, ABC):
     def __init__(self, n_items: int) -> None:
         super().__init__()
         self.register_buffer("learned", torch.arange(n_items) > 0)
+        self.register_buffer("strength", torch.tensor(1.0))
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
@@ -93,8 +97,15 @@ class RecHead(nn.Module, ABC):
         """Does at once what `states` of these histories, `[R, T]`, would do batch by batch."""
 
     def user_vectors(self, state: Tensor, reasoning: Reasoning | None) -> Tensor:
-        """u from s; without reasoning u is s itself. `[B, H] -> [B, H]`."""
-        return state if reasoning is None or self.fusion is None else self.fusion(state, reasoning)
+        """u from s; without reasoning, and with strength 0, u is s itself. `[B, H] -> [B, H]`."""
+        if reasoning is None or self.fusion is None:
+            return state
+        return torch.lerp(state, self.fusion(state, reasoning), self.strength)  # exact at 0 and at 1
+
+    def gate(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """How much the reasoning of each row counts, gate times strength, `[B]` in [0, 1); whether it is well-formed is not asked."""
+        assert self.fusion is not None, "a head without text reads no reasoning"
+        return self.strength * self.fusion.gate_value(state, reasoning)
 
     def history_offset(self, state: Tensor) -> Tensor | None:
         """b(s), `[..., H] -> [...]`; None without the history bias."""

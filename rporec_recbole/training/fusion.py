@@ -1,9 +1,13 @@
-"""Stages 1c and 2b: the fusion learns how much generated reasoning may move a user vector. The trunk stays frozen."""
+"""Stages 1c and 2b: the fusion learns how generated reasoning moves a user vector; validation says how much of it counts.
+
+The trunk stays frozen. What is learned is the likelihood of all targets; what a ranking is asked for is the top of the list, and the
+first can get better while the second gets worse. So the strength of the move is chosen last, by the validation metric.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,12 +88,12 @@ def train_fusion(
     rate_factor: float = 1.0,
     on_epoch: Callable[[int, float, float], None] = lambda epoch, loss, valid_loss: None,
 ) -> int:
-    """Trains the fusion's weights and keeps the epoch with the lowest validation loss.
+    """Trains the fusion's weights at full strength and keeps the epoch with the lowest validation loss.
 
     Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
 
     Args:
-        head: only `head.fusion` changes.
+        head: only `head.fusion` changes, and `head.strength` becomes 1.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
         settings: epochs, batch size, learning rate of Adam, and the share of rows whose reasoning is hidden in a step.
@@ -104,6 +108,7 @@ def train_fusion(
     fusion = head.fusion
     assert fusion is not None, "an ids-only head has no fusion"
     head.eval()
+    head.strength.fill_(1.0)
     with torch.no_grad():
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
@@ -128,6 +133,29 @@ def train_fusion(
             best_weights = copy.deepcopy(fusion.state_dict())
     fusion.load_state_dict(best_weights)
     return best_epoch
+
+
+def choose_strength(
+    head: RecHead, strengths: Sequence[float], score: Callable[[], float], bigger: bool = True
+) -> dict[float, float]:
+    """Sets `head.strength` to the value that scores best; of equal ones the smallest, so reasoning has to earn its place.
+
+    Args:
+        head: nothing else of it changes.
+        strengths: what to try, each from 0 (the trunk alone) to 1 (all that the fusion learned).
+        score: of the head as it is, on validation.
+        bigger: whether more is better.
+
+    Returns:
+        strength -> score, from the smallest strength up.
+    """
+    found = {}
+    for strength in sorted(strengths):
+        head.strength.fill_(strength)
+        found[strength] = score()
+    best = max(found, key=lambda strength: found[strength] if bigger else -found[strength])  # the first of equal ones
+    head.strength.fill_(best)
+    return found
 
 
 @torch.no_grad()

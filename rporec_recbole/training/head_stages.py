@@ -13,7 +13,7 @@ from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings import STAGES
-from rporec_recbole.training.fusion import train_fusion
+from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
 from rporec_recbole.training.trunk import Validation, train_trunk
@@ -84,6 +84,22 @@ class HeadStages:
             f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of {settings.fusion_epochs}"
         )
         return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
+
+    def strength(self, valid_data: Any) -> dict[str, Any]:
+        """The end of a training: how much of the fusion's move counts from here on, by the validation metric."""
+        trainer, head = self.trainer, self.trainer.model.head
+        tried = choose_strength(
+            head,
+            trainer.settings.fusion.fusion_strengths,
+            lambda: trainer.validation_score(valid_data),
+            trainer.valid_metric_bigger,
+        )
+        chosen = float(head.strength)
+        scores = ", ".join(f"{score:.4f} at {strength:g}" for strength, score in tried.items())
+        trainer.log(f"reasoning counts with strength {chosen:g} of 1: {trainer.config['valid_metric']} of {scores}")
+        if not chosen:
+            trainer.log("no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone")
+        return {"chosen": chosen, "tried": [{"strength": strength, "score": score} for strength, score in tried.items()]}
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
         """Refresh: a head from new weights, because weights that have converged on early positions hardly move.

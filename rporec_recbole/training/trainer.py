@@ -8,7 +8,7 @@
 refresh              a new trunk learns from all positions, the later ones too, and the fusion is fitted to it; the backbone stays
 
 Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
-head replaces the one before it.
+head replaces the one before it, and at the end how much the reasoning counts (`fusion_strengths`).
 """
 
 from __future__ import annotations
@@ -169,6 +169,8 @@ class RPORecTrainer(Trainer):
             done.append(step.name)
             stage_state.keep(self.progress, self, train_data, done)
         self.model.on_learned = None
+        if valid_data and self.model.reasoning_on:
+            self._choose_strength(valid_data, show_progress)
         if saved:
             checkpoint.save(self.model, self.folder)
             self.positions.save(train_data.dataset, self.folder)
@@ -201,6 +203,13 @@ class RPORecTrainer(Trainer):
                 eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
             )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _choose_strength(self, valid_data: Any, show_progress: bool) -> None:
+        start = perf_counter()
+        found = self.head_stages.strength(valid_data)
+        self.best_valid_result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
+        self.best_valid_score = calculate_valid_score(self.best_valid_result, self.valid_metric)
+        self.stages["strength"] = {"name": "strength of reasoning", "seconds": perf_counter() - start, **found}
 
     def _take(self, best_round: BestRound) -> None:
         best = best_round.take()

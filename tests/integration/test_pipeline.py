@@ -36,9 +36,17 @@ def test_run_folder_is_complete(finished):
 
 def test_all_stages_ran(finished):
     metrics = json.loads((finished.run_dir / "metrics.json").read_text())
-    assert [s for s in metrics["stages"] if s not in ("data", "evaluation")] == ["1a", "1b", "1c", "2", "2b", "refresh"]
+    assert list(metrics["stages"]) == ["data", "1a", "1b", "1c", "2", "2b", "refresh", "strength", "evaluation"]
     assert metrics["stages"]["2"]["steps"] == 2
     assert {"model", "dataset", "seed", "valid", "test", "versions"} <= set(metrics)
+
+
+def test_reasoning_counts_as_much_as_validation_says(finished):
+    strength = finished.metrics["stages"]["strength"]
+    tried = {one["strength"]: one["score"] for one in strength["tried"]}
+    assert list(tried) == [0, 0.25, 0.5, 0.75, 1]
+    assert tried[strength["chosen"]] == max(tried.values()) == pytest.approx(finished.metrics["valid"]["ndcg@10"], abs=1e-4)
+    assert float(load_run(finished.run_dir).model.head.strength) == strength["chosen"]
 
 
 def test_backbone_is_an_ordinary_folder(finished):
@@ -232,7 +240,7 @@ def test_the_refresh_never_ends_below_what_was_there(finished):
 
 
 def test_a_refresh_that_is_worse_changes_nothing(toy, monkeypatch):
-    config, model, train, valid, _ = toy_model(toy, stages=["1a", "1b", "1c", "refresh"])
+    config, model, train, valid, _ = toy_model(toy, stages=["1a", "1b", "1c", "refresh"], fusion_strengths=[1])
     trainer = build_trainer(config, model)
     before = {}
 
