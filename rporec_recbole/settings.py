@@ -42,6 +42,7 @@ class StageSettings:
     """Which stages run, and who learns from which training positions."""
 
     stages: list
+    ladder: bool
     ladder_early: float
     ladder_rl: float
     refresh_epochs: int

@@ -105,7 +105,6 @@ class RPORecDataset(SequentialDataset):
         size = self.max_item_list_len
         users = self.timeline[self.uid_field].numpy()
         items = self.timeline[self.iid_field].numpy()
-        early, rl = self.config["ladder_early"], self.config["ladder_rl"]
         starts, stops, rung_of = [], [], np.zeros(len(users), dtype=np.int64)
         bounds = (
             np.flatnonzero(np.r_[True, users[ends][1:] != users[ends][:-1], True])
@@ -114,7 +113,7 @@ class RPORecDataset(SequentialDataset):
         )
         for low, high in itertools.pairwise(bounds):
             own = ends[low:high]
-            rung_of[own] = rungs(len(own), early, rl)
+            rung_of[own] = self._rungs(len(own))
             for last in range(high - low, 0, -size):
                 starts.append(own[max(0, last - size)])
                 stops.append(own[last - 1] + 1)
@@ -153,6 +152,8 @@ class RPORecDataset(SequentialDataset):
     def positions(self, rung: int, per_user: int | None = None) -> np.ndarray:
         """Timeline indices of the training targets on one rung, in timeline order; call it on the training part.
 
+        Without the ladder (`ladder: False`) every rung holds all of them.
+
         Args:
             rung: one of `ladder.EARLY`, `FUSION`, `RL`.
             per_user: only so many of each user's newest.
@@ -160,9 +161,13 @@ class RPORecDataset(SequentialDataset):
         users = self.timeline[self.uid_field].numpy()[self.train_ends]
         chosen: list[np.ndarray] = []
         for own in np.split(self.train_ends, np.flatnonzero(users[1:] != users[:-1]) + 1):
-            on_rung = own[rungs(len(own), self.config["ladder_early"], self.config["ladder_rl"]) == rung]
+            on_rung = own[self._rungs(len(own)) == rung] if self.config["ladder"] else own
             chosen.append(on_rung if per_user is None else on_rung[-per_user:])
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+
+    def _rungs(self, positions: int) -> np.ndarray:
+        early = self.config["ladder_early"] if self.config["ladder"] else 1.0
+        return rungs(positions, early, self.config["ladder_rl"])
 
     def histories(self, ends: np.ndarray) -> Interaction:
         """Rows shaped like evaluation rows (history lists and the target's `item_id`) for given timeline indices."""

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rporec_recbole.model.rechead import Reasoning, RecHead, draw_weights
+from rporec_recbole.model.rechead import Reasoning, ReasoningFusion, RecHead, draw_weights
 from rporec_recbole.model.trunk import Trunk
 
 
-class Fusion(nn.Module):
+class Fusion(ReasoningFusion):
     """Adds gated reasoning to a user state.
 
     Args:

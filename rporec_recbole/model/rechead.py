@@ -46,6 +46,18 @@ def mean_reasoning(samples: Sequence[Reasoning]) -> Reasoning:
     return Reasoning((weights[:, :, None] * vectors).sum(dim=0), weights.sum(dim=0) > 0)
 
 
+class ReasoningFusion(nn.Module, ABC):
+    """Moves a user state by what the reasoning says, through a gate."""
+
+    @abstractmethod
+    def forward(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """`[B, H] -> [B, H]`; rows that are not well-formed come back bit for bit."""
+
+    @abstractmethod
+    def gate_value(self, state: Tensor, reasoning: Reasoning) -> Tensor:
+        """How much the reasoning may count, `[B]` in (0, 1)."""
+
+
 class RecHead(nn.Module, ABC):
     """What every head offers.
 
@@ -65,7 +77,7 @@ class RecHead(nn.Module, ABC):
     learned: Tensor
     strength: Tensor
     item_text: Tensor | None
-    fusion: nn.Module | None
+    fusion: ReasoningFusion | None
     offset: nn.Linear | None
 
     def __init__(self, n_items: int) -> None:

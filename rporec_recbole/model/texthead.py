@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from rporec_recbole.model.history_text import HistoryText
-from rporec_recbole.model.rechead import Reasoning, RecHead, draw_weights
+from rporec_recbole.model.rechead import Reasoning, ReasoningFusion, RecHead, draw_weights
 
 
-class TextFusion(nn.Module):
+class TextFusion(ReasoningFusion):
     """Lets a history vector read the reasoning, and adds what it finds through a gate.
 
     Args:

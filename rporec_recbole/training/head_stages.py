@@ -53,7 +53,7 @@ class HeadStages:
         ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
         if not len(ends):
             raise ConfigError(
-                f"No training position is left for the fusion: `ladder_early={trainer.settings.stage.ladder_early}` takes all. Lower it."
+                f"No training position is left for the fusion: `ladder_early={trainer.settings.stage.ladder_early}` takes all. Lower it, or set `ladder=False` to let all stages share all positions."
             )
         train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
         valid = None
@@ -98,8 +98,13 @@ class HeadStages:
         scores = ", ".join(f"{score:.4f} at {strength:g}" for strength, score in tried.items())
         trainer.log(f"reasoning counts with strength {chosen:g} of 1: {trainer.config['valid_metric']} of {scores}")
         if not chosen:
-            trainer.log("no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone")
-        return {"chosen": chosen, "tried": [{"strength": strength, "score": score} for strength, score in tried.items()]}
+            trainer.log(
+                "no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone"
+            )
+        return {
+            "chosen": chosen,
+            "tried": [{"strength": strength, "score": score} for strength, score in tried.items()],
+        }
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
         """Refresh: a head from new weights, because weights that have converged on early positions hardly move.

@@ -207,7 +207,9 @@ class RPORecTrainer(Trainer):
     def _choose_strength(self, valid_data: Any, show_progress: bool) -> None:
         start = perf_counter()
         found = self.head_stages.strength(valid_data)
-        self.best_valid_result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
+        self.best_valid_result = dict(
+            self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {}
+        )
         self.best_valid_score = calculate_valid_score(self.best_valid_result, self.valid_metric)
         self.stages["strength"] = {"name": "strength of reasoning", "seconds": perf_counter() - start, **found}
 

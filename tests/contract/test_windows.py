@@ -48,3 +48,14 @@ def test_rungs_follow_time_and_histories_end_before_the_target(toy):
     rows = dataset.histories(by_rung[1])
     for end, history, length in zip(by_rung[1], rows["item_id_list"], rows["item_length"], strict=True):
         assert history[:length].tolist() == dataset.timeline["item_id"][end - length : end].tolist()
+
+
+def test_without_the_ladder_every_position_teaches_everything(toy):
+    _, train, *_ = build_data(toy_config(toy, ladder=False))
+    dataset = train.dataset
+    for rung in (1, 2, 3):
+        assert dataset.positions(rung).tolist() == dataset.train_ends.tolist()
+    assert set(dataset.inter_feat[RUNGS].unique().tolist()) == {0, 1}
+    newest = dataset.positions(2, per_user=1)
+    users = dataset.timeline["user_id"].numpy()
+    assert all(end == dataset.train_ends[users[dataset.train_ends] == users[end]].max() for end in newest)

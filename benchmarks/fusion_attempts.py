@@ -1,0 +1,118 @@
+"""Other ways to fit the fusion of finished runs: everything else equal, over the seeds, paired over users.
+
+    python benchmarks/fusion_attempts.py RUN [RUN ...] [--attempts="as it is,slow fusion"]
+                                         [--grid=benchmarks/fusion_attempts.yaml] [--output=benchmarks/results/fusion_attempts.json]
+
+The runs are RPORec on one data set with different seeds. An attempt is a named set of settings in the grid. For each attempt and
+run the fusion is fitted from zero on the run's own trunk, to texts of the run's own backbone, its strength is chosen on
+validation, and the test split is ranked. Prints the metric averaged over the runs user by user, its difference to the same
+weights without reasoning, and the strength that each run chose. New texts are kept in the runs' stores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rporec_recbole import load_run
+from rporec_recbole.data import ladder
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.significance import paired_bootstrap
+from rporec_recbole.finished_run import LoadedRun
+from rporec_recbole.properties import read_yaml
+from rporec_recbole.recbole_bridge import build_model
+from rporec_recbole.settings import Settings
+from rporec_recbole.training.fusion import choose_strength, train_fusion
+from rporec_recbole.training.rows import fusion_texts, reasoned_rows
+
+METRIC = "ndcg@10"
+
+
+def changed(settings: Settings, attempt: dict[str, Any]) -> Settings:
+    """The settings with those of an attempt in their groups.
+
+    Raises:
+        KeyError: an attempt names something that is no setting of the fusion or of the backbone's texts.
+    """
+    groups = {}
+    for name in ("fusion", "backbone"):
+        group = getattr(settings, name)
+        own = {key: value for key, value in attempt.items() if hasattr(group, key)}
+        groups[name] = dataclasses.replace(group, **own)
+        attempt = {key: value for key, value in attempt.items() if key not in own}
+    if attempt:
+        raise KeyError(f"{sorted(attempt)} are no settings of fusion or backbone")
+    return dataclasses.replace(settings, **groups)
+
+
+def values(run: LoadedRun, split: str) -> np.ndarray:
+    """The metric of every user, in the order of their ids."""
+    return metric_values(run.evaluate(split)[1].sort_values("user_id")["rank"].to_numpy(), METRIC)
+
+
+def fit(run: LoadedRun, fresh: dict[str, Any]) -> float:
+    """Fits a new fusion by the settings of the run's model; the strength that it ends with."""
+    model, dataset = run.model, run.loaders["train"].dataset
+    model.load_state_dict(
+        {name: fresh[name] if name.startswith("head.fusion.") else one for name, one in model.state_dict().items()}
+    )
+    model.reasoning_on, settings = True, model.settings.fusion
+    train, _ = fusion_texts(model, dataset, dataset.positions(ladder.FUSION, settings.fusion_positions), "texts")
+    rows = run.loaders["valid"].dataset.inter_feat
+    valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "validation texts")
+    train_fusion(model.head, train, valid, settings, seed=model.seed, desc="fusion")
+    choose_strength(model.head, settings.fusion_strengths, lambda: run.evaluate("valid")[0][METRIC])
+    return float(model.head.strength)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--attempts", help="only these of the grid")
+    parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--output", default=str(Path(__file__).parent / "results" / "fusion_attempts.json"))
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    grid = read_yaml(options.grid)
+    attempts = options.attempts.split(",") if options.attempts else list(grid)
+    without: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
+    found: dict[str, dict[str, list[Any]]] = {name: {"valid": [], "test": [], "strength": []} for name in attempts}
+    for folder in options.runs:
+        run = load_run(folder)
+        own, fresh = run.model.settings, build_model(run.config, run.loaders["train"]).state_dict()
+        run.model.reasoning_on = False
+        for split in without:
+            without[split].append(values(run, split))
+        for name in attempts:
+            run.model.settings = changed(own, grid[name] or {})
+            found[name]["strength"].append(fit(run, fresh))
+            for split in without:
+                found[name][split].append(values(run, split))
+            print(f"{folder}, {name}: strength {found[name]['strength'][-1]:g}", flush=True)
+        run.model.reasoner.store.close()
+    mean = {split: np.mean(of_runs, axis=0) for split, of_runs in without.items()}
+    print(f"\n{'attempt':<22}{'valid':>8}{'test':>8}   RPORec minus no CoT, test NDCG@10   strength of each run")
+    print(f"{'no CoT':<22}{mean['valid'].mean():>8.4f}{mean['test'].mean():>8.4f}")
+    table: dict[str, Any] = {"no CoT": {split: float(own.mean()) for split, own in mean.items()}}
+    for name, of in found.items():
+        ours = {split: np.mean(of[split], axis=0) for split in mean}
+        gap = paired_bootstrap(ours["test"], mean["test"])
+        table[name] = {split: float(own.mean()) for split, own in ours.items()}
+        table[name] |= {"minus no CoT": gap._asdict(), "strength": of["strength"]}
+        strengths = ", ".join(f"{one:g}" for one in of["strength"])
+        print(
+            f"{name:<22}{ours['valid'].mean():>8.4f}{ours['test'].mean():>8.4f}"
+            f"   {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]{'':>12}{strengths}"
+        )
+    Path(options.output).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    print(f"\nWritten to {options.output}")
+
+
+if __name__ == "__main__":
+    main()
