@@ -23,6 +23,7 @@ def with_texts(source: Path, folder: Path) -> Path:
     last = "head.fusion.write.weight" if "head.fusion.write.weight" in weights else "head.fusion.project.weight"
     for name in (last, "head.fusion.gate.weight"):
         weights[name] = 0.2 * torch.randn(weights[name].shape, generator=generator)
+    weights["head.strength"] = torch.tensor(1.0)
     save_file(weights, folder / "head.safetensors")
     run = load_run(folder)
     model, tables = run.model, []

@@ -196,7 +196,7 @@ def test_hub_style_folder_as_backbone(finished, toy, tmp_path):
 
 
 def test_rl_changes_the_backbone_only(toy):
-    config = toy_config(toy, stages=["1a", "1b", "1c", "2"])
+    config = toy_config(toy, stages=["1a", "1b", "1c", "2"], fusion_strengths=[1])
     _, train, valid, _ = build_data(config)
     trainer = build_trainer(config, build_model(config, train))
     seen = {}

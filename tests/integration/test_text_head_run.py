@@ -23,7 +23,7 @@ def test_all_stages_and_back(toy, tmp_path):
     settings = {**SHORT, **TEXT, "rechead": "text", "data_path": str(toy), "run_dir": str(tmp_path / "run")}
     done = run("RPORec", "toy", overrides=settings)
     ran = [stage for stage in done.metrics["stages"] if stage not in ("data", "evaluation")]
-    assert ran == ["1a", "1b", "1c", "2", "2b", "refresh"]
+    assert ran == ["1a", "1b", "1c", "2", "2b", "refresh", "strength"]
     loaded = load_run(done.run_dir)
     assert isinstance(loaded.model.head, TextHead)
     assert loaded.model.head.history_text._encoder is loaded.model.encoder  # the one that was saved
@@ -69,7 +69,7 @@ def test_paper_preset(toy, tmp_path):
     arguments = ["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in small.items())]
     assert main(arguments) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert [stage for stage in metrics["stages"] if stage not in ("data", "evaluation")] == ["1a", "1c", "2", "2b"]
+    assert list(metrics["stages"]) == ["data", "1a", "1c", "2", "2b", "strength", "evaluation"]
     written = read_yaml(tmp_path / "run/config.yaml")
     assert (written["rechead"], written["head_loss"], written["train_batch_size"]) == ("text", "negatives", 6)
 
