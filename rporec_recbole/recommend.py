@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.data.histories import History, history_rows, read_histories
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import LoadedRun, load_run
+from rporec_recbole.ranking import top_of
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.table_file import check_output, table_writer
 
@@ -112,21 +113,6 @@ def recommend(
         if getattr(run.model, "reasoner", None) is not None:
             run.model.reasoner.store.close()
     return Written(wanted, count, skipped_items, skipped_users)
-
-
-def top_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` best of each row, best first; of equal scores the smaller id first.
-
-    Args:
-        scores: `[B, N]`.
-        k: at most N.
-
-    Returns:
-        scores `[B, K]` and ids `[B, K]`.
-    """
-    ids = scores.topk(k, dim=1, sorted=False).indices.sort(dim=1).values
-    values, order = scores.gather(1, ids).sort(dim=1, descending=True, stable=True)
-    return values, ids.gather(1, order)
 
 
 def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) -> dict[str, np.ndarray]:

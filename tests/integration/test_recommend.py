@@ -15,7 +15,8 @@ from rporec_recbole.cli import main
 from rporec_recbole.data.histories import read_histories
 from rporec_recbole.errors import DatasetError, RunFolderError
 from rporec_recbole.finished_run import load_run
-from rporec_recbole.recommend import recommend, top_of
+from rporec_recbole.ranking import top_of
+from rporec_recbole.recommend import recommend
 from rporec_recbole.run import run
 from tests.integration.reasoned import with_texts
 from tests.toy import SHORT, TEXT
@@ -300,3 +301,6 @@ def test_equal_scores_go_by_item():
     values, ids = top_of(scores, 5)
     assert ids.tolist() == [[2, 4, 1, 3, 5]]
     assert values.tolist() == [[3.0, 3.0, 1.0, 1.0, 1.0]]
+    for k in range(1, 5):  # across the cut too
+        assert top_of(scores, k)[1].tolist() == [[2, 4, 1, 3][:k]]
+    assert top_of(torch.zeros(2, 5000), 7)[1].tolist() == [list(range(7))] * 2
