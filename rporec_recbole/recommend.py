@@ -94,7 +94,7 @@ def recommend(
         parts = _of_histories(run, Scorer(run), read.found)
     else:
         scorer = Scorer(run)
-        rows, skipped_users = _rows_of(run, scorer.users(split), users, split, skip_unknown)
+        rows, skipped_users = _rows_of(run, scorer.last_rows(split), users, split, skip_unknown)
         wanted, skipped_items = len(rows), 0
         parts = _of_split(run, scorer, split, rows)
     tokens = np.array(run.dataset.field2id_token[run.dataset.iid_field], dtype=object)
@@ -130,10 +130,9 @@ def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) 
 
 
 def _rows_of(
-    run: LoadedRun, owners: np.ndarray, users: Sequence[str] | None, split: str, skip_unknown: bool
+    run: LoadedRun, last: dict[int, int], users: Sequence[str] | None, split: str, skip_unknown: bool
 ) -> tuple[np.ndarray, int]:
     """The last row of each user, and how many users were skipped."""
-    last = {int(owner): row for row, owner in enumerate(owners)}
     if users is None:
         return np.array(sorted(last.values()), dtype=np.int64), 0
     ids = run.dataset.field2token_id[run.dataset.uid_field]
