@@ -289,6 +289,18 @@ def test_small_batches_share_row_groups_and_large_ones_leave_memory(tmp_path, mo
     assert file.read()["n"].to_pylist() == list(range(1050))
 
 
+def test_vectors_leave_memory_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_file, "_ROW_GROUP_BYTES", 100 * 8 * 2)
+    vectors = np.arange(1050 * 8, dtype=np.float16).reshape(1050, 8)
+    with table_file.table_writer(tmp_path / "t.parquet", {"v": "float16[8]"}) as append:
+        for start in range(0, 1050, 30):
+            append({"v": vectors[start : start + 30]})
+    file = pq.ParquetFile(tmp_path / "t.parquet")
+    assert file.num_row_groups == 9
+    column = file.read()["v"].combine_chunks()
+    np.testing.assert_array_equal(column.flatten().to_numpy().reshape(-1, 8), vectors)
+
+
 def test_a_table_that_cannot_be_written(tmp_path):
     folder = tmp_path / "gone"
     with pytest.raises(RunFolderError, match="cannot be written"):
