@@ -12,7 +12,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "hnsw": {"hnsw_neighbours": 48, "hnsw_build": 200, "hnsw_search": 512},
     "ivfpq": {"ivf_lists": 4096, "ivf_probes": 32, "pq_parts": 32, "pq_bits": 8},
 }
-"""Kind -> its options. Chosen for a million items of dimension 64 (`benchmarks/index_recall.py`).
+"""Kind -> its options. Meant for a million items of dimension 64 (`benchmarks/index_recall.py` measures them).
 
 hnsw_neighbours  edges of an item in the graph, twice as many on its lowest level: memory, and recall
 hnsw_build       width of the search that finds these edges: time to build, and recall

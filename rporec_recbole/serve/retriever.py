@@ -70,7 +70,7 @@ class Retriever:
             if offset is not None:
                 scores = scores + offset[:, None] * _in_rows(ids, seen)
             scores = scores.masked_fill(ids == 0, -torch.inf)
-            values, places = top_of(scores, min(k, ids.shape[1]))
+            values, places = top_of(scores, k)
             ids = ids.gather(1, places)
         return values, ids.masked_fill(values == -torch.inf, 0)
 
@@ -91,5 +91,8 @@ class Retriever:
 
 def _in_rows(ids: Tensor, others: Tensor) -> Tensor:
     """Which of the ids, `[B, C]`, stand in the same row of the others, `[B, T]`."""
-    row = torch.arange(len(ids), device=ids.device)[:, None] << 32  # one number for each item of each row
-    return torch.isin(ids + row, others + row)
+    if others.shape[1] == 0:
+        return torch.zeros_like(ids, dtype=torch.bool)
+    others = others.sort(dim=1).values
+    places = torch.searchsorted(others, ids.contiguous()).clamp(max=others.shape[1] - 1)
+    return others.gather(1, places) == ids
