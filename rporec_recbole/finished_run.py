@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,18 @@ import pandas as pd
 import torch
 
 from rporec_recbole import baseline
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.recbole_data import RankCollector, build_data
-from rporec_recbole.run_folder import CHECKPOINTS, logging_to, read_config, read_results, write_results
+from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.training import checkpoint
 
 _SHARED = (
     128  # texts that a process takes at once when others may help: some batches, yet little to wait for at the end
 )
+
+_MAY_LACK = (checkpoint.ENCODER, checkpoint.BACKBONE)
+_MAKES_SCORES = (CONFIG, checkpoint.STATE, checkpoint.HEAD, *_MAY_LACK)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,52 @@ def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
     with torch.no_grad():
         model.eval()
     return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
+
+
+def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
+    """As `load_run`, for what only RPORec's runs can give.
+
+    Args:
+        path: the run folder.
+        purpose: what it is wanted for, for the message, such as "vectors".
+
+    Raises:
+        ConfigError: the run is one of another model.
+        RPORecError: as `load_run`.
+    """
+    model = read_config(Path(path)).get("model")
+    if model != "RPORec":
+        raise ConfigError(
+            f'{path} holds a run of {model}, and {purpose} can be had of RPORec\'s runs only: a trunk alone will do (--stages="[1a]"). '
+            "`rporec recommend` writes the best items of any model."
+        )
+    return load_run(path)
+
+
+def hash_of_run(path: str | Path, names: Iterable[str] = _MAKES_SCORES) -> str:
+    """SHA-256 over files of a run, with their names: another one means other scores.
+
+    Args:
+        path: the folder of an RPORec run.
+        names: files and folders in it; the default is all that scores are made from, stored reasoning left out.
+
+    Raises:
+        RunFolderError: a file cannot be read.
+    """
+    folder, digest = Path(path), hashlib.sha256()
+    try:
+        for name in names:
+            place = folder / name
+            for file in sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place]:
+                if name in _MAY_LACK and not file.exists():
+                    continue
+                digest.update(f"{file.relative_to(folder).as_posix()}\n{file.stat().st_size}\n".encode())
+                with file.open("rb") as opened:
+                    while block := opened.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        raise RunFolderError(f"A file of the run {folder} cannot be read: {error}.") from error
+    return digest.hexdigest()
 
 
 def add_test(path: str | Path) -> dict[str, Any]:

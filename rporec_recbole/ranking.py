@@ -1,4 +1,4 @@
-"""The rank of the target and the metrics of a rank: one definition for rewards, evaluation and reports.
+"""The rank of the target, the metrics of a rank, and the best items: one definition for rewards, evaluation and reports.
 
 Letters in shapes: B rows, N items (0 is RecBole's padding item).
 """
@@ -41,3 +41,25 @@ def reciprocal_rank_at(rank: Tensor, k: int) -> Tensor:
     """``1 / rank`` where ``rank <= k``, else 0. Shapes ``[B] -> [B]``."""
     value = 1.0 / rank.to(torch.float64)
     return torch.where(rank <= k, value, torch.zeros_like(value))
+
+
+def top_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` best of each row, best first; of equal scores the smaller id first.
+
+    Args:
+        scores: `[B, N]`.
+        k: at most N. Which of several items at `-inf` stand at the end is left open.
+
+    Returns:
+        scores `[B, K]` and ids `[B, K]`.
+    """
+    best, ids = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    if ids.shape[1] > k:
+        last = best[:, k - 1]
+        tied = (last == best[:, k]) & (last > -torch.inf)  # `topk` takes whichever it likes across the cut
+        ids = ids[:, :k]
+        if tied.any():
+            ids[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    ids = ids.sort(dim=1).values
+    values, order = scores.gather(1, ids).sort(dim=1, descending=True, stable=True)
+    return values, ids.gather(1, order)

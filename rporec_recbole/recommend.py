@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.data.histories import History, history_rows, read_histories
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import LoadedRun, load_run
+from rporec_recbole.ranking import top_of
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.table_file import check_output, table_writer
 
@@ -93,7 +94,7 @@ def recommend(
         parts = _of_histories(run, Scorer(run), read.found)
     else:
         scorer = Scorer(run)
-        rows, skipped_users = _rows_of(run, scorer.users(split), users, split, skip_unknown)
+        rows, skipped_users = _rows_of(run, scorer.last_rows(split), users, split, skip_unknown)
         wanted, skipped_items = len(rows), 0
         parts = _of_split(run, scorer, split, rows)
     tokens = np.array(run.dataset.field2id_token[run.dataset.iid_field], dtype=object)
@@ -114,21 +115,6 @@ def recommend(
     return Written(wanted, count, skipped_items, skipped_users)
 
 
-def top_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` best of each row, best first; of equal scores the smaller id first.
-
-    Args:
-        scores: `[B, N]`.
-        k: at most N.
-
-    Returns:
-        scores `[B, K]` and ids `[B, K]`.
-    """
-    ids = scores.topk(k, dim=1, sorted=False).indices.sort(dim=1).values
-    values, order = scores.gather(1, ids).sort(dim=1, descending=True, stable=True)
-    return values, ids.gather(1, order)
-
-
 def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) -> dict[str, np.ndarray]:
     values, ids = (part.cpu().numpy() for part in top_of(scores, min(top_k, scores.shape[1] - 1)))
     rows, places = np.nonzero(values > -np.inf)  # what is hidden stands at the end
@@ -144,10 +130,9 @@ def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) 
 
 
 def _rows_of(
-    run: LoadedRun, owners: np.ndarray, users: Sequence[str] | None, split: str, skip_unknown: bool
+    run: LoadedRun, last: dict[int, int], users: Sequence[str] | None, split: str, skip_unknown: bool
 ) -> tuple[np.ndarray, int]:
     """The last row of each user, and how many users were skipped."""
-    last = {int(owner): row for row, owner in enumerate(owners)}
     if users is None:
         return np.array(sorted(last.values()), dtype=np.int64), 0
     ids = run.dataset.field2token_id[run.dataset.uid_field]

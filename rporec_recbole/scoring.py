@@ -53,6 +53,14 @@ class Scorer:
         rows = loader.uid_list if hasattr(loader, "uid_list") else loader.dataset.inter_feat[loader.uid_field]
         return rows.numpy()
 
+    def last_rows(self, split: str) -> dict[int, int]:
+        """User id -> number of the last row of that user, in the order of `users`.
+
+        Raises:
+            ConfigError: as `users`.
+        """
+        return {int(owner): row for row, owner in enumerate(self.users(split))}
+
     def batches(self, split: str, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
         """Batches of a split that hold wanted rows, whole: a score depends in its last bits on the batch that it is made in.
 

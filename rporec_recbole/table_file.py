@@ -6,6 +6,8 @@ import contextlib
 import csv
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError
 
 Columns = Mapping[str, np.ndarray]
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_ROW_GROUP = 1 << 18  # rows
+_ROW_GROUP, _ROW_GROUP_BYTES = 1 << 18, 1 << 26  # rows, or bytes before compression: rows of vectors are long
 
 
 def check_output(path: Path) -> None:
@@ -46,7 +48,7 @@ def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Co
 
     Args:
         path: see `check_output`.
-        schema: column -> Arrow type.
+        schema: column -> Arrow type; `float32[64]` for vectors of 64 numbers, whose column is an array `[rows, 64]`.
 
     Raises:
         RunFolderError: the file cannot be written.
@@ -68,14 +70,51 @@ def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Co
 
 
 @contextlib.contextmanager
+def folder_writer(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, with all that it holds, at the end of the block.
+
+    After an error `folder` is as it was; a kill leaves it too, or, between two renamings, `folder.PID.old` beside the new one.
+
+    Args:
+        folder: what stands there is removed; its parent exists.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    folder = folder.resolve()
+    growing, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
+    try:
+        growing.mkdir()
+        yield growing
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(growing, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder} cannot be written: {error}. Free disk space or choose another --output."
+        ) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def _parquet(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
-    kinds = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
+    kinds = pa.schema([(name, _type(kind)) for name, kind in schema.items()])
     waiting: list[Any] = []
     with pq.ParquetWriter(path, kinds, compression="zstd") as writer:
 
         def append(columns: Columns) -> None:
-            waiting.append(pa.table({name: pa.array(columns[name], kinds.field(name).type) for name in schema}))
-            if sum(len(part) for part in waiting) >= _ROW_GROUP:
+            waiting.append(pa.table({name: _array(columns[name], kinds.field(name).type) for name in schema}))
+            if (
+                sum(len(part) for part in waiting) >= _ROW_GROUP
+                or sum(part.nbytes for part in waiting) >= _ROW_GROUP_BYTES
+            ):
                 flush()
 
         def flush() -> None:  # small batches share a row group
@@ -85,6 +124,17 @@ def _parquet(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Column
 
         yield append
         flush()
+
+
+def _type(kind: str) -> Any:
+    vector = re.fullmatch(r"(\w+)\[(\d+)\]", kind)
+    return pa.list_(pa.type_for_alias(vector[1]), int(vector[2])) if vector else pa.type_for_alias(kind)
+
+
+def _array(values: np.ndarray, kind: Any) -> Any:
+    if values.ndim == 1:
+        return pa.array(values, kind)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
 
 
 @contextlib.contextmanager

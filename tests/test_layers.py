@@ -99,6 +99,11 @@ ORDER = [
     "scoring",
     "table_file",
     "recommend",
+    "export",
+    "serve.index_options",
+    "serve.index",
+    "serve.retriever",
+    "serve.run_index",
     "explain.titles",
     "explain.facts",
     "explain.explanation",
@@ -120,6 +125,8 @@ ORDER = [
     "commands.sweep",
     "commands.explain",
     "commands.recommend",
+    "commands.export",
+    "commands.index",
     "commands.train",
     "cli",
 ]
@@ -152,6 +159,7 @@ FENCES = {
     "optuna": {"sweep.database", "sweep.study"},
     "sqlalchemy": {"sweep.database"},
     "pyarrow": {"table_file"},
+    "faiss": {"serve.index"},
     "pickle": set(),
 }
 

@@ -15,7 +15,8 @@ from rporec_recbole.cli import main
 from rporec_recbole.data.histories import read_histories
 from rporec_recbole.errors import DatasetError, RunFolderError
 from rporec_recbole.finished_run import load_run
-from rporec_recbole.recommend import recommend, top_of
+from rporec_recbole.ranking import top_of
+from rporec_recbole.recommend import recommend
 from rporec_recbole.run import run
 from tests.integration.reasoned import with_texts
 from tests.toy import SHORT, TEXT
@@ -288,6 +289,18 @@ def test_small_batches_share_row_groups_and_large_ones_leave_memory(tmp_path, mo
     assert file.read()["n"].to_pylist() == list(range(1050))
 
 
+def test_vectors_leave_memory_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_file, "_ROW_GROUP_BYTES", 100 * 8 * 2)
+    vectors = np.arange(1050 * 8, dtype=np.float16).reshape(1050, 8)
+    with table_file.table_writer(tmp_path / "t.parquet", {"v": "float16[8]"}) as append:
+        for start in range(0, 1050, 30):
+            append({"v": vectors[start : start + 30]})
+    file = pq.ParquetFile(tmp_path / "t.parquet")
+    assert file.num_row_groups == 9
+    column = file.read()["v"].combine_chunks()
+    np.testing.assert_array_equal(column.flatten().to_numpy().reshape(-1, 8), vectors)
+
+
 def test_a_table_that_cannot_be_written(tmp_path):
     folder = tmp_path / "gone"
     with pytest.raises(RunFolderError, match="cannot be written"):
@@ -300,3 +313,6 @@ def test_equal_scores_go_by_item():
     values, ids = top_of(scores, 5)
     assert ids.tolist() == [[2, 4, 1, 3, 5]]
     assert values.tolist() == [[3.0, 3.0, 1.0, 1.0, 1.0]]
+    for k in range(1, 5):  # across the cut too
+        assert top_of(scores, k)[1].tolist() == [[2, 4, 1, 3][:k]]
+    assert top_of(torch.zeros(2, 5000), 7)[1].tolist() == [list(range(7))] * 2

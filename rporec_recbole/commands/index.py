@@ -1,0 +1,37 @@
+"""`rporec index`: an index of a run's items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.errors import ConfigError
+
+HELP = """\
+usage: rporec index RUN [--kind=exact|hnsw|ivfpq] [--output=FOLDER] [--key=value ...]
+
+An index of the item vectors of a finished RPORec run, by inner product, which is what the head scores with. Needs
+pip install "rporec_recbole[serve]".
+
+  --kind    exact: the head's own ranking; up to some 100,000 items it answers at once
+            hnsw:  a graph; nearly all of the best items in a fraction of the time, for more memory
+            ivfpq: lists of short codes; less memory than the vectors themselves, finds fewer of the best
+  --output  default RUN/index; an older index there is replaced when the new one is complete
+
+  hnsw      --hnsw_neighbours=48 --hnsw_build=200 --hnsw_search=512
+  ivfpq     --ivf_lists=4096 --ivf_probes=32 --pq_parts=32 --pq_bits=8
+
+What they cost and find: docs/serving.md, benchmarks/index_recall.py.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    words, options = split_arguments(arguments, texts=["kind", "output"])
+    if len(words) != 1:
+        raise ConfigError("Write `rporec index RUN` with the folder of a finished RPORec run.")
+
+    from rporec_recbole.serve.run_index import build_index
+
+    kind, output = options.pop("kind", "exact"), options.pop("output", None)
+    index, folder = build_index(words[0], kind, options, output)
+    print(f"The {index.kind} index of {index.count:,} items of dimension {index.dimension} is in {folder}")

@@ -1,0 +1,1 @@
+"""A finished run, online: the index of its items and the ranking that requests are answered with."""
