@@ -45,7 +45,7 @@ _MEANING = {
     "trunk_vector": "s: the user without reasoning",
     "history_offset": "b(s), added to the scores of items that stand in the user's history; 0 for a head without it",
     "well_formed": "whether the reasoning could be parsed, and so counted",
-    "gate": "how much the head let the reasoning count, in (0, 1); 0 where it did not count",
+    "gate": "how much the head let the reasoning count, from 0 to 1; 0 where it did not count",
     "cot_vector": "enc(cot) as the head reads it; of several texts a user, the mean of the well-formed ones",
     "answer_vector": "enc(answer), likewise",
     "cot": "the chain of thought; of several texts a user, that of the first well-formed one; empty where there is none",
@@ -220,7 +220,7 @@ def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str
             "trunk_vector": state,
             "history_offset": nothing if offset is None else offset,
             "well_formed": nothing.bool() if part is None else part.well_formed,
-            "gate": nothing if part is None else head.fusion.gate_value(state, part).where(part.well_formed, nothing),
+            "gate": nothing if part is None else head.gate(state, part).where(part.well_formed, nothing),
         }
         for name, piece in found.items():
             pieces.setdefault(name, []).append(piece)
