@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rporec_recbole.errors import RPORecError
 
-COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "doctor")
+COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "serve", "doctor")
 """Sub-commands, each a file of `commands/`; without one of them, a run."""
 
 HELP = """\
@@ -23,6 +23,7 @@ usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a
        rporec controls RUN
        rporec explain RUN --user=ID[,ID...]|--sample=20 [--seed=0] [--split=test] [--format=html|json] [--output=FILE]
        rporec recommend RUN [--users=ID,...|FILE] [--histories=FILE] [--split=test] [--top_k=100] [--output=recs.parquet]
+       rporec serve RUN [--host=127.0.0.1] [--port=8000] [--token=TOKEN] [--watch=True|FOLDER] [--index=FOLDER]
        rporec doctor
 
 Trains and evaluates one model on one data set and writes a run folder; or several, and compares them.
@@ -58,6 +59,7 @@ cots:   what the backbone wrote in a run: figures by writer, N random texts of e
 controls: the same as --controls, for a finished run
 explain: a page on what single users chose, what the backbone wrote about it, and the ranking with and without that text
 recommend: the best items for all users of a run, for some, or for histories of new ones, as Parquet, CSV or JSON lines
+serve:  a run as a service over HTTP, which answers from stored reasoning or from the trunk, and has the rest written later
 doctor: versions, and the repairs that let RecBole run on them
 """
 

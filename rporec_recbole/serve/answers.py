@@ -18,7 +18,8 @@ class Writer:
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
         self._items = [
-            f'{{"item":{json.dumps(item.item_id)},"title":{json.dumps(item.title)},"score":' for item in recommender.items
+            f'{{"item":{json.dumps(item.item_id)},"title":{json.dumps(item.title)},"score":'
+            for item in recommender.items
         ]
         self._version = json.dumps(recommender.version)
 

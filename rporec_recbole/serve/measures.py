@@ -27,7 +27,9 @@ class Measures:
         )
         self._batches = Histogram("rporec_batch_rows", "Requests of one model call", buckets=_ROWS, registry=registry)
         self._model_seconds = Counter("rporec_model_seconds", "Seconds of model calls", registry=registry)
-        self._reasoning = Counter("rporec_answers", "Answers by the part of reasoning", ["reasoning"], registry=registry)
+        self._reasoning = Counter(
+            "rporec_answers", "Answers by the part of reasoning", ["reasoning"], registry=registry
+        )
         self._reloads = Counter("rporec_reloads", "Newer runs, by what became of them", ["outcome"], registry=registry)
         self._model = Gauge("rporec_model", "1 for the run that answers", ["version"], registry=registry)
         queue = Gauge("rporec_queue_length", "Requests that wait for the model", registry=registry)

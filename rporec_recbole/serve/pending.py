@@ -64,7 +64,9 @@ class Pending:
             StoreError: the file cannot be written.
         """
         with self._writing():
-            found = {key: self._db.execute("SELECT failure FROM pending WHERE key = ?", (key,)).fetchone() for key in prompts}
+            found = {
+                key: self._db.execute("SELECT failure FROM pending WHERE key = ?", (key,)).fetchone() for key in prompts
+            }
             room = max(0, self.limit - len(self))
             new = [(key, prompt) for key, prompt in prompts.items() if found[key] is None][:room]
             self._db.executemany("INSERT INTO pending (key, prompt) VALUES (?, ?)", new)
@@ -124,7 +126,9 @@ def _open(path: Path, patience: float) -> sqlite3.Connection:
     db = sqlite3.connect(str(path), timeout=patience, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")  # a kill of the process loses nothing; a power cut may lose the last ones
+        db.execute(
+            "PRAGMA synchronous=NORMAL"
+        )  # a kill of the process loses nothing; a power cut may lose the last ones
         db.execute(
             "CREATE TABLE IF NOT EXISTS pending (number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
             " prompt TEXT NOT NULL, failure TEXT)"

@@ -143,7 +143,9 @@ class Recommender:
         self._row_of = np.full(run.dataset.user_num, -1, dtype=np.int64)
         self._row_of[owners] = np.arange(len(owners))  # the last row counts where there are several
         catalogue = model.catalogue
-        self._named = {} if catalogue is None else {line: number for number, line in enumerate(catalogue.lines) if number}
+        self._named = (
+            {} if catalogue is None else {line: number for number, line in enumerate(catalogue.lines) if number}
+        )
         self._answered = 0
         with torch.inference_mode():
             self._vectors: Tensor = model.head.item_vectors().contiguous()
