@@ -29,7 +29,7 @@ and a worker writes the reasoning for the next time. SIGTERM or Ctrl-C ends the 
   --top_k_limit    items of one answer (1000)
   --history_limit  items of one history (1000)
   --body_limit     bytes of a request (65536)
-  --queue_limit    requests that may wait for the model; more get 429 (256)
+  --queue_limit    requests that may wait for the model; more get 429 (128)
   --batch_size     requests that one model call answers (32)
   --pending_limit  histories that may wait for reasoning (10000)
 

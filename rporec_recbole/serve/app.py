@@ -47,7 +47,7 @@ class Service:
         self.measures.serving(recommender.version)
         self.api = self._routes(token is not None)
         paths = frozenset(["/recommend", "/explain", "/health", "/ready", "/metrics", "/openapi.json"])
-        self.app = Guard(self.api, self.measures, paths, limits.body, token)
+        self.app = Guard(self.api, self.measures, paths, limits.body, token, self.engine.check_room)
 
     def change(self, recommender: Recommender) -> None:
         """Lets a newer run answer from now on; blocks until it does, drops nothing.
@@ -139,7 +139,6 @@ class Service:
         return api
 
     async def _answer(self, request: Request, explain: bool) -> Response:
-        self.engine.check_room()  # before anything is read: refusing must stay cheap when there is too much
         question = read_question(await request.body(), self.limits)
         body = await self.engine.ask(question, explain)
         return Response(body, media_type="application/json")

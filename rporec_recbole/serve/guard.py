@@ -22,6 +22,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = frozenset(["/health", "/ready"])
 """Paths that need no token: whoever looks after processes asks these."""
 
+QUEUED = frozenset(["/recommend", "/explain"])
+"""Paths whose answers the model makes."""
+
 FAILED = Problem(500, "internal", "The service failed; its log says why. Please report it.")
 
 _DRAINED = (
@@ -38,19 +41,28 @@ class Guard:
         routes: paths that figures name; all others count as `other`.
         body_limit: bytes of a body.
         token: what `Authorization: Bearer` must say; None lets everybody in.
+        check_room: raises a `Problem` while the model has too much to do. Asked before anything is read or looked up for a
+            path of `QUEUED`: refusing must stay cheap when there is too much of everything.
 
     Attributes:
         leaving: responses ask clients to close their connections, because the service is about to end.
     """
 
     def __init__(
-        self, app: App, measures: Measures, routes: frozenset[str], body_limit: int, token: str | None
+        self,
+        app: App,
+        measures: Measures,
+        routes: frozenset[str],
+        body_limit: int,
+        token: str | None,
+        check_room: Callable[[], None],
     ) -> None:
         self.leaving = False
         self._app = app
         self._measures = measures
         self._routes = routes
         self._limit = body_limit
+        self._check_room = check_room
         self._expected = None if token is None else b"Bearer " + token.encode("utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +83,8 @@ class Guard:
 
         try:
             self._check_token(scope)
+            if scope["path"] in QUEUED and scope["method"] == "POST":
+                self._check_room()
             await self._app(scope, await self._bounded(scope, receive), answer)
         except Problem as problem:
             await _refuse(problem, answer)

@@ -21,6 +21,6 @@ class Limits:
     top_k: int = 1000
     history: int = 1000
     body: int = 65_536
-    queue: int = 256
+    queue: int = 128
     batch: int = 32
     pending: int = 10_000
