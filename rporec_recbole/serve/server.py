@@ -62,15 +62,18 @@ def serve(
         StoreError: the run's store cannot be opened.
     """
     with _logging(), _listening(host, port) as listener:
-        recommender = Recommender(path, limits, _index(index))
-        service = Service(recommender, limits, token)
-        process = WorkerProcess(path if recommender.uses_reasoning else None) if worker else None
+        service = Service(Recommender(path, limits, _index(index)), limits, token)  # no other name: it may be replaced
+
+        def followed(folder: Path) -> Path | None:
+            return folder if service.engine.recommender.uses_reasoning else None
+
+        process = WorkerProcess(followed(path)) if worker else None
         reloader = None
         if watch is not None:
 
             def changed(folder: Path) -> None:
                 if process is not None:
-                    process.follow(folder if service.engine.recommender.uses_reasoning else None)
+                    process.follow(followed(folder))
 
             reloader = Reloader(
                 Watch(path, watch),
@@ -82,7 +85,7 @@ def serve(
         sys.setswitchinterval(_SWITCH)
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        server = _Server(service, f"{recommender.version} answers on http://{shown}:{bound[1]}")
+        server = _Server(service, f"{service.engine.recommender.version} answers on http://{shown}:{bound[1]}")
         if token is None and not _is_loopback(bound[0]):
             logger.warning("Anybody who reaches %s may ask: give a token with --token=... or RPOREC_TOKEN.", shown)
         with contextlib.ExitStack() as stack:

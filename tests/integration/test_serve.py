@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
@@ -293,6 +294,7 @@ def test_a_newer_run_answers_and_no_request_fails(copy, tmp_path):
     reloader = reloader_of(service, old, tmp_path)
     with client:
         assert not reloader.step()
+        before = weakref.ref(service.engine.recommender)
         askers = Askers(lambda question: client.post("/recommend", json=question), 4)
         time.sleep(0.3)
         newer(copy("reasoned", "new"), 10)
@@ -301,6 +303,7 @@ def test_a_newer_run_answers_and_no_request_fails(copy, tmp_path):
         time.sleep(0.3)
         found = askers.end()
         assert {response.status_code for response in found} == {200}
+        assert before() is None  # its memory is free
         names = [response.json()["model_version"].split("@")[0] for response in found]
         assert set(names) == {"old", "new"}
         assert client.get("/ready").json()["uses_reasoning"] is True
