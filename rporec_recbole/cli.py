@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rporec_recbole.errors import RPORecError
 
-COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "export", "index", "doctor")
+COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "export", "index", "serve", "doctor")
 """Sub-commands, each a file of `commands/`; without one of them, a run."""
 
 HELP = """\
@@ -25,6 +25,7 @@ usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a
        rporec recommend RUN [--users=ID,...|FILE] [--histories=FILE] [--split=test] [--top_k=100] [--output=recs.parquet]
        rporec export RUN [--what=items,users,reasoning] [--output=vectors] [--dtype=float32|float16] [--split=test]
        rporec index RUN [--kind=exact|hnsw|ivfpq] [--output=FOLDER] [--key=value ...]
+       rporec serve RUN [--host=127.0.0.1] [--port=8000] [--token=TOKEN] [--watch=True|FOLDER] [--index=FOLDER]
        rporec doctor
 
 Trains and evaluates one model on one data set and writes a run folder; or several, and compares them.
@@ -62,6 +63,7 @@ explain: a page on what single users chose, what the backbone wrote about it, an
 recommend: the best items for all users of a run, for some, or for histories of new ones, as Parquet, CSV or JSON lines
 export: the vectors of items, users and reasoning as Parquet, for another ranker
 index:  an index of the items, which finds the best of many without scoring all
+serve:  a run as a service over HTTP, which answers from stored reasoning or from the trunk, and has the rest written later
 doctor: versions, and the repairs that let RecBole run on them
 """
 

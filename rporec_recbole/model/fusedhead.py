@@ -109,6 +109,5 @@ class FusedHead(RecHead):
     def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
         to_the_left = (histories == 0).int().sort(dim=1, stable=True).indices
-        states = self.states(histories.gather(1, to_the_left), items)
         newest = ((histories != 0).sum(dim=1) - 1).clamp(min=0)
-        return states[torch.arange(len(histories), device=histories.device), newest]
+        return self.trunk.last(F.embedding(histories.gather(1, to_the_left), items), newest)

@@ -45,17 +45,56 @@ class Block(nn.Module):
             self.qkv(self.attention_norm(x)).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
         )
         mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
-        mixed = self.merge(mixed.transpose(1, 2).reshape(rows, steps, size))
+        return self._branches(x, mixed.transpose(1, 2).reshape(rows, steps, size))
+
+    def at(self, x: Tensor, places: Tensor) -> Tensor:
+        """One position of each row of `forward`, for less: only keys and values are made of the others.
+
+        Args:
+            x: `[B, T, H]`.
+            places: `[B]` positions.
+
+        Returns:
+            `[B, H]`.
+        """
+        rows, steps, size = x.shape
+        normed, row = self.attention_norm(x), torch.arange(rows, device=x.device)
+        query, pairs = self.qkv.weight.split([size, 2 * size])
+        query_bias, pairs_bias = self.qkv.bias.split([size, 2 * size])
+        k, v = (
+            F.linear(normed, pairs, pairs_bias)
+            .view(rows, steps, 2, self.heads, size // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        q = F.linear(normed[row, places], query, query_bias).view(rows, self.heads, 1, size // self.heads)
+        seen = (torch.arange(steps, device=x.device) <= places[:, None])[:, None, None]
+        mixed = F.scaled_dot_product_attention(rotate(q, places), rotate(k), v, attn_mask=seen)
+        return self._branches(x[row, places], mixed.reshape(rows, size))
+
+    def _branches(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What follows the attention, `[..., H] -> [..., H]`; every position for itself."""
+        mixed = self.merge(mixed)
         x = x + torch.sigmoid(self.attention_gate(x)) * self.dropout(mixed)
         value, gate = self.widen(self.ffn_norm(x)).chunk(2, dim=-1)
         return x + torch.sigmoid(self.ffn_gate(x)) * self.dropout(self.narrow(value * F.silu(gate)))
 
 
-def rotate(x: Tensor) -> Tensor:
-    """Turns the pair of halves of each vector by an angle that grows with its position. `[..., T, D] -> [..., T, D]`."""
+def rotate(x: Tensor, places: Tensor | None = None) -> Tensor:
+    """Turns the pair of halves of each vector by an angle that grows with its position.
+
+    Args:
+        x: `[..., T, D]`; with places `[B, heads, 1, D]`.
+        places: `[B]` positions of the only step of each row; None counts the steps from 0.
+
+    Returns:
+        as `x`.
+    """
     steps, half = x.shape[-2], x.shape[-1] // 2
     rate = 10000.0 ** (-torch.arange(half, device=x.device) / half)
-    angle = torch.arange(steps, device=x.device)[:, None] * rate
+    if places is None:
+        angle = torch.arange(steps, device=x.device)[:, None] * rate
+    else:
+        angle = places[:, None, None, None] * rate
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -91,3 +130,20 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def last(self, vectors: Tensor, places: Tensor) -> Tensor:
+        """The state of one position of each row. The last block works for it alone, which saves two fifths of two blocks.
+
+        Args:
+            vectors: `[B, T, H]` as in `forward`.
+            places: `[B]` positions.
+
+        Returns:
+            `[B, H]`.
+        """
+        x = self.dropout(vectors)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        assert isinstance(last, Block), "a trunk is made of blocks"
+        return self.norm(last.at(x, places))

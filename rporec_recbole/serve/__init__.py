@@ -1,1 +1,1 @@
-"""A finished run, online: the index of its items and the ranking that requests are answered with."""
+"""A finished run as a service: answers come from the trunk or from stored reasoning, never from a waiting language model."""

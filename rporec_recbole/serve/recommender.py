@@ -1,0 +1,364 @@
+"""A finished run that answers questions: histories in, the best items out; no web in here.
+
+Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rporec_recbole.data.seen import past_items
+from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.explain.titles import items_of
+from rporec_recbole.finished_run import load_run
+from rporec_recbole.model.rechead import distinct
+from rporec_recbole.run_folder import read_config
+from rporec_recbole.serve.index import ItemIndex
+from rporec_recbole.serve.limits import Limits
+from rporec_recbole.serve.problem import Problem, shown
+from rporec_recbole.serve.question import Question, Status
+from rporec_recbole.serve.retriever import Retriever
+from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
+from rporec_recbole.training.checkpoint import HEAD, STATE, STORE
+
+_ROWS = 8  # of one call of the trunk: histories of like length, so that little is padding
+_KEPT = 20_000  # encoded texts that are remembered: 10 MB with D = 64
+_TAILS = 100_000  # answers after which a text head forgets the vectors of histories
+_NAMED = 5  # unknown items in a message
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question in the run's own numbers.
+
+    Attributes:
+        items: the newest T item ids, oldest first.
+        ratings: of each, or None.
+        hidden: ids that are left out.
+        top_k: how many items are wanted.
+    """
+
+    items: list[int]
+    ratings: list[float] | None
+    hidden: np.ndarray
+    top_k: int
+
+
+@dataclass(frozen=True)
+class Best:
+    """An answer in the run's own numbers.
+
+    Attributes:
+        ids: item ids, best first.
+        scores: of each.
+        status: what part the reasoning had.
+        gate: how much the head let it count; None unless it was used.
+    """
+
+    ids: list[int]
+    scores: list[float]
+    status: Status
+    gate: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Both answers to one question.
+
+    Attributes:
+        row: the question.
+        in_prompt: how many of the newest items the prompt shows; 0 where the run uses no reasoning.
+        found: the text, if there is one.
+        moved: |u - s| / |s|; 0 without a well-formed text.
+        with_reasoning: None without a text.
+        without_reasoning: the trunk's answer.
+    """
+
+    row: Row
+    in_prompt: int
+    found: Found | None
+    moved: float
+    with_reasoning: Best | None
+    without_reasoning: Best
+
+
+class Recommender:
+    """Answers for one run. `open`, `answer`, `explain` and `close` belong to one thread; making one does not.
+
+    Args:
+        path: the run folder.
+        limits: how many histories may wait for reasoning.
+        index: of the run's items (`serve.run_index`); None scores all of them.
+
+    Attributes:
+        path: the run folder.
+        version: name of the folder and digest of the weights.
+        dataset: name of the data set.
+        items: token and title of each item; number 0 is padding.
+        uses_reasoning: whether the run's scores read reasoning.
+
+    Raises:
+        RunFolderError: there is no finished run, or its model gives no finite numbers.
+        ConfigError: the run is of another model.
+    """
+
+    def __init__(self, path: str | Path, limits: Limits, index: ItemIndex | None = None) -> None:
+        self.path = Path(path)
+        check_model(self.path)
+        run = load_run(self.path)
+        model = run.model
+        self.version = version_of(self.path)
+        self.dataset = str(run.config["dataset"])
+        self.items = items_of(run)
+        self.uses_reasoning = bool(model.reasoning_on)
+        self._stored: StoredReasoning | None = None
+        if model.reasoner is not None:
+            model.reasoner.store.close()  # it belongs to this thread
+            if self.uses_reasoning:
+                self._stored = StoredReasoning(
+                    self.path,
+                    self.path / STORE,
+                    writer=model.reasoner.generator.fingerprint,
+                    template=model.reasoner.template,
+                    decodings=decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples),
+                    encode=model.encode_completions,
+                    kept=_KEPT,
+                    limit=limits.pending,
+                )
+        model.backbone = model.reasoner = None  # the request path has no use for a language model
+        self._model, self._head = model, model.head
+        self._hide_seen = bool(run.config["hide_seen"])
+        self._length = int(run.config["MAX_ITEM_LIST_LENGTH"])
+        self._split = run.loaders["test"].dataset
+        self._ids = run.dataset.field2token_id[run.dataset.iid_field]
+        self._users = run.dataset.field2token_id[run.dataset.uid_field]
+        owners = self._split.inter_feat[self._split.uid_field].numpy()
+        self._row_of = np.full(run.dataset.user_num, -1, dtype=np.int64)
+        self._row_of[owners] = np.arange(len(owners))  # the last row counts where there are several
+        catalogue = model.catalogue
+        self._named = (
+            {} if catalogue is None else {line: number for number, line in enumerate(catalogue.lines) if number}
+        )
+        self._answered = 0
+        with torch.inference_mode():
+            self._vectors: Tensor = model.head.item_vectors().contiguous()
+        if not bool(torch.isfinite(self._vectors).all()):
+            raise RunFolderError(
+                f"The model in {path} gives scores that are no finite numbers, so nothing can be ranked. Train it again."
+            )
+        self._retriever = Retriever(self._vectors, index)
+        self._try_out()
+
+    def open(self) -> None:
+        """Opens the run's store and queue for the calling thread.
+
+        Raises:
+            StoreError: one of them cannot be opened.
+        """
+        if self._stored is not None:
+            self._stored.open()
+
+    def close(self) -> None:
+        """Closes them."""
+        if self._stored is not None:
+            self._stored.close()
+
+    def answer(self, questions: Sequence[Question]) -> list[Best | Problem]:
+        """The best items for each question, or what is wrong with it."""
+        rows = [self._row(question) for question in questions]
+        good = [row for row in rows if isinstance(row, Row)]
+        found, status = self._reasoning(good)
+        answers = iter(self._best(good, found, status))
+        self._forget(len(good))
+        return [next(answers) if isinstance(row, Row) else row for row in rows]
+
+    def explain(self, question: Question) -> Explanation:
+        """Both answers to one question, with reasoning and without.
+
+        Raises:
+            Problem: what is wrong with the question.
+        """
+        row = self._row(question)
+        if isinstance(row, Problem):
+            raise row
+        found, status = self._reasoning([row])
+        without = self._best([row], [None], status)[0]
+        in_prompt = 0 if self._stored is None else len(self._stored.template.shown(row.items, row.ratings))
+        with_reasoning = None if found[0] is None else self._best([row], found, status)[0]
+        self._forget(1)
+        return Explanation(row, in_prompt, found[0], self._moved(row, found[0]), with_reasoning, without)
+
+    def item_named(self, text: str) -> int | None:
+        """The item that a text names word for word."""
+        return self._named.get(text)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def _row(self, question: Question) -> Row | Problem:
+        hide = self._hide_seen if question.hide_seen is None else question.hide_seen
+        if question.history is None:
+            return self._row_of_user(str(question.user), hide, question.top_k)
+        tokens = [str(token) for token in question.history]
+        ids = [self._ids.get(token, 0) for token in tokens]
+        if 0 in ids:
+            strange = [token for token, number in zip(tokens, ids, strict=True) if not number]
+            named = ", ".join(f"`{shown(token)}`" for token in strange[:_NAMED])
+            more = f" and {len(strange) - _NAMED:,} more" if len(strange) > _NAMED else ""
+            return Problem(
+                422,
+                "unknown_items",
+                f"The run knows no item {named}{more}. Name items as item_id of the data files has them, and leave out those that "
+                "the run never met.",
+            )
+        hidden = np.array(ids if hide else [], dtype=np.int64)  # the whole past, longer than what the model reads
+        return Row(ids[-self._length :], None, hidden, question.top_k)
+
+    def _row_of_user(self, user: str, hide: bool, top_k: int) -> Row | Problem:
+        number = self._users.get(user, 0)
+        row = int(self._row_of[number]) if number else -1
+        if row < 0:
+            why = "has too few interactions for the test split" if number else "is not in the data"
+            return Problem(
+                422,
+                "unknown_user",
+                f"The user `{shown(user)}` {why}. Name a user as user_id of the data files has it, or send the items as `history`.",
+            )
+        split, model = self._split, self._model
+        rows = split.inter_feat
+        steps = int(rows[model.ITEM_SEQ_LEN][row])
+        items = rows[model.ITEM_SEQ][row, :steps].tolist()
+        ratings = rows[model.rating_list][row, :steps].tolist() if model.rating_list in rows else None
+        hidden = np.zeros(0, dtype=np.int64)
+        if hide:
+            one = rows[row : row + 1]
+            hidden = past_items(split.timeline, one, split.uid_field, split.iid_field, split.time_field)[1].numpy()
+        return Row(items, ratings, hidden, top_k)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _reasoning(self, rows: Sequence[Row]) -> tuple[list[Found | None], list[Status]]:
+        """What is stored for each row, and what is to be said of it."""
+        if self._stored is None:
+            return [None] * len(rows), ["off"] * len(rows)
+        prompts = [self._stored.template.prompt(row.items, row.ratings) for row in rows]
+        keys = [self._stored.key(prompt) for prompt in prompts]
+        by_key = dict(zip(keys, prompts, strict=True))
+        found = self._stored.find(by_key)
+        queued = self._stored.queue({key: prompt for key, prompt in by_key.items() if key not in found})
+        status: list[Status] = []
+        for key in keys:
+            if key in found:
+                status.append("used" if found[key].well_formed else "malformed")
+            else:
+                status.append("queued" if key in queued else "not queued")
+        return [found.get(key) for key in keys], status
+
+    def _best(self, rows: Sequence[Row], found: Sequence[Found | None], status: Sequence[Status]) -> list[Best]:
+        """Answers, made for rows of like length at once."""
+        best: list[Best | None] = [None] * len(rows)
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place].items))
+        for first in range(0, len(order), _ROWS):
+            places = order[first : first + _ROWS]
+            part = self._scored([rows[place] for place in places], [found[place] for place in places])
+            for place, (ids, scores, gate) in zip(places, part, strict=True):
+                best[place] = Best(ids, scores, status[place], gate)
+        return [one for one in best if one is not None]
+
+    @torch.inference_mode()
+    def _scored(
+        self, rows: Sequence[Row], found: Sequence[Found | None]
+    ) -> list[tuple[list[int], list[float], float | None]]:
+        """Ids, scores and gate of each row."""
+        device = self._vectors.device
+        histories = _padded([row.items for row in rows]).to(device)
+        state = self._head.last_state(histories, self._vectors)
+        users, gates = state, None
+        if any(found):
+            size = next(len(one.vector) for one in found if one is not None)
+            reasoning = as_reasoning(found, size, device)
+            if reasoning is not None:
+                users = self._head.user_vectors(state, reasoning)
+                gates = self._head.gate(state, reasoning).tolist()
+        hidden = _padded([row.hidden for row in rows]).to(device) if any(len(row.hidden) for row in rows) else None
+        k = min(max(row.top_k for row in rows), len(self._vectors) - 1)
+        values, ids = self._retriever.top(users, distinct(histories), self._head.history_offset(state), hidden, k)
+        lengths = (values > -torch.inf).sum(dim=1).tolist()  # what is left out stands at the end
+        answers = []
+        for place, (row, count, scores, numbers) in enumerate(
+            zip(rows, lengths, values.tolist(), ids.tolist(), strict=True)
+        ):
+            one, count = found[place], min(count, row.top_k)
+            used = gates is not None and one is not None and one.well_formed
+            answers.append((numbers[:count], scores[:count], gates[place] if used and gates is not None else None))
+        return answers
+
+    @torch.inference_mode()
+    def _moved(self, row: Row, found: Found | None) -> float:
+        reasoning = None if found is None else as_reasoning([found], len(found.vector), self._vectors.device)
+        if reasoning is None:
+            return 0.0
+        state = self._head.last_state(_padded([row.items]).to(self._vectors.device), self._vectors)
+        change = self._head.user_vectors(state, reasoning) - state
+        return float(change.norm() / state.norm().clamp(min=1e-12))
+
+    def _forget(self, count: int) -> None:
+        """A text head keeps the vector of every history that it meets; a service would never stop growing."""
+        self._answered += count
+        if self._answered >= _TAILS and self._model.encoder is not None:
+            self._model.use_encoder(self._model.encoder)
+            self._answered = 0
+
+    def _try_out(self) -> None:
+        """One answer before the first is asked for: a broken model is found now."""
+        row = Row([1], None, np.zeros(0, dtype=np.int64), 1)
+        if not self._best([row], [None], ["off"])[0].ids:
+            raise RunFolderError(f"The model in {self.path} ranks nothing. Train it again.")
+
+
+def check_model(folder: Path) -> str:
+    """The name of the run's data set.
+
+    Raises:
+        ConfigError: the run is of another model than RPORec.
+        RunFolderError: there is no run.
+    """
+    config = read_config(folder)
+    if config.get("model") != "RPORec":
+        raise ConfigError(
+            f"{folder} holds a run of {config.get('model')}; the service answers for runs of RPORec. Its recommendations for many users "
+            "at once come from `rporec recommend`."
+        )
+    return str(config.get("dataset"))
+
+
+def version_of(folder: Path) -> str:
+    """Name of a run folder and digest of what it was trained to.
+
+    Raises:
+        RunFolderError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in (HEAD, STATE):
+            with (folder / name).open("rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+    except OSError as error:
+        raise RunFolderError(f"{folder} holds no finished RPORec run: {error}. Name the folder of one.") from error
+    return f"{folder.resolve().name}@{digest.hexdigest()[:12]}"
+
+
+def _padded(rows: Sequence[Any]) -> Tensor:
+    """`[B, T]` ids, padded on the right with 0."""
+    table = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return torch.from_numpy(table)

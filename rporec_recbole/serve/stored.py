@@ -1,0 +1,180 @@
+"""Reasoning that is there already, as the head reads it; what is not there is queued for a worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
+from rporec_recbole.errors import StoreError
+from rporec_recbole.model.rechead import Reasoning, mean_reasoning
+from rporec_recbole.serve.pending import PENDING, Pending
+from rporec_recbole.text.completions import Completion, parse_completion
+from rporec_recbole.text.prompts import PromptTemplate
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 0.05  # seconds that a request waits for another process to leave the queue
+
+
+class Found(NamedTuple):
+    """The reasoning of one prompt.
+
+    Attributes:
+        vector: `[2D]`, `[enc(cot); enc(answer)]`; the mean where a history has several texts.
+        well_formed: whether it may count.
+        completion: the text; the first where there are several.
+    """
+
+    vector: Tensor
+    well_formed: bool
+    completion: Completion
+
+
+def decodings_of(decoding: Decoding, samples: int) -> list[Decoding]:
+    """How each of the texts of a history is drawn, as the evaluation draws them."""
+    return [dataclasses.replace(decoding, sample=number) for number in range(samples)]
+
+
+class StoredReasoning:
+    """Looks reasoning up and queues what is missing. Belongs to the thread that opens it.
+
+    Args:
+        folder: the run folder.
+        store: file of the run's texts.
+        writer: fingerprint of the backbone.
+        template: renders prompts.
+        decodings: one for each text of a history.
+        encode: completions to what the head reads.
+        kept: encoded reasoning that is remembered, the most lately used.
+        limit: prompts that may wait.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        store: Path,
+        *,
+        writer: str,
+        template: PromptTemplate,
+        decodings: Sequence[Decoding],
+        encode: Callable[[Sequence[Completion]], Reasoning],
+        kept: int,
+        limit: int,
+    ) -> None:
+        self.template = template
+        self._folder, self._path = folder, store
+        self._writer, self._decodings, self._encode = writer, list(decodings), encode
+        self._kept, self._limit = kept, limit
+        self._found: OrderedDict[str, Found] = OrderedDict()
+        self._waiting: set[str] = set()  # what this process has seen in the queue: not asked again on every request
+        self._store: Any = None
+        self._pending: Pending | None = None
+
+    def open(self) -> None:
+        """Opens store and queue for the calling thread.
+
+        Raises:
+            StoreError: one of them cannot be opened.
+        """
+        self._store = CoTStore(self._path)
+        try:
+            self._pending = Pending(self._folder / PENDING, self._limit, _PATIENCE)
+        except StoreError:
+            self._store.close()
+            raise
+
+    def close(self) -> None:
+        """Closes both, in the thread that opened them."""
+        if self._store is not None:
+            self._store.close()
+        if self._pending is not None:
+            self._pending.close()
+
+    def key(self, prompt: str) -> str:
+        """What a prompt is known by: the key of its first text."""
+        return completion_key(prompt, self._writer, self._decodings[0])
+
+    def find(self, prompts: Mapping[str, str]) -> dict[str, Found]:
+        """The reasoning that is there.
+
+        Args:
+            prompts: key -> prompt.
+
+        Returns:
+            key -> reasoning of the prompts all of whose texts are in the store.
+        """
+        found = {}
+        for key in prompts:
+            if key in self._found:
+                self._found.move_to_end(key)
+                found[key] = self._found[key]
+        missing = {key: self._keys(key, prompt) for key, prompt in prompts.items() if key not in found}
+        if missing:
+            texts = self._store.get([one for keys in missing.values() for one in keys])
+            there = {key: keys for key, keys in missing.items() if all(one in texts for one in keys)}
+            if there:
+                fresh = self._encoded([[parse_completion(texts[one]) for one in keys] for keys in there.values()])
+                found.update(zip(there, fresh, strict=True))
+                self._found.update(zip(there, fresh, strict=True))
+                self._waiting.difference_update(there)
+                while len(self._found) > self._kept:
+                    self._found.popitem(last=False)
+        return found
+
+    def queue(self, prompts: Mapping[str, str]) -> set[str]:
+        """Has missing reasoning written for the next time.
+
+        Args:
+            prompts: key -> prompt.
+
+        Returns:
+            the keys that are on disk in the queue; the others found no room.
+        """
+        new = {key: prompt for key, prompt in prompts.items() if key not in self._waiting}
+        if new and self._pending is not None:
+            try:
+                queued = self._pending.add(new)
+            except StoreError as error:
+                logger.warning("%s", error)
+                queued = set()
+            if len(self._waiting) > 2 * self._limit:
+                self._waiting.clear()
+            self._waiting |= queued
+        return {key for key in prompts if key in self._waiting}
+
+    def _keys(self, key: str, prompt: str) -> list[str]:
+        return [key, *(completion_key(prompt, self._writer, one) for one in self._decodings[1:])]
+
+    def _encoded(self, rows: Sequence[Sequence[Completion]]) -> list[Found]:
+        """What the head reads of each row's completions."""
+        samples = [self._encode(sample) for sample in zip(*rows, strict=True)]
+        reasoning = samples[0] if len(samples) == 1 else mean_reasoning(samples)
+        return [
+            Found(vector.clone(), bool(well_formed), completions[0])
+            for vector, well_formed, completions in zip(*reasoning, rows, strict=True)
+        ]
+
+
+def as_reasoning(rows: Sequence[Found | None], size: int, device: Any) -> Reasoning | None:
+    """What the head reads of B rows; None where none of them has reasoning.
+
+    Args:
+        rows: B of them.
+        size: 2D.
+        device: of the head.
+    """
+    if not any(row is not None and row.well_formed for row in rows):
+        return None
+    nothing = torch.zeros(size, device=device)
+    return Reasoning(
+        torch.stack([nothing if row is None else row.vector for row in rows]),
+        torch.tensor([row is not None and row.well_formed for row in rows], device=device),
+    )
