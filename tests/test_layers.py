@@ -113,6 +113,7 @@ ORDER = [
     "serve.question",
     "serve.pending",
     "serve.stored",
+    "serve.rows",
     "serve.recommender",
     "serve.answers",
     "serve.measures",

@@ -5,7 +5,6 @@ Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,41 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rporec_recbole.data.seen import past_items
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.explain.titles import items_of
-from rporec_recbole.finished_run import load_run
+from rporec_recbole.finished_run import hash_of_run, load_run
 from rporec_recbole.model.rechead import distinct
 from rporec_recbole.run_folder import read_config
 from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.limits import Limits
-from rporec_recbole.serve.problem import Problem, shown
+from rporec_recbole.serve.problem import Problem
 from rporec_recbole.serve.question import Question, Status
 from rporec_recbole.serve.retriever import Retriever
+from rporec_recbole.serve.rows import Row, Rows
 from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
 from rporec_recbole.training.checkpoint import HEAD, STATE, STORE
 
 _ROWS = 8  # of one call of the trunk: histories of like length, so that little is padding
 _KEPT = 20_000  # encoded texts that are remembered: 10 MB with D = 64
 _TAILS = 100_000  # answers after which a text head forgets the vectors of histories
-_NAMED = 5  # unknown items in a message
-
-
-@dataclass(frozen=True)
-class Row:
-    """A question in the run's own numbers.
-
-    Attributes:
-        items: the newest T item ids, oldest first.
-        ratings: of each, or None.
-        hidden: ids that are left out.
-        top_k: how many items are wanted.
-    """
-
-    items: list[int]
-    ratings: list[float] | None
-    hidden: np.ndarray
-    top_k: int
 
 
 @dataclass(frozen=True)
@@ -118,7 +99,8 @@ class Recommender:
         self.version = version_of(self.path)
         self.dataset = str(run.config["dataset"])
         self.items = items_of(run)
-        self.uses_reasoning = bool(model.reasoning_on)
+        # With strength 0 reasoning would be written and change nothing.
+        self.uses_reasoning = bool(model.reasoning_on) and float(model.head.strength) > 0
         self._stored: StoredReasoning | None = None
         if model.reasoner is not None:
             model.reasoner.store.close()  # it belongs to this thread
@@ -135,14 +117,7 @@ class Recommender:
                 )
         model.backbone = model.reasoner = None  # the request path has no use for a language model
         self._model, self._head = model, model.head
-        self._hide_seen = bool(run.config["hide_seen"])
-        self._length = int(run.config["MAX_ITEM_LIST_LENGTH"])
-        self._split = run.loaders["test"].dataset
-        self._ids = run.dataset.field2token_id[run.dataset.iid_field]
-        self._users = run.dataset.field2token_id[run.dataset.uid_field]
-        owners = self._split.inter_feat[self._split.uid_field].numpy()
-        self._row_of = np.full(run.dataset.user_num, -1, dtype=np.int64)
-        self._row_of[owners] = np.arange(len(owners))  # the last row counts where there are several
+        self._rows = Rows(run)
         catalogue = model.catalogue
         self._named = (
             {} if catalogue is None else {line: number for number, line in enumerate(catalogue.lines) if number}
@@ -173,7 +148,7 @@ class Recommender:
 
     def answer(self, questions: Sequence[Question]) -> list[Best | Problem]:
         """The best items for each question, or what is wrong with it."""
-        rows = [self._row(question) for question in questions]
+        rows = [self._rows.read(question) for question in questions]
         good = [row for row in rows if isinstance(row, Row)]
         found, status = self._reasoning(good)
         answers = iter(self._best(good, found, status))
@@ -186,7 +161,7 @@ class Recommender:
         Raises:
             Problem: what is wrong with the question.
         """
-        row = self._row(question)
+        row = self._rows.read(question)
         if isinstance(row, Problem):
             raise row
         found, status = self._reasoning([row])
@@ -199,48 +174,6 @@ class Recommender:
     def item_named(self, text: str) -> int | None:
         """The item that a text names word for word."""
         return self._named.get(text)
-
-    # --- questions ----------------------------------------------------------------------------------------------------
-
-    def _row(self, question: Question) -> Row | Problem:
-        hide = self._hide_seen if question.hide_seen is None else question.hide_seen
-        if question.history is None:
-            return self._row_of_user(str(question.user), hide, question.top_k)
-        tokens = [str(token) for token in question.history]
-        ids = [self._ids.get(token, 0) for token in tokens]
-        if 0 in ids:
-            strange = [token for token, number in zip(tokens, ids, strict=True) if not number]
-            named = ", ".join(f"`{shown(token)}`" for token in strange[:_NAMED])
-            more = f" and {len(strange) - _NAMED:,} more" if len(strange) > _NAMED else ""
-            return Problem(
-                422,
-                "unknown_items",
-                f"The run knows no item {named}{more}. Name items as item_id of the data files has them, and leave out those that "
-                "the run never met.",
-            )
-        hidden = np.array(ids if hide else [], dtype=np.int64)  # the whole past, longer than what the model reads
-        return Row(ids[-self._length :], None, hidden, question.top_k)
-
-    def _row_of_user(self, user: str, hide: bool, top_k: int) -> Row | Problem:
-        number = self._users.get(user, 0)
-        row = int(self._row_of[number]) if number else -1
-        if row < 0:
-            why = "has too few interactions for the test split" if number else "is not in the data"
-            return Problem(
-                422,
-                "unknown_user",
-                f"The user `{shown(user)}` {why}. Name a user as user_id of the data files has it, or send the items as `history`.",
-            )
-        split, model = self._split, self._model
-        rows = split.inter_feat
-        steps = int(rows[model.ITEM_SEQ_LEN][row])
-        items = rows[model.ITEM_SEQ][row, :steps].tolist()
-        ratings = rows[model.rating_list][row, :steps].tolist() if model.rating_list in rows else None
-        hidden = np.zeros(0, dtype=np.int64)
-        if hide:
-            one = rows[row : row + 1]
-            hidden = past_items(split.timeline, one, split.uid_field, split.iid_field, split.time_field)[1].numpy()
-        return Row(items, ratings, hidden, top_k)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -345,15 +278,7 @@ def version_of(folder: Path) -> str:
     Raises:
         RunFolderError: it cannot be read.
     """
-    digest = hashlib.sha256()
-    try:
-        for name in (HEAD, STATE):
-            with (folder / name).open("rb") as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
-    except OSError as error:
-        raise RunFolderError(f"{folder} holds no finished RPORec run: {error}. Name the folder of one.") from error
-    return f"{folder.resolve().name}@{digest.hexdigest()[:12]}"
+    return f"{folder.resolve().name}@{hash_of_run(folder, [HEAD, STATE])[:12]}"
 
 
 def _padded(rows: Sequence[Any]) -> Tensor:

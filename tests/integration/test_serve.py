@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from rporec_recbole.cli import main
@@ -20,8 +22,10 @@ from rporec_recbole.run import run
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending, count_pending
+from rporec_recbole.serve.question import Question
 from rporec_recbole.serve.recommender import Recommender
 from rporec_recbole.serve.reload import Reloader, Watch
+from rporec_recbole.serve.run_index import build_index, load_index
 from tests.integration.reasoned import with_texts
 from tests.serving import TEXT as WRITTEN
 from tests.serving import Askers, work_until_done, write_well
@@ -35,8 +39,8 @@ def runs(toy, tmp_path_factory):
     made = {}
     for name, settings in (
         ("trained", {"stages": ["1a", "1b", "1c"]}),
-        ("several", {"stages": ["1a", "1b", "1c"], "cot_samples": 2}),
-        ("text", {"stages": ["1a", "1b", "1c"], "rechead": "text"}),
+        ("several", {"stages": ["1a", "1b", "1c"], "cot_samples": 2, "fusion_strengths": [1]}),
+        ("text", {"stages": ["1a", "1b", "1c"], "rechead": "text", "fusion_strengths": [1]}),
         ("trunk", {"stages": ["1a"], "hide_seen": True}),
         ("ids", {"stages": ["1a"], "ids_only": True, "hide_seen": False}),
     ):
@@ -76,6 +80,40 @@ def test_targets_stand_where_the_evaluation_has_them(runs, name):
             )
             assert answer["reasoning"] in (("off",) if name in ("trunk", "ids") else ("used", "malformed"))
             assert answer["reasoning_used"] == (answer["reasoning"] == "used") == (answer["gate"] is not None)
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_an_index_changes_no_answer(runs, tmp_path, kind):
+    folder = runs["reasoned"]
+    build_index(folder, kind, output=tmp_path / "index")
+    plain, indexed = (
+        Recommender(folder, Limits()),
+        Recommender(folder, Limits(), load_index(folder, tmp_path / "index")),
+    )
+    users = [Question(history=None, user=user, top_k=10, hide_seen=None) for user in ranks_of(folder)["user_id"]]
+    answers = []
+    for recommender in (plain, indexed):
+        recommender.open()
+        answers.append(recommender.answer(users))
+        recommender.close()
+    for one, other in zip(*answers, strict=True):
+        assert one.ids == other.ids
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+        assert one.status == other.status
+
+
+def test_reasoning_of_strength_0_is_neither_read_nor_written(runs, copy):
+    folder = copy("reasoned")
+    weights = load_file(folder / "head.safetensors")
+    save_file({**weights, "head.strength": torch.tensor(0.0)}, folder / "head.safetensors")
+    _, client = client_of(folder)
+    with client:
+        answer = client.post("/recommend", json={"user": ranks_of(folder)["user_id"].iloc[0], "top_k": 5}).json()
+        assert answer["reasoning"] == "off"
+        assert answer["gate"] is None
+        assert client.get("/ready").json()["uses_reasoning"] is False
+        assert client.post("/recommend", json={"history": [answer["items"][0]["item"]]}).json()["reasoning"] == "off"
+    assert count_pending(folder) == 0
 
 
 def test_the_past_is_hidden_if_asked_for(runs):

@@ -1,0 +1,92 @@
+"""Questions in a run's own numbers: tokens to ids, users to their histories, what is hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rporec_recbole.data.seen import past_items
+from rporec_recbole.finished_run import LoadedRun
+from rporec_recbole.serve.problem import Problem, shown
+from rporec_recbole.serve.question import Question
+
+_NAMED = 5  # unknown items in a message
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question in the run's own numbers.
+
+    Attributes:
+        items: the newest T item ids, oldest first.
+        ratings: of each, or None.
+        hidden: ids that are left out.
+        top_k: how many items are wanted.
+    """
+
+    items: list[int]
+    ratings: list[float] | None
+    hidden: np.ndarray
+    top_k: int
+
+
+class Rows:
+    """What a run knows of items and users.
+
+    Args:
+        run: the run; users have the histories of their rows of its test split, the last one where there are several.
+    """
+
+    def __init__(self, run: LoadedRun) -> None:
+        self._model: Any = run.model
+        self._hide_seen = bool(run.config["hide_seen"])
+        self._length = int(run.config["MAX_ITEM_LIST_LENGTH"])
+        self._split = run.loaders["test"].dataset
+        self._ids = run.dataset.field2token_id[run.dataset.iid_field]
+        self._users = run.dataset.field2token_id[run.dataset.uid_field]
+        owners = self._split.inter_feat[self._split.uid_field].numpy()
+        self._row_of = np.full(run.dataset.user_num, -1, dtype=np.int64)
+        self._row_of[owners] = np.arange(len(owners))
+
+    def read(self, question: Question) -> Row | Problem:
+        """A question in the run's own numbers, or what is wrong with it."""
+        hide = self._hide_seen if question.hide_seen is None else question.hide_seen
+        if question.history is None:
+            return self._of_user(str(question.user), hide, question.top_k)
+        tokens = [str(token) for token in question.history]
+        ids = [self._ids.get(token, 0) for token in tokens]
+        if 0 in ids:
+            strange = [token for token, number in zip(tokens, ids, strict=True) if not number]
+            named = ", ".join(f"`{shown(token)}`" for token in strange[:_NAMED])
+            more = f" and {len(strange) - _NAMED:,} more" if len(strange) > _NAMED else ""
+            return Problem(
+                422,
+                "unknown_items",
+                f"The run knows no item {named}{more}. Name items as item_id of the data files has them, and leave out those that "
+                "the run never met.",
+            )
+        hidden = np.array(ids if hide else [], dtype=np.int64)  # the whole past, longer than what the model reads
+        return Row(ids[-self._length :], None, hidden, question.top_k)
+
+    def _of_user(self, user: str, hide: bool, top_k: int) -> Row | Problem:
+        number = self._users.get(user, 0)
+        row = int(self._row_of[number]) if number else -1
+        if row < 0:
+            why = "has too few interactions for the test split" if number else "is not in the data"
+            return Problem(
+                422,
+                "unknown_user",
+                f"The user `{shown(user)}` {why}. Name a user as user_id of the data files has it, or send the items as `history`.",
+            )
+        split = self._split
+        rows, rated = split.inter_feat, self._model.rating_list
+        steps = int(rows[self._model.ITEM_SEQ_LEN][row])
+        items = rows[self._model.ITEM_SEQ][row, :steps].tolist()
+        ratings = rows[rated][row, :steps].tolist() if rated in rows else None
+        hidden = np.zeros(0, dtype=np.int64)
+        if hide:
+            one = rows[row : row + 1]
+            hidden = past_items(split.timeline, one, split.uid_field, split.iid_field, split.time_field)[1].numpy()
+        return Row(items, ratings, hidden, top_k)
