@@ -5,7 +5,8 @@
 
 The runs are RPORec on one data set with different seeds. An attempt is a named set of settings in the grid. For each attempt and
 run the fusion is fitted from zero on the run's own trunk, to texts of the run's own backbone, its strength is chosen on
-validation, and the test split is ranked. Prints the metric averaged over the runs user by user, its difference to the same
+validation, and the test split is ranked. The attempt's key `texts` puts something else in the place of the texts: `true facts` (the
+true evidence and preference, the model's intent and answer) or `history` (no model: what the prompt shows). Prints the metric averaged over the runs user by user, its difference to the same
 weights without reasoning, and the strength that each run chose. New texts are kept in the runs' stores.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole import load_run
+from rporec_recbole.cot.substitutes import BareHistory, TrueFacts
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap
@@ -89,13 +91,21 @@ def main() -> None:
         run.model.reasoning_on = False
         for split in without:
             without[split].append(values(run, split))
+        written = run.model.reasoner
+        texts = {
+            None: written,
+            "true facts": TrueFacts(written, written.template),
+            "history": BareHistory(written.template),
+        }
         for name in attempts:
-            run.model.settings = changed(own, grid[name] or {})
+            attempt = dict(grid[name] or {})
+            run.model.reasoner = texts[attempt.pop("texts", None)]
+            run.model.settings = changed(own, attempt)
             found[name]["strength"].append(fit(run, fresh))
             for split in without:
                 found[name][split].append(values(run, split))
             print(f"{folder}, {name}: strength {found[name]['strength'][-1]:g}", flush=True)
-        run.model.reasoner.store.close()
+        written.store.close()
     mean = {split: np.mean(of_runs, axis=0) for split, of_runs in without.items()}
     print(f"\n{'attempt':<22}{'valid':>8}{'test':>8}   RPORec minus no CoT, test NDCG@10   strength of each run")
     print(f"{'no CoT':<22}{mean['valid'].mean():>8.4f}{mean['test'].mean():>8.4f}")

@@ -48,18 +48,34 @@ def compose_completion(catalogue: Catalogue, history: Sequence[int], target: int
         history: the item ids that the prompt shows, oldest first, padding left out.
         target: the next item of this training position.
     """
-    counts = Counter(trait for item in history for trait in traits(catalogue, item))
-    recent = {trait: index for index, item in enumerate(history) for trait in traits(catalogue, item)}
-    ranked = sorted(counts, key=lambda trait: (-counts[trait], -recent[trait], trait))
-    preference = ", ".join(f"{trait} {counts[trait]}" for trait in ranked[:4]) or "no pattern"
+    counts, ranked = _counted(catalogue, history)
     shared = [trait for trait in traits(catalogue, target) if trait in counts] or ranked[:1] or ["something new"]
     title = catalogue.items[target].title
     known = [*(catalogue.lines[item] for item in history), *counts]
     while len(shared) > 1 and names(", ".join(shared), title) and not any(names(text, title) for text in known):
         shared.pop()
-    evidence = "; ".join(catalogue.items[item].title for item in history[-2:])
-    cot = f"evidence: {evidence}. preference: {preference}. intent: {', '.join(shared)}."
+    cot = f"{facts_of(catalogue, history)} intent: {', '.join(shared)}."
     return render_completion(cot, catalogue.lines[target])
+
+
+def facts_of(catalogue: Catalogue, history: Sequence[int]) -> str:
+    """The sections of a composed text that say what the history is: evidence and preference. No target has a part in them.
+
+    Args:
+        catalogue: item texts.
+        history: the item ids that the prompt shows, oldest first, padding left out.
+    """
+    counts, ranked = _counted(catalogue, history)
+    preference = ", ".join(f"{trait} {counts[trait]}" for trait in ranked[:4]) or "no pattern"
+    evidence = "; ".join(catalogue.items[item].title for item in history[-2:])
+    return f"evidence: {evidence}. preference: {preference}."
+
+
+def _counted(catalogue: Catalogue, history: Sequence[int]) -> tuple[Counter[str], list[str]]:
+    """How often each trait stands in the history, and the traits, the most frequent first, of equal ones the latest."""
+    counts = Counter(trait for item in history for trait in traits(catalogue, item))
+    recent = {trait: index for index, item in enumerate(history) for trait in traits(catalogue, item)}
+    return counts, sorted(counts, key=lambda trait: (-counts[trait], -recent[trait], trait))
 
 
 def evidence_of(cot: str) -> str | None:

@@ -178,7 +178,9 @@ def test_a_newer_run_under_load(folder):
 
 def test_the_example_of_the_readme(folder):
     text = README.read_text(encoding="utf-8")
-    example = re.search(r"rporec serve saved/RUN\n.*?```python\n(.*?)```", text[text.index("## Serving") :], re.DOTALL)[1]
+    example = re.search(r"rporec serve saved/RUN\n.*?```python\n(.*?)```", text[text.index("## Serving") :], re.DOTALL)[
+        1
+    ]
     assert len([line for line in example.splitlines() if line]) == 4
     with served(folder, "--worker=False") as service:
         for given, here in (("8000", str(service.port)), ('["50", "181", "174"]', '["i5", "i18", "i17"]')):
