@@ -53,7 +53,7 @@ def plot_intervals(intervals: Mapping[str, Interval], title: str) -> Figure:
     _draw_intervals(axes, list(intervals.values()))
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(intervals)), list(intervals))
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)  # over the whole width: names at the left are long
     axes.set_xlabel("dark: the interval excludes zero", fontsize=8)
     return figure
 
@@ -115,7 +115,7 @@ def plot_history(scores: Mapping[int, tuple[float | None, bool]], bigger: bool, 
     best = list(itertools.accumulate((score for _, score, ended in drawn if ended), max if bigger else min))
     axes.step(numbers, best, where="post", color="#1f4e79", linewidth=1.6, label="best so far")
     axes.legend(fontsize=8)
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)
     axes.set_xlabel("trial", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -136,7 +136,7 @@ def plot_shares(shares: Mapping[str, float], title: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)
     axes.set_xlabel("share" if shares else "too few trials came to their end to tell", fontsize=8)
     return figure
 
