@@ -10,8 +10,8 @@ plus noise of the same kind, times 3. Users are not among the items.
 
 Queries are asked one by one, as a service without batches would, on one thread. Each kind is built and asked in its own process;
 memory is the growth of the resident set over the build, a copy of the vectors included where the kind keeps one. Each index is asked
-twice: by itself, which is what the table shows, and through `Retriever` with a history of 100 items, which asks for 100 more and
-scores what comes with the exact product, so that ivfpq gets some of its errors repaired (`recall_retriever` in the file).
+twice: by itself, and as the service asks it, through `Retriever` with a history of 100 items, which asks for 100 more and scores what
+comes with the exact product, so that most errors of ivfpq's codes are repaired (rescored).
 """
 
 from __future__ import annotations
