@@ -253,7 +253,7 @@ def bare(run: Path, histories: list[list[str]], rows: int, seconds: float) -> fl
 
     from rporec_recbole import load_run
     from rporec_recbole.model.rechead import distinct, score_items
-    from rporec_recbole.recommend import top_of
+    from rporec_recbole.ranking import top_of
 
     loaded = load_run(run)
     head, ids = loaded.model.head, loaded.dataset.field2token_id[loaded.dataset.iid_field]
