@@ -27,7 +27,7 @@ from rporec_recbole.serve.worker_process import WorkerProcess
 logger = logging.getLogger("rporec_recbole.serve")
 
 _BACKLOG = 2048  # connections that the system holds until they are accepted
-_LEAVE = 0.3  # seconds in which clients are told to close, before connections are closed
+_LEAVE = 1.0  # seconds in which clients are told to close, before connections are closed
 _FINISH = 30  # seconds in which accepted requests are finished; clients that never finish sending wait no longer
 _SWITCH = (
     0.0005  # seconds after which a thread that computes hands the interpreter over; Python's 5 ms are a whole answer

@@ -63,6 +63,8 @@ class Load:
                 self.found.append((question(number), *client.ask("/recommend", question(number))))
             except ConnectionRefusedError:  # nobody accepts any more
                 return
+            except BrokenPipeError:  # closed before the request was whole: never accepted, so it is asked again
+                client = Client(self.port)
             except OSError as error:
                 self.unanswered.append(error)
                 return
