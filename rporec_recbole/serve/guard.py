@@ -46,6 +46,8 @@ class Guard:
 
     Attributes:
         leaving: responses ask clients to close their connections, because the service is about to end.
+        accepted: how many requests have come in.
+        answered: how many of them have a whole response.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Guard:
         check_room: Callable[[], None],
     ) -> None:
         self.leaving = False
+        self.accepted = self.answered = 0
         self._app = app
         self._measures = measures
         self._routes = routes
@@ -72,6 +75,7 @@ class Guard:
             return
         start, status = time.perf_counter(), 500
         started = False
+        self.accepted += 1
 
         async def answer(message: Message) -> None:
             nonlocal status, started
@@ -80,6 +84,8 @@ class Guard:
                 if self.leaving:
                     message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self.answered += 1
 
         try:
             self._check_token(scope)

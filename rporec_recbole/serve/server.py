@@ -99,7 +99,10 @@ def serve(
                 stack.callback(reloader.stop)
             with _signals_that_end_nothing():
                 server.run(sockets=[listener])
-        if not server.started:
+        app = service.app
+        if server.started:
+            print(f"Ended: {app.accepted} requests accepted, {app.answered} answered", flush=True)
+        else:
             raise ConfigError("The service could not be started; the messages above say why.")
 
 
