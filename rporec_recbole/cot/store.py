@@ -185,17 +185,27 @@ class CoTStore:
             found += self._db.execute(f"{query} WHERE key IN ({','.join('?' * len(part))})", part).fetchall()
         return found
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction that nobody else writes beside."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            with self._db:
-                yield
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"The store of reasoning texts at {self.path} cannot be written ({error}). Free disk space or fix its permissions."
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return transaction(self._db, f"The store of reasoning texts at {self.path}")
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
+    """One transaction that nobody else writes beside; all of it is kept, or nothing.
+
+    Args:
+        db: an open file.
+        what: names the file in the message.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        with db:
+            yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{what} cannot be written ({error}). Free disk space or fix its permissions.") from error
 
 
 @contextlib.contextmanager

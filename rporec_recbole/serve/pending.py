@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rporec_recbole.cot.store import transaction
 from rporec_recbole.errors import StoreError
 
 PENDING = "serving.sqlite"
@@ -99,16 +100,8 @@ class Pending:
         """Closes the file."""
         self._db.close()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            with self._db:
-                yield
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"The queue of histories at {self.path} cannot be written ({error}). Free disk space or fix its permissions."
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return transaction(self._db, f"The queue of histories at {self.path}")
 
 
 def count_pending(folder: Path) -> int:

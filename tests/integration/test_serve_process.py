@@ -143,7 +143,9 @@ def test_the_worker_ends_with_the_service(folder):
         (worker,) = children_of(service.process.pid)
         service.process.kill()
         service.process.wait()
-        wait_for(lambda: not Path(f"/proc/{worker}").exists())
+        left = Path(f"/proc/{worker}")
+        wait_for(lambda: not left.exists())
+        assert not left.exists()
 
 
 def test_a_worker_in_another_process_writes_what_a_service_queued(folder):
