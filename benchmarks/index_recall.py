@@ -39,7 +39,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 GOAL_RECALL, GOAL_MS = 0.95, 5.0
 SETTINGS: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "exact": (None, (0,)),
-    "hnsw": ("hnsw_search", (256, 512, 1024)),
+    "hnsw": ("hnsw_search", (512, 1024, 2048)),
     "ivfpq": ("ivf_probes", (16, 64, 256)),
 }
 """Kind -> the option that is varied, and its values."""

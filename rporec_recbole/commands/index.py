@@ -18,7 +18,7 @@ pip install "rporec_recbole[serve]".
             ivfpq: lists of short codes; less memory than the vectors themselves, finds fewer of the best
   --output  default RUN/index; an older index there is replaced when the new one is complete
 
-  hnsw      --hnsw_neighbours=48 --hnsw_build=200 --hnsw_search=512
+  hnsw      --hnsw_neighbours=48 --hnsw_build=500 --hnsw_search=1024
   ivfpq     --ivf_lists=4096 --ivf_probes=32 --pq_parts=32 --pq_bits=8
 
 What they cost and find: docs/serving.md, benchmarks/index_recall.py.

@@ -9,6 +9,9 @@ W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,6 +111,8 @@ class FusedHead(RecHead):
 
     def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
-        to_the_left = (histories == 0).int().sort(dim=1, stable=True).indices
-        newest = ((histories != 0).sum(dim=1) - 1).clamp(min=0)
-        return self.trunk.last(F.embedding(histories.gather(1, to_the_left), items), newest)
+        return self.trunk.last(histories, items)
+
+    def reader(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """`last_state` with the first block's projections of all items, `[N, 3H]`, made beforehand; see `RecHead.reader`."""
+        return partial(self.trunk.last, items=items, projected=self.trunk.project(items))

@@ -15,7 +15,8 @@ Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -104,6 +105,10 @@ class RecHead(nn.Module, ABC):
     @abstractmethod
     def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
         """s at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
+
+    def reader(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """`last_state` for weights that stay as they are, `[B, T] -> [B, H]`: what depends on the items alone is made here, once."""
+        return partial(self.last_state, items=items)
 
     def prepare(self, histories: Tensor) -> None:
         """Does at once what `states` of these histories, `[R, T]`, would do batch by batch."""

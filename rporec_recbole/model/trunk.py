@@ -1,13 +1,18 @@
 """The trunk: a causal Transformer of gated blocks over item vectors, one state per position.
 
-Letters in shapes: B rows, T positions, H hidden size, D size of an attention head.
+Letters in shapes: B rows, T positions, S positions of all rows together, N items, H hidden size, D size of an attention head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_POSITIONS = 2048  # that a processor takes through the blocks at once: what they make of them stays in its cache
 
 
 class Block(nn.Module):
@@ -41,35 +46,42 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, T, H] -> [B, T, H]`; position t sees the positions up to t."""
         rows, steps, size = x.shape
-        q, k, v = (
-            self.qkv(self.attention_norm(x)).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
+        q, k, v = self.project(x).view(rows, steps, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        turns = turns_of(torch.arange(steps, device=x.device), q.shape[-1], q.dtype)
+        mixed = F.scaled_dot_product_attention(rotate(q, turns), rotate(k, turns), v, is_causal=True)
         return self._branches(x, mixed.transpose(1, 2).reshape(rows, steps, size))
 
-    def at(self, x: Tensor, places: Tensor) -> Tensor:
-        """One position of each row of `forward`, for less: only keys and values are made of the others.
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values before their rotation, `[..., H] -> [..., 3H]`: what an item is, wherever it stands."""
+        return self.qkv(self.attention_norm(x))
+
+    def packed(self, x: Tensor, projected: Tensor, turns: Turns, lengths: Sequence[int]) -> Tensor:
+        """`forward` of rows of any lengths that stand one after another, without a slot for padding.
 
         Args:
-            x: `[B, T, H]`.
-            places: `[B]` positions.
+            x: `[S, H]`.
+            projected: `[S, 3H]` from `project`.
+            turns: of the S positions, `[S, 1, D / 2]` each.
+            lengths: of the rows; their sum is S.
 
         Returns:
-            `[B, H]`.
+            `[S, H]`.
         """
-        rows, steps, size = x.shape
-        normed, row = self.attention_norm(x), torch.arange(rows, device=x.device)
+        q, k, v = projected.view(len(x), 3, self.heads, -1).unbind(1)
+        mixed = attend_in_rows(rotate(q, turns), rotate(k, turns), v, lengths, causal=True)
+        return self._branches(x, mixed)
+
+    def packed_last(self, x: Tensor, turns: Turns, lengths: Sequence[int]) -> Tensor:
+        """The last position of each row of `packed`, for less: only keys and values are made of the others. `[S, H] -> [B, H]`."""
+        size, normed = x.shape[1], self.attention_norm(x)
+        ends = torch.tensor(lengths, device=x.device).cumsum(0) - 1
         query, pairs = self.qkv.weight.split([size, 2 * size])
         query_bias, pairs_bias = self.qkv.bias.split([size, 2 * size])
-        k, v = (
-            F.linear(normed, pairs, pairs_bias)
-            .view(rows, steps, 2, self.heads, size // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
-        q = F.linear(normed[row, places], query, query_bias).view(rows, self.heads, 1, size // self.heads)
-        seen = (torch.arange(steps, device=x.device) <= places[:, None])[:, None, None]
-        mixed = F.scaled_dot_product_attention(rotate(q, places), rotate(k), v, attn_mask=seen)
-        return self._branches(x[row, places], mixed.reshape(rows, size))
+        k, v = F.linear(normed, pairs, pairs_bias).view(len(x), 2, self.heads, -1).unbind(1)
+        q = F.linear(normed[ends], query, query_bias).view(len(lengths), self.heads, -1)
+        q = rotate(q, Turns(turns.cos[ends], turns.sin[ends]))
+        x, mixed = x[ends], attend_in_rows(q, rotate(k, turns), v, lengths, causal=False)
+        return self._branches(x, mixed)
 
     def _branches(self, x: Tensor, mixed: Tensor) -> Tensor:
         """What follows the attention, `[..., H] -> [..., H]`; every position for itself."""
@@ -79,25 +91,47 @@ class Block(nn.Module):
         return x + torch.sigmoid(self.ffn_gate(x)) * self.dropout(self.narrow(value * F.silu(gate)))
 
 
-def rotate(x: Tensor, places: Tensor | None = None) -> Tensor:
-    """Turns the pair of halves of each vector by an angle that grows with its position.
+class Turns(NamedTuple):
+    """Cosine and sine of the angles by which positions turn queries and keys; a position and a pair of numbers has one."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def turns_of(places: Tensor, size: int, dtype: torch.dtype) -> Turns:
+    """The turns of positions, `[T] -> [T, D / 2]`, for vectors of D = `size` numbers."""
+    rate = 10000.0 ** (-torch.arange(size // 2, device=places.device) / (size // 2))
+    angle = places[:, None] * rate
+    return Turns(angle.cos().to(dtype), angle.sin().to(dtype))
+
+
+def rotate(x: Tensor, turns: Turns) -> Tensor:
+    """Turns the pair of halves of each vector, `[..., D] -> [..., D]`, by angles that grow with its position."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * turns.cos - second * turns.sin, first * turns.sin + second * turns.cos], dim=-1)
+
+
+def attend_in_rows(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
+    """Attention of packed rows, each within itself.
 
     Args:
-        x: `[..., T, D]`; with places `[B, heads, 1, D]`.
-        places: `[B]` positions of the only step of each row; None counts the steps from 0.
+        q: `[S, heads, D]` of all positions if causal; otherwise `[B, heads, D]`, one a row, which sees its whole row.
+        k: `[S, heads, D]`.
+        v: `[S, heads, D]`.
+        lengths: of the B rows.
+        causal: position t of a row sees those up to t.
 
     Returns:
-        as `x`.
+        `[S, H]` or `[B, H]`.
     """
-    steps, half = x.shape[-2], x.shape[-1] // 2
-    rate = 10000.0 ** (-torch.arange(half, device=x.device) / half)
-    if places is None:
-        angle = torch.arange(steps, device=x.device)[:, None] * rate
-    else:
-        angle = places[:, None, None, None] * rate
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    steps = list(lengths)
+    sizes = steps if causal else [1] * len(steps)
+    rows = zip(q.split(sizes), k.split(steps), v.split(steps), strict=True)
+    mixed = []
+    for row in rows:
+        one_q, one_k, one_v = (part.transpose(0, 1)[None] for part in row)
+        mixed.append(F.scaled_dot_product_attention(one_q, one_k, one_v, is_causal=causal)[0].transpose(0, 1))
+    return torch.cat(mixed).flatten(1)
 
 
 class Trunk(nn.Module):
@@ -131,19 +165,38 @@ class Trunk(nn.Module):
             x = block(x)
         return self.norm(x)
 
-    def last(self, vectors: Tensor, places: Tensor) -> Tensor:
-        """The state of one position of each row. The last block works for it alone, which saves two fifths of two blocks.
+    def project(self, items: Tensor) -> Tensor:
+        """What the first block's `project` makes of the items, `[N, H] -> [N, 3H]`, for `last`."""
+        return cast(Block, self.blocks[0]).project(items)
+
+    def last(self, histories: Tensor, items: Tensor, projected: Tensor | None = None) -> Tensor:
+        """The state at the newest item of each history.
+
+        Rows are packed, so padding costs nothing, and the last block works for the newest position alone.
 
         Args:
-            vectors: `[B, T, H]` as in `forward`.
-            places: `[B]` positions.
+            histories: `[B, T]` item ids, oldest first; padding 0 may stand anywhere. An empty one is read as the padding item.
+            items: `[N, H]` item vectors.
+            projected: `[N, 3H]` from `project`, for who asks more than once; None makes what is needed.
 
         Returns:
             `[B, H]`.
         """
-        x = self.dropout(vectors)
-        *blocks, last = self.blocks
+        rows = len(histories) if histories.device.type != "cpu" else max(1, _POSITIONS // histories.shape[1])
+        return torch.cat([self._last(part, items, projected) for part in histories.split(rows)])
+
+    def _last(self, histories: Tensor, items: Tensor, projected: Tensor | None) -> Tensor:
+        there = histories != 0
+        there[:, 0] |= ~there.any(dim=1)
+        ids, counts = histories[there], there.sum(dim=1)
+        places = (there.cumsum(dim=1) - 1)[there]
+        lengths = counts.tolist()
+        x = self.dropout(F.embedding(ids, items))
+        *blocks, last = cast(list[Block], list(self.blocks))
+        turns = turns_of(places, x.shape[1] // last.heads, x.dtype)
+        turns = Turns(turns.cos[:, None], turns.sin[:, None])  # the same for all heads
+        known = None if projected is None else F.embedding(ids, projected)
         for block in blocks:
-            x = block(x)
-        assert isinstance(last, Block), "a trunk is made of blocks"
-        return self.norm(last.at(x, places))
+            x = block.packed(x, block.project(x) if known is None else known, turns, lengths)
+            known = None  # of the first block only
+        return self.norm(last.packed_last(x, turns, lengths))

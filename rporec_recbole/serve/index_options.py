@@ -9,7 +9,7 @@ from rporec_recbole.errors import ConfigError, did_you_mean
 
 DEFAULTS: dict[str, dict[str, int]] = {
     "exact": {},
-    "hnsw": {"hnsw_neighbours": 48, "hnsw_build": 200, "hnsw_search": 512},
+    "hnsw": {"hnsw_neighbours": 48, "hnsw_build": 500, "hnsw_search": 1024},
     "ivfpq": {"ivf_lists": 4096, "ivf_probes": 32, "pq_parts": 32, "pq_bits": 8},
 }
 """Kind -> its options. Meant for a million items of dimension 64 (`benchmarks/index_recall.py` measures them).

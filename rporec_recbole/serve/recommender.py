@@ -17,7 +17,6 @@ from torch import Tensor
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.explain.titles import items_of
 from rporec_recbole.finished_run import hash_of_run, load_run
-from rporec_recbole.model.rechead import distinct
 from rporec_recbole.run_folder import read_config
 from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.limits import Limits
@@ -28,7 +27,6 @@ from rporec_recbole.serve.rows import Row, Rows
 from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
 from rporec_recbole.training.checkpoint import HEAD, STATE, STORE
 
-_ROWS = 8  # of one call of the trunk: histories of like length, so that little is padding
 _KEPT = 20_000  # encoded texts that are remembered: 10 MB with D = 64
 _TAILS = 100_000  # answers after which a text head forgets the vectors of histories
 
@@ -125,6 +123,7 @@ class Recommender:
         self._answered = 0
         with torch.inference_mode():
             self._vectors: Tensor = model.head.item_vectors().contiguous()
+            self._read = model.head.reader(self._vectors)
         if not bool(torch.isfinite(self._vectors).all()):
             raise RunFolderError(
                 f"The model in {path} gives scores that are no finite numbers, so nothing can be ranked. Train it again."
@@ -195,15 +194,9 @@ class Recommender:
         return [found.get(key) for key in keys], status
 
     def _best(self, rows: Sequence[Row], found: Sequence[Found | None], status: Sequence[Status]) -> list[Best]:
-        """Answers, made for rows of like length at once."""
-        best: list[Best | None] = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place].items))
-        for first in range(0, len(order), _ROWS):
-            places = order[first : first + _ROWS]
-            part = self._scored([rows[place] for place in places], [found[place] for place in places])
-            for place, (ids, scores, gate) in zip(places, part, strict=True):
-                best[place] = Best(ids, scores, status[place], gate)
-        return [one for one in best if one is not None]
+        """Answers to some questions, at once."""
+        scored = self._scored(rows, found) if rows else []
+        return [Best(ids, scores, one, gate) for (ids, scores, gate), one in zip(scored, status, strict=True)]
 
     @torch.inference_mode()
     def _scored(
@@ -211,8 +204,7 @@ class Recommender:
     ) -> list[tuple[list[int], list[float], float | None]]:
         """Ids, scores and gate of each row."""
         device = self._vectors.device
-        histories = _padded([row.items for row in rows]).to(device)
-        state = self._head.last_state(histories, self._vectors)
+        state = self._read(_padded([row.items for row in rows]).to(device))
         users, gates = state, None
         if any(found):
             size = next(len(one.vector) for one in found if one is not None)
@@ -222,7 +214,8 @@ class Recommender:
                 gates = self._head.gate(state, reasoning).tolist()
         hidden = _padded([row.hidden for row in rows]).to(device) if any(len(row.hidden) for row in rows) else None
         k = min(max(row.top_k for row in rows), len(self._vectors) - 1)
-        values, ids = self._retriever.top(users, distinct(histories), self._head.history_offset(state), hidden, k)
+        seen = _padded([list(dict.fromkeys(row.items)) for row in rows]).to(device)
+        values, ids = self._retriever.top(users, seen, self._head.history_offset(state), hidden, k)
         lengths = (values > -torch.inf).sum(dim=1).tolist()  # what is left out stands at the end
         answers = []
         for place, (row, count, scores, numbers) in enumerate(
@@ -238,7 +231,7 @@ class Recommender:
         reasoning = None if found is None else as_reasoning([found], len(found.vector), self._vectors.device)
         if reasoning is None:
             return 0.0
-        state = self._head.last_state(_padded([row.items]).to(self._vectors.device), self._vectors)
+        state = self._read(_padded([row.items]).to(self._vectors.device))
         change = self._head.user_vectors(state, reasoning) - state
         return float(change.norm() / state.norm().clamp(min=1e-12))
 

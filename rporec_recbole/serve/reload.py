@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rporec_recbole.errors import RPORecError
+from rporec_recbole.memory import settle
 from rporec_recbole.run_folder import METRICS
 from rporec_recbole.serve.recommender import Recommender, check_model
 from rporec_recbole.training.checkpoint import HEAD, STATE
@@ -142,7 +142,7 @@ class Reloader:
                 "The newer run %s is refused, the old one goes on: %s", stamp.folder, error, exc_info=_bug(error)
             )
             return False
-        gc.collect()  # the old run: a data set and a model that name each other
+        settle()  # the old run goes: a data set and a model that name each other
         self._watch.take(stamp)
         self._told("loaded")
         logger.info("Now answering from %s", recommender.version)

@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.memory import settle
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.recommender import Recommender
@@ -97,6 +98,7 @@ def serve(
             if reloader is not None:
                 reloader.start()
                 stack.callback(reloader.stop)
+            settle()
             with _signals_that_end_nothing():
                 server.run(sockets=[listener])
         app = service.app

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rporec_recbole.model import trunk as trunk_module
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.losses import (
     IGNORE,
@@ -11,7 +12,7 @@ from rporec_recbole.model.losses import (
     sampled_recommendation_loss,
 )
 from rporec_recbole.model.rechead import Reasoning, distinct, mean_reasoning, score_items
-from rporec_recbole.model.trunk import rotate
+from rporec_recbole.model.trunk import rotate, turns_of
 
 
 @pytest.fixture
@@ -80,11 +81,42 @@ def test_later_items_change_no_earlier_state(head):
 def test_rotated_products_depend_on_distance_alone():
     torch.manual_seed(0)
     q, k = torch.randn(8).expand(10, 8), torch.randn(8).expand(10, 8)
-    products = rotate(q) @ rotate(k).T
+    turns = turns_of(torch.arange(10), 8, q.dtype)
+    products = rotate(q, turns) @ rotate(k, turns).T
     for distance in range(-9, 10):
         along = products.diagonal(distance)
         torch.testing.assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
-    torch.testing.assert_close(rotate(q).norm(dim=1), q.norm(dim=1))
+    torch.testing.assert_close(rotate(q, turns).norm(dim=1), q.norm(dim=1))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("positions", [1, 7, 2048])
+def test_packed_rows_have_the_states_of_padded_ones(layers, positions, monkeypatch):
+    monkeypatch.setattr(trunk_module, "_POSITIONS", positions)
+    torch.manual_seed(layers)
+    head = FusedHead(
+        50, torch.randn(50, 4), hidden_size=16, layers=layers, heads=2, inner_size=16, dropout=0.0,
+        initializer_range=0.3, history_bias=True,
+    ).eval()  # fmt: skip
+    items, lengths = head.item_vectors(), [1, 9, 3, 12, 1, 5]
+    right = torch.zeros(6, 12, dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        right[row, :length] = torch.randint(1, 50, (length,))
+    expected = head.states(right, items)[torch.arange(6), torch.tensor(lengths) - 1]
+    scattered = torch.zeros(6, 30, dtype=torch.int64)  # padding anywhere
+    for row, length in enumerate(lengths):
+        scattered[row, torch.randperm(30)[:length].sort().values] = right[row, :length]
+    read = head.reader(items)
+    for histories in (right, scattered):
+        torch.testing.assert_close(head.last_state(histories, items), expected)
+        torch.testing.assert_close(read(histories), expected)
+
+
+def test_an_empty_history_is_read_as_the_padding_item(head):
+    items = head.item_vectors()
+    empty = torch.zeros(1, 1, dtype=torch.int64)
+    both = torch.tensor([[0, 0], [4, 7]])
+    torch.testing.assert_close(head.last_state(both, items)[:1], head.states(empty, items)[:, 0])
 
 
 def test_padding_item_never_wins(head):
