@@ -229,7 +229,7 @@ def _trunk_alone(loaded: LoadedRun) -> pd.DataFrame:
     epochs = stage.refresh_epochs if "refresh" in stage.stages else values["epochs"]
     folder = loaded.run_dir / checkpoint.CONTROLS / "trunk-alone"
     (folder / RESUME).mkdir(parents=True, exist_ok=True)
-    own = {**values, "stages": ["1a"], "epochs": epochs, "controls": False}
+    own = {**values, "stages": ["1a"], "epochs": epochs, "controls": False, "start_from": None}
     config = build_config("RPORec", values["dataset"], overrides=own)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
     model = build_model(config, loaded.loaders["train"])

@@ -31,6 +31,7 @@ from rporec_recbole.run_folder import (
     write_config,
     write_results,
 )
+from rporec_recbole.start_from import check_start
 from rporec_recbole.training.helpers import call_helpers, help_with
 from rporec_recbole.training.processes import Processes
 
@@ -79,6 +80,8 @@ def run(
         check_controls(config["stages"], config["ids_only"])
     check_dataset_files(config)  # before anything is written
     written = repeatable_config(config)
+    if config["model"] == "RPORec":
+        check_start(written)
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
     with held(folder), logging_to(folder):

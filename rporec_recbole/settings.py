@@ -42,6 +42,7 @@ class StageSettings:
     """Which stages run, and who learns from which training positions."""
 
     stages: list
+    start_from: str | None
     ladder: bool
     ladder_early: float
     ladder_rl: float

@@ -164,6 +164,16 @@ class CoTStore:
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in texts])
             self._db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + _LEASE, self._owner))
 
+    def take_from(self, other: CoTStore) -> None:
+        """Keeps the completions of another store too.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        rows = other._db.execute(f"SELECT {COLUMNS}, digest FROM completions ORDER BY rowid")
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
+
     def release(self) -> None:
         """Gives back all claims of this process, so that others need not wait for it."""
         with self._writing():

@@ -70,12 +70,13 @@ def load_head(model: Any, path: Path) -> None:
         ) from error
 
 
-def restore(model: Any, folder: Path) -> None:
+def restore(model: Any, folder: Path, store: CoTStore | None = None) -> None:
     """Brings a new model into the state that `save` wrote.
 
     Args:
         model: an `RPORec` made from the run's own config and data.
         folder: the run folder.
+        store: of reasoning texts; None opens the run's own.
 
     Raises:
         RunFolderError: a file is missing or damaged.
@@ -95,6 +96,6 @@ def restore(model: Any, folder: Path) -> None:
     load_head(model, folder / HEAD)
     if state["has_backbone"]:
         backbone = load_backbone(folder / BACKBONE, model.settings.backbone, torch.device(model.device))
-        model.connect(backbone, CoTStore(folder / STORE))
+        model.connect(backbone, CoTStore(folder / STORE) if store is None else store)
     model.reasoning_on = bool(state["reasoning_on"])
     model.eval()

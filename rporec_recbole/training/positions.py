@@ -74,6 +74,30 @@ class PositionLog:
             }
         )
 
+    def read(self, table: pd.DataFrame, dataset: Any) -> None:
+        """The record of a finished run, from what `table` made of it.
+
+        Args:
+            table: stage, user_id, item_id and place.
+            dataset: an `RPORecDataset` with the same interactions.
+
+        Raises:
+            RunFolderError: at one of these places the data have another item, or none.
+        """
+        users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        user_ids, item_ids = (dataset.field2token_id[field] for field in (dataset.uid_field, dataset.iid_field))
+        owners = table["user_id"].map(user_ids).fillna(-1).to_numpy(dtype=np.int64)
+        targets = table["item_id"].map(item_ids).fillna(-1).to_numpy(dtype=np.int64)
+        ends = np.searchsorted(users, owners, side="left") + table["place"].to_numpy(dtype=np.int64)
+        there = ends.clip(0, len(users) - 1)
+        if (ends != there).any() or (users[there] != owners).any() or (items[there] != targets).any():
+            raise RunFolderError(
+                "The run that this one starts from learned from other data: an interaction of its record is not there. Start from a run on "
+                "the same data set."
+            )
+        for stage in table["stage"].unique():
+            self.add(str(stage), ends[table["stage"].to_numpy() == stage])
+
     def save(self, dataset: Any, folder: Path) -> None:
         """Writes `positions.parquet`.
 

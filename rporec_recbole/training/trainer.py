@@ -37,6 +37,7 @@ from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rounds import REPEATED, BestRound, Step, steps_of
+from rporec_recbole.training.start import start_from
 
 
 class RPORecTrainer(Trainer):
@@ -148,6 +149,12 @@ class RPORecTrainer(Trainer):
         done = stage_state.put_back(self.progress, self, train_data)
         if done:
             self.log(f"going on after stage {done[-1]} of a run that was interrupted")
+        elif self.settings.stage.start_from is not None:
+            done = start_from(Path(self.settings.stage.start_from), self, train_data)
+            if valid_data:
+                self._validate(done[-1], valid_data, show_progress)
+            stage_state.keep(self.progress, self, train_data, done)
+            self.log(f"going on after stage {done[-1]} of {self.settings.stage.start_from}")
         if self.model.backbone is None and {"1b", "1c"} & set(self.wanted):
             check_backbone(self.settings.backbone)  # the trunk may take hours before the first stage that needs it
         steps = steps_of(self.wanted, self.settings.rl.rounds)[len(done) :]
@@ -159,9 +166,7 @@ class RPORecTrainer(Trainer):
             with self._timed(step):
                 self.stages[step.name].update(run[step.stage](step) or {})
                 if valid_data and step.stage not in ("1b", "2"):
-                    result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
-                    self.best_valid_result, self.stage_results[step.name] = result, result
-                    self.best_valid_score = calculate_valid_score(result, self.valid_metric)
+                    result = self._validate(step.name, valid_data, show_progress)
                     if step.stage == "2b":
                         best_round.offer(step.number, self.best_valid_score, result, self.valid_metric_bigger)
                         if step.number == rounds > 1:
@@ -203,6 +208,13 @@ class RPORecTrainer(Trainer):
                 eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
             )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _validate(self, name: str, valid_data: Any, show_progress: bool) -> dict[str, float]:
+        """The validation metrics after a stage, which are kept under its name."""
+        result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
+        self.best_valid_result, self.stage_results[name] = result, result
+        self.best_valid_score = calculate_valid_score(result, self.valid_metric)
+        return result
 
     def _choose_strength(self, valid_data: Any, show_progress: bool) -> None:
         start = perf_counter()
