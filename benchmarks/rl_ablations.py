@@ -1,0 +1,110 @@
+"""What each part of stage 2 is worth: variants that share one stage 1, paired over users.
+
+    python benchmarks/rl_ablations.py --dataset=ml-100k [--data_path=DIR] [--seeds=2020,2021,2022] [--variants=...]
+                                      [--grid=benchmarks/rl_ablations.yaml] [--dir=saved/rl-ablations]
+
+For each seed stages 1a to 1c run once; every variant goes on from there (`start_from`), so it has the same trunk, the same
+backbone and the same texts before stage 2. A finished run is not run again. Prints, for each variant: the reward of the first and the
+last ten steps, NDCG@10 on validation, NDCG@10 and HR@10 on the test split, and the difference to stage 1 in NDCG@10; metrics
+are averaged over the seeds before they are paired. Written to --dir as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from reward_curve import TEN, rewards_of
+
+from rporec_recbole import run
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.significance import paired_bootstrap, paired_randomization
+from rporec_recbole.properties import read_yaml
+
+FIRST = ["1a", "1b", "1c"]
+
+
+def finished(folder: Path, dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a run, which is made first if need be."""
+    if not (folder / "metrics.json").is_file():
+        run("RPORec", dataset, overrides={**settings, "run_dir": str(folder)})
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def values_of(folders: list[Path], metric: str) -> pd.Series:
+    """A metric of each test row, by user and item, mean over some runs."""
+    tables = [pd.read_parquet(folder / "ranks.parquet") for folder in folders]
+    table = pd.concat(tables).query("split == 'test'")
+    table = table.assign(value=metric_values(table["rank"].to_numpy(), metric))
+    return table.groupby(["user_id", "item_id"])["value"].mean().sort_index()
+
+
+def row_of(name: str, folders: list[Path], base: list[Path]) -> dict[str, Any]:
+    """The figures of a variant."""
+    metrics = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    own, other = values_of(folders, "ndcg@10"), values_of(base, "ndcg@10")
+    assert own.index.equals(other.index), "a variant ranked other rows than stage 1"
+    row: dict[str, Any] = {
+        "variant": name,
+        "seeds": len(folders),
+        "valid": float(np.mean([one["valid"]["ndcg@10"] for one in metrics])),
+        "ndcg@10": float(own.mean()),
+        "hit@10": float(values_of(folders, "hit@10").mean()),
+    }
+    if folders != base:
+        rewards = np.stack([(one[:TEN].mean(), one[-TEN:].mean()) for one in map(rewards_of, folders)])
+        row |= {"reward_first": float(rewards[:, 0].mean()), "reward_last": float(rewards[:, 1].mean())}
+        row["difference"] = paired_bootstrap(own.to_numpy(), other.to_numpy())._asdict()
+        row["p"] = paired_randomization(own.to_numpy(), other.to_numpy())
+        row["seconds_of_stage_2"] = float(np.mean([one["stages"]["2"]["seconds"] for one in metrics]))
+    return row
+
+
+def show(row: dict[str, Any]) -> None:
+    reward = f"{row['reward_first']:.3f} to {row['reward_last']:.3f}" if "reward_first" in row else ""
+    gap = row.get("difference")
+    difference = "" if gap is None else f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}], p {row['p']:.2f}"
+    print(
+        f"| {row['variant']} | {reward} | {row['valid']:.4f} | {row['ndcg@10']:.4f} | {row['hit@10']:.4f} | {difference} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data_path")
+    parser.add_argument("--seeds", default="2020,2021,2022")
+    parser.add_argument("--variants", help="only these of the grid")
+    parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--dir", default="saved/rl-ablations", type=Path)
+    options = parser.parse_args()
+    grid = read_yaml(options.grid)
+    shared, seeds = grid.pop("all"), [int(seed) for seed in options.seeds.split(",")]
+    shared |= {"show_progress": False} | ({"data_path": options.data_path} if options.data_path else {})
+    parent = options.dir / options.dataset
+    base = [parent / f"stage 1,seed={seed}" for seed in seeds]
+    for folder, seed in zip(base, seeds, strict=True):
+        finished(folder, options.dataset, {**shared, "stages": FIRST, "seed": seed})
+    print("| variant | reward | validation | NDCG@10 | HR@10 | minus stage 1, NDCG@10 |\n|---|---|---|---|---|---|")
+    rows = [row_of("stage 1", base, base)]
+    show(rows[0])
+    for name in options.variants.split(",") if options.variants else grid:
+        folders = []
+        for first, seed in zip(base, seeds, strict=True):
+            settings = {"stages": [*FIRST, "2", "2b"], **shared, **(grid[name] or {}), "seed": seed}
+            folders.append(parent / f"{name},seed={seed}")
+            finished(folders[-1], options.dataset, {**settings, "start_from": str(first)})
+        rows.append(row_of(name, folders, base))
+        show(rows[-1])
+    target = parent / "rl_ablations.json"
+    target.write_text(json.dumps({"dataset": options.dataset, "seeds": seeds, "rows": rows}, indent=2) + "\n")
+    print(f"\nWritten to {target}")
+
+
+if __name__ == "__main__":
+    main()
