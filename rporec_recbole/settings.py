@@ -147,6 +147,7 @@ class RLSettings:
     group_size: int
     rl_learning_rate: float
     rl_temperature: float
+    rollout_engine: str
     kl_weight: float
     reward: str
     reward_weights: dict

@@ -97,6 +97,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "chat_template": (lambda v: v in ("auto", "never"), "`auto` or `never`"),
     "generation_engine": (lambda v: v in ("transformers", "vllm"), "`transformers` or `vllm`"),
+    "rollout_engine": (lambda v: v in ("transformers", "vllm"), "`transformers` or `vllm`"),
     "vllm_memory": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
     "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),
@@ -162,6 +163,11 @@ def settings_from(config: Any) -> Settings:
         if head.rechead == "text" and parts["text"].ids_only:
             problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
         backbone = parts["backbone"]
+        if parts["rl"].rollout_engine == "vllm" and not (backbone.generation_engine == "vllm" and backbone.lora):
+            problems.append(
+                f"`rollout_engine=vllm` needs `generation_engine=vllm` (here {backbone.generation_engine}) and `lora=True` (here "
+                f"{backbone.lora}): vLLM takes the adapter anew at every step, whole weights it would have to load"
+            )
         if backbone.cot_samples > 1 and backbone.cot_temperature == 0:
             problems.append(
                 f"`cot_samples={backbone.cot_samples}` texts are drawn and need a `cot_temperature` above 0; set `cot_samples` to 1 or raise it"

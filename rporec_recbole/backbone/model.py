@@ -22,6 +22,7 @@ from rporec_recbole.settings import is_embedded
 from rporec_recbole.text.completions import ANSWER_END
 
 BASE = "base"
+ADAPTER = "default"  # PEFT's name for the adapter of a model that has one
 # Config entries that say where a model came from or how it runs, not what it writes.
 _VOLATILE = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures", "use_cache", "dtype"}
 
@@ -73,6 +74,11 @@ class Backbone:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def adapter_rank(self) -> int | None:
+        """Inner size of the adapter; None without one."""
+        return int(self.model.peft_config[ADAPTER].r) if self.is_adapter else None
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The weights that training may change: all, or the adapter's."""
@@ -243,17 +249,21 @@ class Backbone:
         """
         transformers_logging.disable_progress_bar()
         if self.is_adapter and is_embedded(self.name):
-            copy.deepcopy(self.model).unload().save_pretrained(folder / BASE)
+            self.save_base(folder / BASE)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def save_merged(self, folder: str | Path) -> None:
-        """Writes an ordinary Hugging Face folder; an adapter is merged into the weights there, and only there."""
+    def save_base(self, folder: Path) -> None:
+        """Writes an ordinary Hugging Face folder without any adapter, with the tokenizer."""
         transformers_logging.disable_progress_bar()
-        # Merging in place and taking it back would round the weights.
-        model = copy.deepcopy(self.model).merge_and_unload() if self.is_adapter else self.model
+        model = copy.deepcopy(self.model).unload() if self.is_adapter else self.model
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes a PEFT adapter folder with the adapter that is trained, and no other that may stand beside it."""
+        transformers_logging.disable_progress_bar()
+        self.model.save_pretrained(folder, selected_adapters=[ADAPTER])
 
 
 def context_length(config: Any) -> int | None:

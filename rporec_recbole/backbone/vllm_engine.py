@@ -1,7 +1,10 @@
 """Generation by vLLM (Kwon et al., SOSP 2023), for GPUs: the same prompts, other kernels.
 
+An adapter is handed to vLLM as a LoRA request, so the base is loaded once, and stage 2 can write with an adapter that changes at
+every step. A backbone that is trained whole is loaded anew after each training.
+
 The tests check that vLLM is called as its documentation says, against a stand-in; they never run vLLM itself, which needs
-a GPU. Stage 2 writes with `Backbone.generate_tokens`: there the weights change at every step.
+a GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import importlib.util
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +27,7 @@ from rporec_recbole.errors import BackboneError
 from rporec_recbole.text.completions import ANSWER_END
 
 _AT_ONCE = 256  # texts between two visits to the store
+_RANKS = (8, 16, 32, 64, 128, 256)  # sizes of adapter that vLLM makes room for
 
 
 def require_vllm() -> None:
@@ -41,8 +46,8 @@ def require_vllm() -> None:
 class VLLMEngine:
     """A `TextGenerator` that lets vLLM write with the weights that a backbone has at that moment.
 
-    vLLM reads weights from a folder. So they are saved, any adapter merged in, when the first text is asked for, and again
-    after each training of the backbone.
+    vLLM reads weights from folders. They are saved when the first text is asked for, and again after each training of the
+    backbone; of a backbone with an adapter only the adapter, for its base stays as it is.
 
     Args:
         backbone: gives weights, tokens and end tokens.
@@ -50,7 +55,7 @@ class VLLMEngine:
         memory: share of the GPU's memory that vLLM takes.
 
     Raises:
-        BackboneError: vLLM is not installed.
+        BackboneError: vLLM is not installed, or the adapter is larger than it allows.
     """
 
     def __init__(self, backbone: Backbone, *, max_new_tokens: int, memory: float) -> None:
@@ -60,6 +65,12 @@ class VLLMEngine:
         self._memory = memory
         self._llm: Any = None
         self._served = ""
+        self._adapter: Any = None  # vLLM's request for the adapter that is served
+        self._adapters = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        rank = backbone.adapter_rank
+        if rank is not None and rank > _RANKS[-1]:
+            raise BackboneError(f"`lora_rank={rank}` is more than vLLM allows. Lower it to {_RANKS[-1]} or less.")
 
     @property
     def fingerprint(self) -> str:
@@ -74,9 +85,36 @@ class VLLMEngine:
         desc: str = "",
     ) -> list[str]:
         """Completes prompts; see `TextGenerator`. Sampled texts depend on prompt and decoding, not on their neighbours."""
+        if self._served != self._backbone.fingerprint:
+            self._serve()
+            self._served = self._backbone.fingerprint
+        texts: list[str] = []
+        with tqdm(total=len(prompts), desc=desc, disable=not desc, unit="text", leave=False) as bar:
+            for start in range(0, len(prompts), _AT_ONCE):
+                part = prompts[start : start + _AT_ONCE]
+                texts += self._backbone.decode(self._write(part, decoding, part))
+                if on_batch is not None:
+                    on_batch(list(range(start, len(texts))), texts[start:])
+                bar.update(len(part))
+        return texts
+
+    def generate_tokens(
+        self, prompts: Sequence[str], decoding: Decoding, *, identities: Sequence[str]
+    ) -> list[Generated]:
+        """Completions as tokens, with the weights of this moment, whatever the engine served before (stage 2).
+
+        Args:
+            prompts: what is completed.
+            decoding: how.
+            identities: of each prompt; a draw depends on it and on `decoding`, so equal prompts may get other texts.
+        """
+        self._serve()
+        self._served = ""  # the weights go on changing
+        return self._write(prompts, decoding, identities)
+
+    def _write(self, prompts: Sequence[str], decoding: Decoding, identities: Sequence[str]) -> list[Generated]:
         from vllm import SamplingParams
 
-        llm = self._current()
         shared = {
             "temperature": decoding.temperature,
             "max_tokens": decoding.max_new_tokens,
@@ -84,46 +122,54 @@ class VLLMEngine:
             "include_stop_str_in_output": True,
             "stop_token_ids": self._backbone.end_tokens,
         }
-        texts: list[str] = []
-        with tqdm(total=len(prompts), desc=desc, disable=not desc, unit="text", leave=False) as bar:
-            for start in range(0, len(prompts), _AT_ONCE):
-                part = prompts[start : start + _AT_ONCE]
-                parameters = [SamplingParams(**shared, seed=_seed(prompt, decoding)) for prompt in part]
-                tokens = [{"prompt_token_ids": ids} for ids in self._backbone.prompts.encode(part)]
-                written = [
-                    Generated(list(request.outputs[0].token_ids), [])
-                    for request in llm.generate(tokens, parameters, use_tqdm=False)
-                ]
-                texts += self._backbone.decode(written)  # as our own engine's: one way from tokens to text
-                if on_batch is not None:
-                    on_batch(list(range(start, len(texts))), texts[start:])
-                bar.update(len(part))
-        return texts
+        parameters = [SamplingParams(**shared, seed=_seed(identity, decoding)) for identity in identities]
+        tokens = [{"prompt_token_ids": ids} for ids in self._backbone.prompts.encode(prompts)]
+        # As our own engine's tokens become text: one way for both.
+        return [
+            Generated(list(request.outputs[0].token_ids), [])
+            for request in self._llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._adapter)
+        ]
 
-    def _current(self) -> Any:
-        """vLLM with the backbone's weights of now."""
-        if self._served != self._backbone.fingerprint:
-            from vllm import LLM
+    def _serve(self) -> None:
+        """Shows vLLM the weights of now."""
+        rank = self._backbone.adapter_rank
+        if rank is None:
+            self._load({})
+            return
+        if self._llm is None:
+            room = next(size for size in _RANKS if size >= rank)
+            self._load({"enable_lora": True, "max_loras": 1, "max_lora_rank": room})
+        from vllm.lora.request import LoRARequest
 
-            self._llm = None
-            gc.collect()  # the old engine gives its memory back before the new one measures what is free
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            with tempfile.TemporaryDirectory(prefix="rporec-vllm-") as folder:
-                self._backbone.save_merged(folder)
-                self._llm = LLM(
-                    model=folder,
-                    dtype=str(self._backbone.model.dtype).removeprefix("torch."),
-                    max_model_len=self._max_length,
-                    gpu_memory_utilization=self._memory,
-                    seed=0,  # each request has its own
-                )
-            self._served = self._backbone.fingerprint
-        return self._llm
+        folder = tempfile.TemporaryDirectory(prefix="rporec-adapter-")
+        self._backbone.save_adapter(Path(folder.name))
+        self._adapters += 1  # vLLM remembers adapters by this number
+        self._adapter = LoRARequest(f"adapter-{self._adapters}", self._adapters, folder.name)
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._folder = folder  # vLLM reads it with the next request
+
+    def _load(self, options: dict[str, Any]) -> None:
+        from vllm import LLM
+
+        self._llm = None
+        gc.collect()  # the old engine gives its memory back before the new one measures what is free
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        with tempfile.TemporaryDirectory(prefix="rporec-vllm-") as folder:
+            self._backbone.save_base(Path(folder))
+            self._llm = LLM(
+                model=folder,
+                dtype=str(self._backbone.model.dtype).removeprefix("torch."),
+                max_model_len=self._max_length,
+                gpu_memory_utilization=self._memory,
+                seed=0,  # each request has its own
+                **options,
+            )
 
 
-def _seed(prompt: str, decoding: Decoding) -> int | None:
+def _seed(identity: str, decoding: Decoding) -> int | None:
     if decoding.temperature == 0:
         return None
-    digest = hashlib.sha256(f"{decoding.seed}/{decoding.sample}/{prompt}".encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(f"{decoding.seed}/{decoding.sample}/{identity}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")

@@ -81,6 +81,7 @@ class Refinement:
                 max_new_tokens=trainer.settings.backbone.max_new_tokens,
                 reference=reference,
                 seed=trainer.seed + self.number - 1,
+                writer=model.reasoner.generator if self.settings.rollout_engine == "vllm" else None,
                 hooks=Hooks(self._on_step, self._validation(), self._keep),
                 start=self._start(),
             )

@@ -29,7 +29,7 @@ from rporec_recbole.settings import RLSettings
 from rporec_recbole.training.policy import BestPolicy
 from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.resume import Snapshot, named, optimizer_tensors, restore_optimizer
-from rporec_recbole.training.rollout import Batch, Reward, Rollout
+from rporec_recbole.training.rollout import Batch, Reward, Rollout, TokenWriter
 from rporec_recbole.training.shared_prompts import SharedPrompts, can_share
 
 
@@ -83,6 +83,7 @@ def train_rl(
     max_new_tokens: int,
     reference: str,
     seed: int,
+    writer: TokenWriter | None = None,
     hooks: Hooks | None = None,
     start: Snapshot | None = None,
 ) -> Trained:
@@ -98,11 +99,12 @@ def train_rl(
         max_new_tokens: longer completions are cut off and earn nothing.
         reference: folder with the weights that the KL term holds on to; the backbone as it is now.
         seed: seed of prompt order and draws.
+        writer: writes the completions; None lets the backbone do it.
         hooks: see `Hooks`.
         start: what `hooks.keep` got last in a run that was killed.
 
     Raises:
-        ConfigError: the completions of a step cannot be shared equally by the processes.
+        ConfigError: the completions of a step cannot be shared equally by the processes, or the writer works for one process only.
         RewardError: a reward failed or is no finite number.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; we pin TRL
@@ -113,11 +115,16 @@ def train_rl(
             f"A step of stage 2 has rl_prompts * group_size = {a_step} completions, which {processes.count} processes cannot "
             f"share equally. Change one of the three numbers."
         )
+    if writer is not None and processes.count > 1:
+        raise ConfigError(
+            f"`rollout_engine=vllm` writes for one process, and there are {processes.count}. Start one, or leave it at `transformers`."
+        )
     done = int(start.facts["step"]) if start else 0
     order = prompt_order(len(prompts), settings.rl_steps * settings.rl_prompts, seed)
     shared = SharedPrompts() if can_share(backbone.model) else None
     rollout = Rollout(
         backbone,
+        writer or backbone,
         prompts,
         reward,
         group_size=settings.group_size,

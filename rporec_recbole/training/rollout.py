@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
+from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.training.processes import Processes
@@ -22,6 +23,16 @@ from rporec_recbole.training.shared_prompts import SharedPrompts
 Reward = Callable[[Sequence[str], Sequence[int], Sequence[Sequence[int]]], list[float]]
 """Completions, the numbers of their prompts, and the completions as tokens in, one reward each out."""
 _EQUAL = 1e-6  # rewards that differ by less are equal
+
+
+class TokenWriter(Protocol):
+    """Writes completions as tokens, with the weights of the moment."""
+
+    def generate_tokens(
+        self, prompts: Sequence[str], decoding: Decoding, *, identities: Sequence[str]
+    ) -> list[Generated]:
+        """One completion a prompt; a draw depends on its identity and on `decoding`, not on its neighbours."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,8 @@ class Rollout:
     """Writes completions and has them paid; TRL calls it with numbers of prompts.
 
     Args:
-        backbone: writes with the weights that it has at the moment.
+        backbone: is trained; gives tokens and texts.
+        writer: writes with the weights that the backbone has at the moment: the backbone itself, or an engine beside it.
         prompts: TRL names them by their numbers.
         reward: pays.
         group_size: completions of a prompt; they stand beside each other.
@@ -76,6 +88,7 @@ class Rollout:
     def __init__(
         self,
         backbone: Backbone,
+        writer: TokenWriter,
         prompts: Sequence[str],
         reward: Reward,
         *,
@@ -86,7 +99,7 @@ class Rollout:
         processes: Processes,
         shared: SharedPrompts | None = None,
     ) -> None:
-        self._backbone, self._prompts, self._reward = backbone, prompts, reward
+        self._backbone, self._writer, self._prompts, self._reward = backbone, writer, prompts, reward
         self._group_size, self._processes, self._shared = group_size, processes, shared
         self._decoding = Decoding(temperature, max_new_tokens, seed)
         self.batch = Batch([], [], [], [], [])
@@ -107,7 +120,7 @@ class Rollout:
             self._shared.prompts = []  # a reward may ask the policy something; see `entropy.cot_entropies`
         place = self._processes.rank * len(numbers)
         prompts = [self._prompts[number] for number in numbers]
-        written = self._backbone.generate_tokens(
+        written = self._writer.generate_tokens(
             prompts, self._decoding, identities=[f"{step}/{place + i}" for i in range(len(numbers))]
         )
         texts = self._backbone.decode(written)

@@ -1,7 +1,9 @@
 """The contract with vLLM: called as its documentation says. A stand-in plays vLLM; no GPU, no vLLM here."""
 
+import copy
 import importlib.machinery
 import sys
+import tempfile
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +17,10 @@ from rporec_recbole.backbone.load import check_backbone, make_backbone
 from rporec_recbole.backbone.vllm_engine import VLLMEngine
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.errors import BackboneError
+from rporec_recbole.errors import BackboneError, ConfigError
 from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.completions import ANSWER_END
+from rporec_recbole.training.rl import train_rl
 
 PROMPTS = [f"Film {i} | Drama\n" * (1 + i % 3) for i in range(7)]
 
@@ -52,27 +55,52 @@ class LLM:
     made: ClassVar[list] = []
 
     def __init__(
-        self, model, *, tokenizer=None, dtype="auto", seed=None, gpu_memory_utilization=0.9, max_model_len=None
+        self,
+        model,
+        *,
+        tokenizer=None,
+        dtype="auto",
+        seed=None,
+        gpu_memory_utilization=0.9,
+        max_model_len=None,
+        enable_lora=False,
+        max_loras=1,
+        max_lora_rank=16,
     ):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         assert (Path(model) / "config.json").is_file()
         assert not (Path(model) / "adapter_config.json").exists()
         assert dtype in ("auto", "float32", "bfloat16", "float16")
-        self.model = AutoModelForCausalLM.from_pretrained(model).eval()
+        assert max_lora_rank in (8, 16, 32, 64, 128, 256, 320, 512)
+        self.folder, self.lora_rank = model, max_lora_rank if enable_lora else 0
+        self.model = self.base = AutoModelForCausalLM.from_pretrained(model).eval()
+        self.adapters: dict[int, object] = {}
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.options = {"gpu_memory_utilization": gpu_memory_utilization, "max_model_len": max_model_len}
         self.requests: list = []
         LLM.made.append(self)
 
     @torch.no_grad()
-    def generate(self, prompts, /, sampling_params=None, *, use_tqdm=True):
+    def generate(self, prompts, /, sampling_params=None, *, use_tqdm=True, lora_request=None):
         assert len(sampling_params) == len(prompts)
+        self.model = self.base if lora_request is None else self._with(lora_request)
         self.requests += zip(prompts, sampling_params, strict=True)
         return [
             self._one(str(i), p["prompt_token_ids"], s)
             for i, (p, s) in enumerate(zip(prompts, sampling_params, strict=True))
         ]
+
+    def _with(self, request):
+        """An adapter is read once for each number."""
+        from peft import PeftModel
+
+        assert request.lora_int_id > 0
+        if request.lora_int_id not in self.adapters:
+            adapted = PeftModel.from_pretrained(copy.deepcopy(self.base), request.lora_path)
+            assert adapted.peft_config["default"].r <= self.lora_rank
+            self.adapters[request.lora_int_id] = adapted.eval()
+        return self.adapters[request.lora_int_id]
 
     def _one(self, request, ids, wanted):
         assert len(ids) + wanted.max_tokens <= self.options["max_model_len"]
@@ -92,12 +120,22 @@ class LLM:
         return RequestOutput(request, ids, [CompletionOutput(0, text, tokens)])
 
 
+@dataclass
+class LoRARequest:
+    lora_name: str
+    lora_int_id: int
+    lora_path: str = ""
+
+
 @pytest.fixture
 def vllm(monkeypatch):
     module = types.ModuleType("vllm")
     module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
     module.LLM, module.SamplingParams = LLM, SamplingParams
-    monkeypatch.setitem(sys.modules, "vllm", module)
+    request = types.ModuleType("vllm.lora.request")
+    request.LoRARequest = LoRARequest
+    for name, one in {"vllm": module, "vllm.lora": types.ModuleType("vllm.lora"), "vllm.lora.request": request}.items():
+        monkeypatch.setitem(sys.modules, name, one)
     monkeypatch.setattr(LLM, "made", [])
     return module
 
@@ -162,10 +200,60 @@ def test_weights_are_served_anew_after_training(vllm, lora):
         torch.nn.init.normal_(weight, std=0.2)
     backbone.weights_changed()
     after = engine.generate(PROMPTS, decoding)
-    assert len(LLM.made) == 2
+    assert len(LLM.made) == (1 if lora else 2)  # an adapter is handed over, whole weights are loaded
     assert after == backbone.generate(PROMPTS, decoding) != before
     assert engine.fingerprint != writer
     assert backbone.is_adapter is lora
+
+
+@pytest.mark.parametrize(("rank", "room"), [(2, 8), (16, 16), (24, 32)])
+def test_room_for_an_adapter(vllm, rank, room):
+    engine = engine_of(backbone_of(lora=True, lora_rank=rank))
+    engine.generate(PROMPTS[:1], Decoding(max_new_tokens=2))
+    assert LLM.made[0].lora_rank == room
+
+
+def test_an_adapter_that_is_too_large(vllm):
+    with pytest.raises(BackboneError, match="lora_rank=300"):
+        engine_of(backbone_of(lora=True, lora_rank=300))
+
+
+def test_stage_2_is_written_with_the_adapter_of_each_step(vllm):
+    settings = default_settings(
+        backbone="tiny-nano", lora=True, lora_rank=4, generation_engine="vllm", rollout_engine="vllm", max_prompt_tokens=100,
+        max_new_tokens=12, rl_steps=3, rl_prompts=2, group_size=4, rl_learning_rate=0.05, kl_weight=0.1,
+    )  # fmt: skip
+    backbone = make_backbone(settings.backbone, PROMPTS, torch.device("cpu"), 0)
+    engine, weights, texts = engine_of(backbone), [], []
+
+    def reward(completions, rows, tokens):
+        weights.append(backbone.weights())
+        texts.append((list(rows), list(completions)))
+        return [float(text.count("e")) for text in completions]
+
+    with tempfile.TemporaryDirectory() as reference:
+        backbone.save(Path(reference))
+        train_rl(backbone, PROMPTS, reward, settings.rl, max_new_tokens=12, reference=reference, seed=0, writer=engine)
+    (llm,) = LLM.made
+    assert len(llm.adapters) == 3
+    assert len(llm.requests) == 3 * 8
+    assert len({parameters.seed for _, parameters in llm.requests}) == 3 * 8  # equal prompts, other draws
+    for number, (own, (rows, written)) in enumerate(zip(weights, texts, strict=True), start=1):
+        adapted = dict(llm.adapters[number].named_parameters())
+        assert all(torch.equal(adapted[name], weight) for name, weight in own.items())
+        asked = llm.requests[8 * (number - 1) : 8 * number]
+        assert [p["prompt_token_ids"] for p, _ in asked] == backbone.prompts.encode([PROMPTS[row] for row in rows])
+        assert len(set(written)) > 1
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    # afterwards texts are those of the policy that is kept
+    greedy = Decoding(max_new_tokens=12)
+    assert engine.generate(PROMPTS, greedy) == backbone.generate(PROMPTS, greedy)
+
+
+def test_what_stage_2_cannot_be_written_with():
+    for own in ({"generation_engine": "vllm"}, {"lora": True}):
+        with pytest.raises(ConfigError, match="rollout_engine=vllm"):
+            default_settings(rollout_engine="vllm", **own)
 
 
 def test_the_store_keeps_the_engines_apart(vllm):

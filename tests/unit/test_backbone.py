@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -145,14 +146,17 @@ def test_lora_finds_the_linear_layers_and_leaves_the_head_alone(kind, tmp_path):
     texts = ["Film 3", "Film 4 of the Drama"]
     assert again.generate(texts, Decoding(max_new_tokens=8)) == backbone.generate(texts, Decoding(max_new_tokens=8))
 
-    backbone.save_merged(tmp_path / "merged")
-    merged = load_backbone(tmp_path / "merged", limits(str(tmp_path / "merged"), lora=False), CPU)
-    assert not merged.is_adapter
-    assert backbone.is_adapter
+    backbone.model.add_adapter("ref", backbone.model.peft_config["default"])  # as TRL does
+    backbone.save_base(tmp_path / "base")
+    backbone.save_adapter(tmp_path / "alone")
+    base = load_backbone(tmp_path / "base", limits(str(tmp_path / "base"), lora=False), CPU)
+    assert not base.is_adapter
+    assert base.adapter_rank is None
+    assert backbone.adapter_rank == chosen.lora_rank
     tokens = torch.tensor(backbone.prompts.encode(texts[1:]))
+    both = PeftModel.from_pretrained(base.model, tmp_path / "alone").eval()
     with torch.no_grad():
-        expected = backbone.model.eval()(tokens).logits
-        torch.testing.assert_close(merged.model(tokens).logits, expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(both(tokens).logits, backbone.model.eval()(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_training_examples_are_rendered_as_generation_will_show_them(tmp_path):
