@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from rporec_recbole.errors import ConfigError
+
 T = TypeVar("T")
+_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 _WAIT = timedelta(days=7)  # helpers wait for the main process through whole stages
 
 
@@ -32,9 +35,19 @@ class Processes:
     Attributes:
         rank: its number, from 0.
         count: how many there are.
+
+    Raises:
+        ConfigError: `accelerate launch` was told to shard the weights.
     """
 
     def __init__(self, device: torch.device) -> None:
+        for variable, name in _SHARDING.items():
+            if os.environ.get(variable, "").lower() in ("true", "1"):
+                raise ConfigError(
+                    f"accelerate is set to {name}, which shards the weights, and texts are written from whole ones. Take its plain "
+                    "multi-GPU setting (DDP), `accelerate launch --multi_gpu`; where a backbone is too large for one GPU, set `lora=True` or "
+                    "`backbone_dtype=bfloat16`."
+                )
         if launched() and not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_WAIT)
         joined = dist.is_available() and dist.is_initialized()

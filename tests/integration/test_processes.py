@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rporec_recbole.errors import ConfigError
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import read_results
+from rporec_recbole.training.processes import Processes
 from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,6 +55,15 @@ def curve_of(processes, folder):
     script.write_text(WORKER, encoding="utf-8")
     launch(processes, script, out)
     return json.loads(out.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
+)
+def test_sharded_weights_are_refused(monkeypatch, variable, name):
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(ConfigError, match=f"set to {name}"):
+        Processes(torch.device("cpu"))
 
 
 def test_two_processes_have_the_reward_curve_of_one(tmp_path):
