@@ -30,7 +30,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import Interval, paired_bootstrap, paired_randomization
-from rporec_recbole.finished_run import LoadedRun, load_run
+from rporec_recbole.finished_run import LoadedRun, check_rporec, load_run
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.run_folder import CHECKPOINTS, RESUME, logging_to, read_config
 from rporec_recbole.training import checkpoint
@@ -84,9 +84,7 @@ def run_controls(path: str | Path) -> list[Contrast]:
         ConfigError: the run has no reasoning.
     """
     folder = Path(path)
-    written = read_config(folder)
-    if written["model"] != "RPORec":
-        raise ConfigError(f"{folder} holds a run of {written['model']}; controls exist for RPORec.")
+    written = check_rporec(folder, "a table of controls")
     check_controls(written["stages"], written["ids_only"])
     loaded = load_run(folder)
     controls = _controls(loaded)

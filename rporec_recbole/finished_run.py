@@ -117,8 +117,8 @@ def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
     return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
 
 
-def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
-    """As `load_run`, for what only RPORec's runs can give.
+def check_rporec(path: str | Path, purpose: str) -> dict[str, Any]:
+    """The config of a run of RPORec; nothing is loaded.
 
     Args:
         path: the run folder.
@@ -126,14 +126,29 @@ def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
 
     Raises:
         ConfigError: the run is one of another model.
+        RunFolderError: there is no run.
+    """
+    config = read_config(Path(path))
+    if config.get("model") != "RPORec":
+        raise ConfigError(
+            f"{path} holds a run of {config.get('model')}, and {purpose} can be had of RPORec's runs only. A trunk alone will do "
+            '(--stages="[1a]"), but for controls. `rporec recommend` writes the best items of any model.'
+        )
+    return config
+
+
+def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
+    """As `load_run`, for what only RPORec's runs can give.
+
+    Args:
+        path: the run folder.
+        purpose: as for `check_rporec`.
+
+    Raises:
+        ConfigError: the run is one of another model.
         RPORecError: as `load_run`.
     """
-    model = read_config(Path(path)).get("model")
-    if model != "RPORec":
-        raise ConfigError(
-            f'{path} holds a run of {model}, and {purpose} can be had of RPORec\'s runs only: a trunk alone will do (--stages="[1a]"). '
-            "`rporec recommend` writes the best items of any model."
-        )
+    check_rporec(path, purpose)
     return load_run(path)
 
 

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.errors import RunFolderError
 from rporec_recbole.explain.titles import items_of
-from rporec_recbole.finished_run import hash_of_run, load_run
-from rporec_recbole.run_folder import read_config
+from rporec_recbole.finished_run import check_rporec, hash_of_run, load_rporec
 from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.problem import Problem
@@ -91,8 +90,7 @@ class Recommender:
 
     def __init__(self, path: str | Path, limits: Limits, index: ItemIndex | None = None) -> None:
         self.path = Path(path)
-        check_model(self.path)
-        run = load_run(self.path)
+        run = load_rporec(self.path, "a service")
         model = run.model
         self.version = version_of(self.path)
         self.dataset = str(run.config["dataset"])
@@ -249,20 +247,14 @@ class Recommender:
             raise RunFolderError(f"The model in {self.path} ranks nothing. Train it again.")
 
 
-def check_model(folder: Path) -> str:
-    """The name of the run's data set.
+def served_dataset(folder: Path) -> str:
+    """The name of the data set of a run that can be served; nothing is loaded.
 
     Raises:
         ConfigError: the run is of another model than RPORec.
         RunFolderError: there is no run.
     """
-    config = read_config(folder)
-    if config.get("model") != "RPORec":
-        raise ConfigError(
-            f"{folder} holds a run of {config.get('model')}; the service answers for runs of RPORec. Its recommendations for many users "
-            "at once come from `rporec recommend`."
-        )
-    return str(config.get("dataset"))
+    return str(check_rporec(folder, "a service").get("dataset"))
 
 
 def version_of(folder: Path) -> str:

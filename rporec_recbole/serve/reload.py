@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rporec_recbole.errors import RPORecError
 from rporec_recbole.memory import settle
 from rporec_recbole.run_folder import METRICS
-from rporec_recbole.serve.recommender import Recommender, check_model
+from rporec_recbole.serve.recommender import Recommender, served_dataset
 from rporec_recbole.training.checkpoint import HEAD, STATE
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Watch:
         self.current = stamp_of(current)
         self._path = current
         self._parent = parent
-        self._dataset = check_model(current)
+        self._dataset = served_dataset(current)
         self._passed: set[Stamp] = set()
 
     def newer(self) -> Stamp | None:
@@ -82,7 +82,7 @@ class Watch:
 
     def _fits(self, stamp: Stamp) -> bool:
         try:
-            if check_model(stamp.folder) == self._dataset:
+            if served_dataset(stamp.folder) == self._dataset:
                 return True
         except RPORecError:
             pass

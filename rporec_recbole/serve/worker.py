@@ -14,7 +14,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending
-from rporec_recbole.serve.recommender import check_model
+from rporec_recbole.serve.recommender import served_dataset
 from rporec_recbole.serve.stored import decodings_of
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = Non
         StoreError: store or queue cannot be used.
     """
     folder = Path(path)
-    check_model(folder)
+    served_dataset(folder)
     run = load_run(folder)
     model = run.model
     if not model.reasoning_on:

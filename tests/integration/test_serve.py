@@ -399,7 +399,7 @@ def test_a_run_that_is_replaced_is_loaded_again(copy, tmp_path):
 
 
 def test_other_models_are_refused(runs):
-    with pytest.raises(ConfigError, match="the service answers for runs of RPORec"):
+    with pytest.raises(ConfigError, match="a service can be had of RPORec"):
         Recommender(runs["SASRec"], Limits())
 
 
