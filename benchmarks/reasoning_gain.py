@@ -1,9 +1,10 @@
 """What reasoning is worth in stage 1: the full model against its controls, over several seeds, paired over users.
 
     python benchmarks/reasoning_gain.py --dataset=ml-1m [--data_path=DIR] [--seeds=2020,2021,2022] [--attempts=default,...]
+                                        [--controls="no CoT,history text"]
                                         [--grid=benchmarks/reasoning_gain.yaml] [--dir=saved/reasoning]
 
-An attempt is a named set of settings in the grid; each is run with every seed, with controls=True. A finished run is
+An attempt is a named set of settings in the grid; each is run with every seed, with all controls or those that --controls names. A finished run is
 not run again, so an interrupted benchmark goes on where it stopped. Prints one table an attempt (metrics are averaged over the
 seeds user by user, then compared), draws its intervals, and writes both into --dir.
 """
@@ -22,12 +23,12 @@ from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.properties import read_yaml
 
 
-def ranks_of(folder: Path, dataset: str, settings: dict[str, Any]) -> pd.DataFrame:
-    """The ranks of all controls of one run, which is made or finished first if need be."""
+def ranks_of(folder: Path, dataset: str, settings: dict[str, Any], only: list[str] | None) -> pd.DataFrame:
+    """The ranks of one run and its controls; what is missing is made first."""
     if not (folder / "metrics.json").is_file():
-        run("RPORec", dataset, overrides={**settings, "controls": True, "run_dir": str(folder)})
+        run("RPORec", dataset, overrides={**settings, "controls": only is None, "run_dir": str(folder)})
     if not (folder / controls.RANKS).is_file():
-        controls.run_controls(folder)
+        controls.run_controls(folder, only)
     return pd.read_parquet(folder / controls.RANKS)
 
 
@@ -37,11 +38,13 @@ def main() -> None:
     parser.add_argument("--data_path")
     parser.add_argument("--seeds", default="2020,2021,2022")
     parser.add_argument("--attempts", help="only these of the grid")
+    parser.add_argument("--controls", help="only these")
     parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
     parser.add_argument("--dir", default="saved/reasoning")
     options = parser.parse_args()
     grid = read_yaml(options.grid)
     shared, seeds = grid.pop("all"), [int(seed) for seed in options.seeds.split(",")]
+    only = options.controls.split(",") if options.controls else None
     parent = Path(options.dir) / options.dataset
     for attempt in options.attempts.split(",") if options.attempts else grid:
         tables = []
@@ -49,7 +52,7 @@ def main() -> None:
             settings = {**shared, **(grid[attempt] or {}), "seed": seed, "show_progress": False}
             if options.data_path:
                 settings["data_path"] = options.data_path
-            tables.append(ranks_of(parent / f"{attempt},seed={seed}", options.dataset, settings))
+            tables.append(ranks_of(parent / f"{attempt},seed={seed}", options.dataset, settings, only))
         contrasts = controls.contrasts_of(pd.concat(tables, ignore_index=True))
         print(f"\n{options.dataset}, attempt `{attempt}`, seeds {seeds}\n{controls.table_of(contrasts)}", flush=True)
         facts = {one.control: one._asdict() for one in contrasts}

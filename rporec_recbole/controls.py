@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, GivesReasoning
 from rporec_recbole.data import ladder
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import Interval, paired_bootstrap, paired_randomization
@@ -70,24 +70,31 @@ def check_controls(stages: list[str], ids_only: bool) -> None:
         )
 
 
-def run_controls(path: str | Path) -> list[Contrast]:
+def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Contrast]:
     """Evaluates every control on the test split of a finished RPORec run, and writes table, ranks and plot into its folder.
 
     Args:
         path: the run folder.
+        only: names of controls; None evaluates all that the run allows.
 
     Returns:
         the full model first, then the controls.
 
     Raises:
         RunFolderError: there is no finished run.
-        ConfigError: the run has no reasoning.
+        ConfigError: the run has no reasoning, or a control does not exist there.
     """
     folder = Path(path)
     written = check_rporec(folder, "a table of controls")
     check_controls(written["stages"], written["ids_only"])
     loaded = load_run(folder)
     controls = _controls(loaded)
+    for name in only or ():
+        if name not in controls:
+            names = ", ".join(f"`{one}`" for one in controls if one != FULL)
+            raise ConfigError(f"This run has no control `{name}`.{did_you_mean(name, controls)} It has {names}.")
+    if only is not None:
+        controls = {name: ranks for name, ranks in controls.items() if name == FULL or name in only}
     tables = []
     for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
         logging.getLogger().info(f"control: {name}")

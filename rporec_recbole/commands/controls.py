@@ -9,21 +9,27 @@ from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-usage: rporec controls RUN
+usage: rporec controls RUN [--only=NAME,NAME]
 
 Ranks the test split of a finished RPORec run without reasoning, with another user's, with the bare history in its place, the
 answer alone, and a trunk alone with the same training. One table and one plot with paired 95 % intervals, written into RUN:
 controls.json, controls.parquet, controls.png. The same as --controls at training.
+
+  --only   some of them, such as --only="no CoT,history text"; the others, which may train for minutes, are left out
 """
 
 
 def main(arguments: Sequence[str]) -> None:
     from rporec_recbole.controls import run_controls
 
-    words, options = split_arguments(arguments)
+    words, options = split_arguments(arguments, texts=["only"])
+    only = options.pop("only", None)
     if len(words) != 1 or options:
-        raise ConfigError("Write `rporec controls RUN` with the folder of a finished RPORec run.")
-    show(run_controls(words[0]), words[0])
+        raise ConfigError(
+            "Write `rporec controls RUN` with the folder of a finished RPORec run, and `--only=NAME,NAME` if you like."
+        )
+    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    show(run_controls(words[0], names), words[0])
 
 
 def show(contrasts: list[Any], run_dir: str) -> None:

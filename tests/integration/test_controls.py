@@ -1,6 +1,7 @@
 """Controls of a finished run: the same rows, the same trunk, other things to read."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -49,6 +50,19 @@ def test_no_cot_is_the_head_with_reasoning_off(controlled):
     off = loaded.evaluate("test")[1].sort_values(KEYS)
     table = pd.read_parquet(controlled.run_dir / "controls.parquet")
     assert (ranks_of(table, "no CoT") == off["rank"].to_numpy()).all()
+
+
+def test_some_of_them(controlled, tmp_path, capsys):
+    before = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    copy = shutil.copytree(controlled.run_dir, tmp_path / "run")
+    assert main(["controls", str(copy), "--only=answer only, no CoT"]) == 0
+    table = pd.read_parquet(copy / "controls.parquet")
+    assert list(dict.fromkeys(table["control"])) == [FULL, "no CoT", "answer only"]
+    for name in (FULL, "no CoT", "answer only"):
+        assert (ranks_of(table, name) == ranks_of(before, name)).all()
+    capsys.readouterr()
+    assert main(["controls", str(copy), "--only=no cot"]) == 2
+    assert "Did you mean `no CoT`?" in capsys.readouterr().err
 
 
 def test_table_and_plot(controlled):
