@@ -78,7 +78,7 @@ class LoadedRun:
         Raises:
             RunFolderError: the scores of this run use no reasoning.
         """
-        if not self.model.reasoning_on:
+        if not self.model.reads_reasoning:
             raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
         reasoner = self.model.reasoner
         reasoner.at_once = _SHARED

@@ -49,7 +49,7 @@ class RPORec(SequentialRecommender):
         head: the `RecHead`.
         backbone: the language model, once a stage has made it.
         reasoner: writes or looks up reasoning, once there is a backbone.
-        reasoning_on: whether scores use reasoning; off until the fusion is trained.
+        reasoning_on: whether there is a fusion to read reasoning with; off until it is trained.
         max_rung: `calculate_loss` learns from positions up to this rung of the ladder; `learn_from` changes it.
         on_learned: gets the timeline indices, `[P]`, of the positions that a `calculate_loss` learned from; may be None.
 
@@ -247,6 +247,11 @@ class RPORec(SequentialRecommender):
         return (encoded[0] if count == 1 else mean_reasoning(encoded)), rows
 
     @property
+    def reads_reasoning(self) -> bool:
+        """Whether scores depend on reasoning: it is on, and its strength is not 0. Otherwise nothing need be written for them."""
+        return self.reasoning_on and float(self.head.strength) > 0
+
+    @property
     def evaluation_decoding(self) -> Decoding:
         """Greedy for one completion a user, sampled for several."""
         limits = self.settings.backbone
@@ -260,7 +265,7 @@ class RPORec(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items, `[B, N]`; never reads the target that RecBole leaves in the batch."""
         reasoning = None
-        if self.reasoning_on:
+        if self.reads_reasoning:
             reasoning, _ = self.reasoning(interaction, self.evaluation_decoding)
         parts = []
         for start in range(0, len(interaction), _SCORING_ROWS):

@@ -95,8 +95,7 @@ class Recommender:
         self.version = version_of(self.path)
         self.dataset = str(run.config["dataset"])
         self.items = items_of(run)
-        # With strength 0 reasoning would be written and change nothing.
-        self.uses_reasoning = bool(model.reasoning_on) and float(model.head.strength) > 0
+        self.uses_reasoning = model.reads_reasoning
         self._stored: StoredReasoning | None = None
         if model.reasoner is not None:
             model.reasoner.store.close()  # it belongs to this thread

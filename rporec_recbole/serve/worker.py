@@ -43,7 +43,7 @@ def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = Non
     served_dataset(folder)
     run = load_run(folder)
     model = run.model
-    if not model.reasoning_on:
+    if not model.reads_reasoning:
         raise ConfigError(f"The scores of {folder} use no reasoning, so there is nothing for a worker to write.")
     decodings = decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples)
     written = 0

@@ -203,7 +203,7 @@ class RPORecTrainer(Trainer):
             checkpoint.load_head(self.model, Path(model_file))
         elif load_best_model and (self.folder / checkpoint.HEAD).is_file():
             checkpoint.load_head(self.model, self.folder / checkpoint.HEAD)
-        if self.model.reasoning_on:
+        if self.model.reads_reasoning:
             self.model.reasoning(
                 eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
             )

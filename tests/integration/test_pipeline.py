@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rporec_recbole.cot.store import Decoding
+from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.recbole_bridge import build_model, build_trainer
@@ -39,6 +39,20 @@ def test_all_stages_ran(finished):
     assert list(metrics["stages"]) == ["data", "1a", "1b", "1c", "2", "2b", "refresh", "strength", "evaluation"]
     assert metrics["stages"]["2"]["steps"] == 2
     assert {"model", "dataset", "seed", "valid", "test", "versions"} <= set(metrics)
+
+
+def test_with_strength_0_nothing_is_written_for_the_test_split(toy, tmp_path):
+    written = {}
+    for strength in (0, 1):
+        own = {"stages": ["1a", "1b", "1c"], "fusion_strengths": [strength], "run_dir": str(tmp_path / str(strength))}
+        done = run("RPORec", "toy", overrides={**SHORT, **TEXT, **own, "data_path": str(toy)})
+        store = CoTStore(done.run_dir / "reasoning.sqlite")
+        written[strength] = {(one.decoding, one.prompt) for one in store}
+        store.close()
+        loaded = load_run(done.run_dir)
+        assert loaded.model.reads_reasoning is bool(strength)
+        loaded.model.reasoner.store.close()
+    assert written[0] < written[1]
 
 
 def test_reasoning_counts_as_much_as_validation_says(finished):
