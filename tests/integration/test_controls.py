@@ -93,7 +93,14 @@ def test_a_run_without_reasoning_has_no_controls(toy, tmp_path):
 
 
 def test_several_texts_a_history(toy, tmp_path):
-    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "data_path": str(toy), "cot_samples": 3}
+    settings = {
+        **SHORT,
+        **TEXT,
+        "stages": ["1a", "1b", "1c"],
+        "data_path": str(toy),
+        "cot_samples": 3,
+        "fusion_strengths": [1],
+    }
     settings |= {"fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True, "run_dir": str(tmp_path / "run")}
     finished = run("RPORec", "toy", overrides=settings)
     loaded = load_run(finished.run_dir)
