@@ -2,11 +2,13 @@
 
     python benchmarks/reasoning_gain.py --dataset=ml-1m [--data_path=DIR] [--seeds=2020,2021,2022] [--attempts=default,...]
                                         [--controls="no CoT,history text"]
-                                        [--grid=benchmarks/reasoning_gain.yaml] [--dir=saved/reasoning]
+                                        [--grid=benchmarks/reasoning_gain.yaml] [--results=benchmarks/results]
+                                        [--dir=saved/reasoning]
 
-An attempt is a named set of settings in the grid; each is run with every seed, with all controls or those that --controls names. A finished run is
-not run again, so an interrupted benchmark goes on where it stopped. Prints one table an attempt (metrics are averaged over the
-seeds user by user, then compared), draws its intervals, and writes both into --dir.
+An attempt is a named set of settings in the grid; each is run with every seed, with all controls or those that --controls
+names. The ranks of every user are kept in --results, and what is there is not run again, so the benchmark goes on where it
+stopped, on another machine too. Prints one table an attempt (metrics are averaged over the seeds user by user, then compared),
+draws its intervals, and writes both into --dir.
 """
 
 from __future__ import annotations
@@ -23,13 +25,18 @@ from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.properties import read_yaml
 
 
-def ranks_of(folder: Path, dataset: str, settings: dict[str, Any], only: list[str] | None) -> pd.DataFrame:
+def ranks_of(kept: Path, folder: Path, dataset: str, settings: dict[str, Any], only: list[str] | None) -> pd.DataFrame:
     """The ranks of one run and its controls; what is missing is made first."""
+    if kept.is_file():
+        return pd.read_parquet(kept)
     if not (folder / "metrics.json").is_file():
         run("RPORec", dataset, overrides={**settings, "controls": only is None, "run_dir": str(folder)})
     if not (folder / controls.RANKS).is_file():
         controls.run_controls(folder, only)
-    return pd.read_parquet(folder / controls.RANKS)
+    table = pd.read_parquet(folder / controls.RANKS)[["control", "user_id", "item_id", "rank"]]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(kept, index=False, compression="zstd")
+    return table
 
 
 def main() -> None:
@@ -40,6 +47,7 @@ def main() -> None:
     parser.add_argument("--attempts", help="only these of the grid")
     parser.add_argument("--controls", help="only these")
     parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--dir", default="saved/reasoning")
     options = parser.parse_args()
     grid = read_yaml(options.grid)
@@ -52,9 +60,11 @@ def main() -> None:
             settings = {**shared, **(grid[attempt] or {}), "seed": seed, "show_progress": False}
             if options.data_path:
                 settings["data_path"] = options.data_path
-            tables.append(ranks_of(parent / f"{attempt},seed={seed}", options.dataset, settings, only))
+            kept = options.results / options.dataset / "reasoning" / f"{attempt}, seed {seed}.parquet"
+            tables.append(ranks_of(kept, parent / f"{attempt},seed={seed}", options.dataset, settings, only))
         contrasts = controls.contrasts_of(pd.concat(tables, ignore_index=True))
         print(f"\n{options.dataset}, attempt `{attempt}`, seeds {seeds}\n{controls.table_of(contrasts)}", flush=True)
+        parent.mkdir(parents=True, exist_ok=True)
         facts = {one.control: one._asdict() for one in contrasts}
         (parent / f"{attempt}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         bars = {one.control: one.differences["ndcg@10"] for one in contrasts[1:]}
