@@ -6,7 +6,10 @@
 The runs are RPORec on one data set with different seeds. An attempt is a named set of settings in the grid. For each attempt and
 run the fusion is fitted from zero on the run's own trunk, to texts of the run's own backbone, its strength is chosen on
 validation, and the test split is ranked. The attempt's key `texts` puts something else in the place of the texts: `true facts` (the
-true evidence and preference, the model's intent and answer) or `history` (no model: what the prompt shows). Prints the metric averaged over the runs user by user, its difference to the same
+true evidence and preference, the model's intent and answer), `history` (no model: what the prompt shows, its newest item as the
+answer), `quoted` (what the prompt shows before the model's own chain of thought), `newest` (the model's chain of thought, the newest item
+in place of its answer), `history and answer` (what the prompt shows, the model's answer), `history alone` or `newest alone` (nothing in the
+other's place), or `history where well-formed` (`history`, and nothing where the model's completion is malformed). Prints the metric averaged over the runs user by user, its difference to the same
 weights without reasoning, and the strength that each run chose. New texts are kept in the runs' stores.
 """
 
@@ -16,12 +19,14 @@ import argparse
 import dataclasses
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rporec_recbole import load_run
+from rporec_recbole.cot.store import Decoding
 from rporec_recbole.cot.substitutes import BareHistory, TrueFacts
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.ranks import metric_values
@@ -30,10 +35,29 @@ from rporec_recbole.finished_run import LoadedRun
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_model
 from rporec_recbole.settings import Settings
+from rporec_recbole.text.completions import Completion
 from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
 
 METRIC = "ndcg@10"
+
+
+class Mixed:
+    """The model's completions with parts of `BareHistory`'s; malformed ones stay as they are.
+
+    Args:
+        written: the run's `Reasoner`.
+        parts: gets both completions and gives what replaces fields of the model's.
+    """
+
+    def __init__(self, written: Any, parts: Callable[[Completion, Completion], dict[str, str]]) -> None:
+        self.written, self.bare, self.parts = written, BareHistory(written.template), parts
+
+    def reason(self, histories: Any, ratings: Any, decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
+        """See `Reasoner.reason`."""
+        own, bare = (one.reason(histories, ratings, decoding, desc) for one in (self.written, self.bare))
+        pairs = zip(own, bare, strict=True)
+        return [dataclasses.replace(one, **self.parts(one, other)) if one.well_formed else one for one, other in pairs]
 
 
 def changed(settings: Settings, attempt: dict[str, Any]) -> Settings:
@@ -96,6 +120,12 @@ def main() -> None:
             None: written,
             "true facts": TrueFacts(written, written.template),
             "history": BareHistory(written.template),
+            "quoted": Mixed(written, lambda own, bare: {"cot": f"{bare.cot}\n{own.cot}"}),
+            "history and answer": Mixed(written, lambda own, bare: {"cot": bare.cot}),
+            "history alone": Mixed(written, lambda own, bare: {"cot": bare.cot, "answer": ""}),
+            "newest alone": Mixed(written, lambda own, bare: {"cot": "", "answer": bare.answer}),
+            "history where well-formed": Mixed(written, lambda own, bare: {"cot": bare.cot, "answer": bare.answer}),
+            "newest": Mixed(written, lambda own, bare: {"answer": bare.answer}),
         }
         for name in attempts:
             attempt = dict(grid[name] or {})

@@ -118,6 +118,7 @@ class BackboneSettings:
     vllm_memory: float
     cot_temperature: float
     cot_samples: int
+    cot_retries: int
 
 
 @dataclass(frozen=True)

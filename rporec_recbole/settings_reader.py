@@ -77,7 +77,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
     **dict.fromkeys(
-        ("lr_warmup_steps", "warmup_examples", "rl_validate_every"), (lambda v: v >= 0, "a whole number of at least 0")
+        ("lr_warmup_steps", "warmup_examples", "rl_validate_every", "cot_retries"),
+        (lambda v: v >= 0, "a whole number of at least 0"),
     ),
     "fusion_strengths": (
         lambda v: v and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 <= s <= 1 for s in v),

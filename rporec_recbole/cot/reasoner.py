@@ -70,7 +70,17 @@ class Reasoner:
         return self.complete(prompts, decoding, desc)
 
     def complete(self, prompts: Sequence[str], decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
-        """Completions for prompts, in order; see `reason`."""
+        """Completions for prompts, in order; see `reason`. Malformed ones are drawn again, as `decoding.instead` says."""
+        found = self._complete(prompts, decoding, desc)
+        if decoding.instead is not None:
+            malformed = [number for number, one in enumerate(found) if not one.well_formed]
+            if malformed:
+                again = self.complete([prompts[number] for number in malformed], decoding.instead, f"{desc}, again")
+                for number, one in zip(malformed, again, strict=True):
+                    found[number] = one if one.well_formed else found[number]
+        return found
+
+    def _complete(self, prompts: Sequence[str], decoding: Decoding, desc: str) -> list[Completion]:
         writer = self.generator.fingerprint
         keys = [completion_key(prompt, writer, decoding) for prompt in prompts]
         unknown = [key for key in keys if key not in self._parsed]

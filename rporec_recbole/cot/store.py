@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 try:
@@ -37,17 +37,21 @@ class Decoding:
         max_new_tokens: a completion that has not ended by then is cut off.
         seed: seed of the draws; greedy decoding ignores it.
         sample: index of the draw when one prompt gets several.
+        instead: how a completion that came out malformed is drawn again; None leaves it.
     """
 
     temperature: float = 0.0
     max_new_tokens: int = 96
     seed: int = 0
     sample: int = 0
+    instead: Decoding | None = None
 
     @property
     def identity(self) -> dict[str, float | int]:
         """The fields that determine the text."""
-        return asdict(self) if self.temperature > 0 else {"temperature": 0.0, "max_new_tokens": self.max_new_tokens}
+        if self.temperature == 0:
+            return {"temperature": 0.0, "max_new_tokens": self.max_new_tokens}
+        return {name: getattr(self, name) for name in ("temperature", "max_new_tokens", "seed", "sample")}
 
 
 def completion_key(prompt: str, generator: str, decoding: Decoding) -> str:

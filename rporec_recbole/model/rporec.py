@@ -253,10 +253,13 @@ class RPORec(SequentialRecommender):
 
     @property
     def evaluation_decoding(self) -> Decoding:
-        """Greedy for one completion a user, sampled for several."""
+        """Greedy for one completion a user, and drawn where that is malformed; drawn for several."""
         limits = self.settings.backbone
         if limits.cot_samples == 1:
-            return Decoding(max_new_tokens=limits.max_new_tokens)
+            again = None
+            for number in reversed(range(limits.cot_retries if limits.cot_temperature > 0 else 0)):
+                again = Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed, number, again)
+            return Decoding(max_new_tokens=limits.max_new_tokens, instead=again)
         return Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed)
 
     # --- scores -----------------------------------------------------------------------------------------------------

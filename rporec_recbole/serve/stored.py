@@ -119,9 +119,16 @@ class StoredReasoning:
         missing = {key: self._keys(key, prompt) for key, prompt in prompts.items() if key not in found}
         if missing:
             texts = self._store.get([one for keys in missing.values() for one in keys])
-            there = {key: keys for key, keys in missing.items() if all(one in texts for one in keys)}
+            rows = {
+                key: [
+                    self._completion(prompts[key], decoding, texts.get(one))
+                    for one, decoding in zip(keys, self._decodings, strict=True)
+                ]
+                for key, keys in missing.items()
+            }
+            there = {key: row for key, row in rows.items() if None not in row}
             if there:
-                fresh = self._encoded([[parse_completion(texts[one]) for one in keys] for keys in there.values()])
+                fresh = self._encoded([[one for one in row if one is not None] for row in there.values()])
                 found.update(zip(there, fresh, strict=True))
                 self._found.update(zip(there, fresh, strict=True))
                 self._waiting.difference_update(there)
@@ -149,6 +156,20 @@ class StoredReasoning:
                 self._waiting.clear()
             self._waiting |= queued
         return {key for key in prompts if key in self._waiting}
+
+    def _completion(self, prompt: str, decoding: Decoding, text: str | None) -> Completion | None:
+        """What a `Reasoner` makes of the texts that are there; None where one is missing."""
+        if text is None:
+            return None
+        first = parse_completion(text)
+        while decoding.instead is not None and not parse_completion(text).well_formed:
+            decoding = decoding.instead
+            key = completion_key(prompt, self._writer, decoding)
+            text = self._store.get([key]).get(key)
+            if text is None:
+                return None
+        last = parse_completion(text)
+        return last if last.well_formed else first
 
     def _keys(self, key: str, prompt: str) -> list[str]:
         return [key, *(completion_key(prompt, self._writer, one) for one in self._decodings[1:])]

@@ -41,6 +41,18 @@ def test_all_stages_ran(finished):
     assert {"model", "dataset", "seed", "valid", "test", "versions"} <= set(metrics)
 
 
+@pytest.mark.parametrize(
+    ("own", "draws"), [({}, 3), ({"cot_retries": 1}, 1), ({"cot_temperature": 0.0}, 0), ({"cot_samples": 2}, 0)]
+)
+def test_how_an_evaluation_draws_again(toy, own, draws):
+    _, model, _, _, _ = toy_model(toy, **own)
+    decoding, found = model.evaluation_decoding, []
+    while decoding.instead is not None:
+        decoding = decoding.instead
+        found.append((decoding.temperature, decoding.seed, decoding.sample))
+    assert found == [(0.7, model.seed, number) for number in range(draws)]
+
+
 def test_with_strength_0_nothing_is_written_for_the_test_split(toy, tmp_path):
     written = {}
     for strength in (0, 1):
