@@ -126,6 +126,8 @@ def _load(source: str, dtype: torch.dtype, device: torch.device, base: str | Non
         transformers_logging.disable_progress_bar()
         tokenizer = _tokenizer(source)
         model = AutoModelForCausalLM.from_pretrained(**_where(weights), dtype=dtype)
+        if _is_gguf(weights):  # its numbers are plain ones by now, and transformers would refuse to train it
+            model.hf_quantizer.remove_quantization_config(model)
         if adapter:
             from peft import PeftModel
 

@@ -11,6 +11,7 @@ from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError
 from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.training.rl import train_rl
 
 CPU = torch.device("cpu")
 NAMES = {  # transformers' Qwen2 -> GGUF
@@ -100,6 +101,23 @@ def test_an_adapter_on_it_is_saved_and_found_again(source, tmp_path):
     again = load_backbone(tmp_path, settings, CPU)
     assert again.generate(prompts, decoding) == before
     assert before != make_backbone(settings_for(path), [], CPU, 0).generate(prompts, decoding)
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_stage_2_trains_it(source, tmp_path, lora):
+    more = {"lora": lora, "lora_rank": 2, "max_prompt_tokens": 200, "max_new_tokens": 8, "rl_steps": 2, "rl_prompts": 2}
+    settings = default_settings(
+        backbone=str(source[0]), prompt_style="compact", group_size=4, rl_learning_rate=0.01, **more
+    )
+    backbone = make_backbone(settings.backbone, [], CPU, 0)
+    backbone.save(tmp_path)
+    before = backbone.weights()
+    done = train_rl(
+        backbone, ["Film 3", "Comedy"], lambda texts, rows, tokens: [float(len(set(one))) for one in tokens], settings.rl,
+        max_new_tokens=8, reference=str(tmp_path), seed=0,
+    )  # fmt: skip
+    assert done.steps == 2
+    assert not all(torch.equal(before[name], weight) for name, weight in backbone.weights().items())
 
 
 def test_a_file_that_is_none(tmp_path):
