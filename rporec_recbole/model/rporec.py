@@ -253,14 +253,25 @@ class RPORec(SequentialRecommender):
 
     @property
     def evaluation_decoding(self) -> Decoding:
-        """Greedy for one completion a user, and drawn where that is malformed; drawn for several."""
+        """How the texts of an evaluation are written: greedily for one a user, drawn for several."""
         limits = self.settings.backbone
         if limits.cot_samples == 1:
-            again = None
-            for number in reversed(range(limits.cot_retries if limits.cot_temperature > 0 else 0)):
+            return Decoding(max_new_tokens=limits.max_new_tokens, instead=self._again(0))
+        return self.fusion_decoding
+
+    @property
+    def fusion_decoding(self) -> Decoding:
+        """How the texts that the fusion learns from are written: drawn, the first of `cot_samples`."""
+        limits = self.settings.backbone
+        return Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed, instead=self._again(1))
+
+    def _again(self, first: int) -> Decoding | None:
+        """The draws, from number `first` on, that a malformed text is given; none where a history has several texts anyway."""
+        limits, again = self.settings.backbone, None
+        if limits.cot_samples == 1 and limits.cot_temperature > 0:
+            for number in reversed(range(first, first + limits.cot_retries)):
                 again = Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed, number, again)
-            return Decoding(max_new_tokens=limits.max_new_tokens, instead=again)
-        return Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed)
+        return again
 
     # --- scores -----------------------------------------------------------------------------------------------------
 

@@ -91,9 +91,7 @@ def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tu
         ends: `[P]` timeline indices of the positions.
         desc: label of the progress bar.
     """
-    settings = model.settings.backbone
-    decoding = Decoding(settings.cot_temperature, settings.max_new_tokens, model.seed)
-    return reasoned_rows(model, dataset.histories(ends), decoding, desc)
+    return reasoned_rows(model, dataset.histories(ends), model.fusion_decoding, desc)
 
 
 Scorer = Callable[[Sequence[int], Sequence[Completion]], Tensor]

@@ -44,13 +44,14 @@ def test_all_stages_ran(finished):
 @pytest.mark.parametrize(
     ("own", "draws"), [({}, 3), ({"cot_retries": 1}, 1), ({"cot_temperature": 0.0}, 0), ({"cot_samples": 2}, 0)]
 )
-def test_how_an_evaluation_draws_again(toy, own, draws):
+def test_what_a_malformed_text_is_drawn_by(toy, own, draws):
     _, model, _, _, _ = toy_model(toy, **own)
-    decoding, found = model.evaluation_decoding, []
-    while decoding.instead is not None:
-        decoding = decoding.instead
-        found.append((decoding.temperature, decoding.seed, decoding.sample))
-    assert found == [(0.7, model.seed, number) for number in range(draws)]
+    for decoding, first in ((model.evaluation_decoding, 0), (model.fusion_decoding, 1)):
+        found = []
+        while decoding.instead is not None:
+            decoding = decoding.instead
+            found.append((decoding.temperature, decoding.seed, decoding.sample))
+        assert found == [(0.7, model.seed, number) for number in range(first, first + draws)]
 
 
 def test_with_strength_0_nothing_is_written_for_the_test_split(toy, tmp_path):
