@@ -182,6 +182,8 @@ class Trunk(nn.Module):
         Returns:
             `[B, H]`.
         """
+        if not len(histories):
+            return items.new_zeros(0, items.shape[1])
         rows = len(histories) if histories.device.type != "cpu" else max(1, _POSITIONS // histories.shape[1])
         return torch.cat([self._last(part, items, projected) for part in histories.split(rows)])
 

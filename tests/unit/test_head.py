@@ -112,6 +112,10 @@ def test_packed_rows_have_the_states_of_padded_ones(layers, positions, monkeypat
         torch.testing.assert_close(read(histories), expected)
 
 
+def test_no_history_at_all(head):
+    assert head.last_state(torch.zeros(0, 5, dtype=torch.int64), head.item_vectors()).shape == (0, 8)
+
+
 def test_an_empty_history_is_read_as_the_padding_item(head):
     items = head.item_vectors()
     empty = torch.zeros(1, 1, dtype=torch.int64)
