@@ -92,7 +92,8 @@ class VLLMEngine:
         with tqdm(total=len(prompts), desc=desc, disable=not desc, unit="text", leave=False) as bar:
             for start in range(0, len(prompts), _AT_ONCE):
                 part = prompts[start : start + _AT_ONCE]
-                texts += self._backbone.decode(self._write(part, decoding, part))
+                written = self._write(part, decoding, part)
+                texts += self._backbone.decode(written)  # as our own engine's: one way from tokens to text
                 if on_batch is not None:
                     on_batch(list(range(start, len(texts))), texts[start:])
                 bar.update(len(part))
@@ -124,7 +125,6 @@ class VLLMEngine:
         }
         parameters = [SamplingParams(**shared, seed=_seed(identity, decoding)) for identity in identities]
         tokens = [{"prompt_token_ids": ids} for ids in self._backbone.prompts.encode(prompts)]
-        # As our own engine's tokens become text: one way for both.
         return [
             Generated(list(request.outputs[0].token_ids), [])
             for request in self._llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._adapter)

@@ -161,14 +161,14 @@ class StoredReasoning:
         """What a `Reasoner` makes of the texts that are there; None where one is missing."""
         if text is None:
             return None
-        first = parse_completion(text)
-        while decoding.instead is not None and not parse_completion(text).well_formed:
+        first = last = parse_completion(text)
+        while decoding.instead is not None and not last.well_formed:
             decoding = decoding.instead
             key = completion_key(prompt, self._writer, decoding)
             text = self._store.get([key]).get(key)
             if text is None:
                 return None
-        last = parse_completion(text)
+            last = parse_completion(text)
         return last if last.well_formed else first
 
     def _keys(self, key: str, prompt: str) -> list[str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.finished_run import load_run
+from rporec_recbole.finished_run import load_rporec
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending
-from rporec_recbole.serve.recommender import served_dataset
 from rporec_recbole.serve.stored import decodings_of
 
 logger = logging.getLogger(__name__)
@@ -40,9 +39,7 @@ def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = Non
         StoreError: store or queue cannot be used.
     """
     folder = Path(path)
-    served_dataset(folder)
-    run = load_run(folder)
-    model = run.model
+    model = load_rporec(folder, "a service").model
     if not model.reads_reasoning:
         raise ConfigError(f"The scores of {folder} use no reasoning, so there is nothing for a worker to write.")
     decodings = decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples)
