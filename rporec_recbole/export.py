@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.finished_run import LoadedRun, hash_of_run, load_rporec
-from rporec_recbole.model.rechead import Reasoning
 from rporec_recbole.run_folder import versions
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.table_file import folder_writer, table_writer
@@ -211,7 +210,7 @@ def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str
     pieces: dict[str, list[Tensor]] = {}
     for first in range(0, len(histories), _ROWS):
         rows = slice(first, first + _ROWS)
-        part = None if reasoning is None else Reasoning(reasoning.vectors[rows], reasoning.well_formed[rows])
+        part = None if reasoning is None else reasoning.at(rows)
         state = head.last_state(histories[rows], items)
         nothing = state.new_zeros(len(state))
         offset = head.history_offset(state)

@@ -125,8 +125,10 @@ class BackboneSettings:
 class FusionSettings:
     """How the fusion learns from generated reasoning (stages 1c and 2b)."""
 
+    fusion_reads_history: bool
     fusion_positions: int
     fusion_epochs: int
+    fusion_patience: int
     fusion_batch_size: int
     fusion_learning_rate: float
     cot_dropout: float

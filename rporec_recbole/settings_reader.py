@@ -49,6 +49,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "generation_batch_tokens",
             "fusion_positions",
             "fusion_epochs",
+            "fusion_patience",
             "fusion_batch_size",
             "rounds",
             "rl_steps",

@@ -4,7 +4,9 @@ item vector      e_i = ID_i + A text_i
 state            s   = last state of the trunk over the history
 user vector      u   = s + m g(s, z) W z          g in (0, 1)
 
-W starts at zero, so the fused head starts as exactly the trunk; with m = 0 it stays exactly the trunk.
+z is [enc(cot); enc(answer)], or with `history_items` [mean text of the newest items; text of the newest one; enc(cot);
+enc(answer)]: the paper's head reads the prompt beside what was written too. W starts at zero, so the fused head starts as exactly
+the trunk; with m = 0 it stays exactly the trunk.
 """
 
 from __future__ import annotations
@@ -25,22 +27,27 @@ class Fusion(ReasoningFusion):
 
     Args:
         hidden_size: H.
-        text_size: D.
+        read_size: of what is read, 2D, or 4D with the history's text.
     """
 
-    def __init__(self, hidden_size: int, text_size: int) -> None:
+    def __init__(self, hidden_size: int, read_size: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(hidden_size + 2 * text_size, 1)
-        self.project = nn.Linear(2 * text_size, hidden_size, bias=False)
+        self.gate = nn.Linear(hidden_size + read_size, 1)
+        self.project = nn.Linear(read_size, hidden_size, bias=False)
 
     def forward(self, state: Tensor, reasoning: Reasoning) -> Tensor:
         """`[B, H] -> [B, H]`; rows that are not well-formed come back bit for bit."""
-        moved = state + self.gate_value(state, reasoning)[:, None] * self.project(reasoning.vectors)
+        moved = state + self.gate_value(state, reasoning)[:, None] * self.project(_read(reasoning))
         return torch.where(reasoning.well_formed[:, None], moved, state)
 
     def gate_value(self, state: Tensor, reasoning: Reasoning) -> Tensor:
         """How much the reasoning may count, `[B]` in (0, 1)."""
-        return torch.sigmoid(self.gate(torch.cat([state, reasoning.vectors], dim=1))).squeeze(1)
+        return torch.sigmoid(self.gate(torch.cat([state, _read(reasoning)], dim=1))).squeeze(1)
+
+
+def _read(reasoning: Reasoning) -> Tensor:
+    """z, `[B, 2D]` or `[B, 4D]`."""
+    return reasoning.vectors if reasoning.history is None else torch.cat([reasoning.history, reasoning.vectors], dim=1)
 
 
 class FusedHead(RecHead):
@@ -61,6 +68,7 @@ class FusedHead(RecHead):
         history_bias: whether items of the history get the learned offset b(s).
         id_dropout: share of the items that a training step treats as cold, so that texts learn to stand for ids (the idea
             of DropoutNet, Volkovs et al., NIPS 2017); without item text nothing is dropped.
+        history_items: how many of the newest items' texts the fusion reads beside the reasoning; 0: none.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class FusedHead(RecHead):
         initializer_range: float,
         history_bias: bool,
         id_dropout: float = 0.0,
+        history_items: int = 0,
     ) -> None:
         super().__init__(n_items)
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
@@ -84,7 +93,8 @@ class FusedHead(RecHead):
         self.register_buffer("item_text", item_text)
         text_size = 0 if item_text is None else item_text.shape[1]
         self.text_to_item = nn.Linear(text_size, hidden_size, bias=False) if text_size else None
-        self.fusion = Fusion(hidden_size, text_size) if text_size else None
+        self.history_items = history_items if text_size else 0
+        self.fusion = Fusion(hidden_size, (4 if self.history_items else 2) * text_size) if text_size else None
         self.id_dropout = id_dropout if text_size else 0.0
         draw_weights(self, initializer_range)
         with torch.no_grad():
@@ -103,6 +113,21 @@ class FusedHead(RecHead):
             cold = cold | (torch.rand(len(cold), device=cold.device) < self.id_dropout)
         cold[0] = False  # padding
         return ids.masked_fill(cold[:, None], 0.0) if cold.any() else ids
+
+    def read_history(self, histories: Tensor) -> Tensor | None:
+        """`[mean text of the newest items; text of the newest one]`, each of length 1 (or 0); see `RecHead.read_history`."""
+        if not self.history_items or self.item_text is None:
+            return None
+        there = histories > 0
+        age = there.flip(1).cumsum(1).flip(1)  # 1 for the newest
+        newest = there & (age <= self.history_items)
+        rows, steps = newest.nonzero(as_tuple=True)
+        texts = self.item_text[histories[rows, steps]]
+        mean = texts.new_zeros(len(histories), texts.shape[1]).index_add_(0, rows, texts)
+        last = texts.new_zeros(mean.shape)
+        first = age[rows, steps] == 1
+        last[rows[first]] = texts[first]
+        return torch.cat([F.normalize(mean, dim=1), last], dim=1)
 
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk states at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`."""

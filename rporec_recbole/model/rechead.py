@@ -2,7 +2,7 @@
 
 item vector      e_i
 state            s   what the history says
-reasoning        z   = [enc(cot); enc(answer)]
+reasoning        z   = [enc(cot); enc(answer)], and what a head reads of the history's text
 user vector      u   = s + m a (gated reasoning)      m = 1 if well-formed, else 0; a the strength, from 0 to 1
 score            u . e_i + b(s) [i in history]        b(s) linear: repeat or explore
 
@@ -29,22 +29,31 @@ class Reasoning(NamedTuple):
     Attributes:
         vectors: `[B, 2D]`, `[enc(cot); enc(answer)]`.
         well_formed: `[B]` True where the completion may count.
+        history: `[B, 2D]`, what the fusion reads of the history's text beside it (`RecHead.read_history`); None for a head
+            that reads nothing of it there.
     """
 
     vectors: Tensor
     well_formed: Tensor
+    history: Tensor | None = None
+
+    def at(self, index: Tensor | slice) -> Reasoning:
+        """Some of the rows."""
+        return Reasoning(
+            self.vectors[index], self.well_formed[index], None if self.history is None else self.history[index]
+        )
 
 
 def mean_reasoning(samples: Sequence[Reasoning]) -> Reasoning:
     """The mean of the well-formed ones among several completions of each row; a row without any is not well-formed.
 
     Args:
-        samples: K of them, each with `vectors`, `[B, 2D]`, and `well_formed`, `[B]`.
+        samples: K of them, each with `vectors`, `[B, 2D]`, and `well_formed`, `[B]`; of the same histories.
     """
     weights = torch.stack([one.well_formed for one in samples]).double()
     weights = (weights / weights.sum(dim=0).clamp(min=1)).to(samples[0].vectors.dtype)
     vectors = torch.stack([one.vectors for one in samples])
-    return Reasoning((weights[:, :, None] * vectors).sum(dim=0), weights.sum(dim=0) > 0)
+    return Reasoning((weights[:, :, None] * vectors).sum(dim=0), weights.sum(dim=0) > 0, samples[0].history)
 
 
 class ReasoningFusion(nn.Module, ABC):
@@ -109,6 +118,10 @@ class RecHead(nn.Module, ABC):
     def reader(self, items: Tensor) -> Callable[[Tensor], Tensor]:
         """`last_state` for weights that stay as they are, `[B, T] -> [B, H]`: what depends on the items alone is made here, once."""
         return partial(self.last_state, items=items)
+
+    def read_history(self, histories: Tensor) -> Tensor | None:
+        """What the fusion reads of histories, `[B, T] -> [B, 2D]`; padding 0 may stand anywhere. None: nothing."""
+        return None
 
     def prepare(self, histories: Tensor) -> None:
         """Does at once what `states` of these histories, `[R, T]`, would do batch by batch."""

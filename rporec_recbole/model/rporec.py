@@ -96,7 +96,8 @@ class RPORec(SequentialRecommender):
             "history_bias": head.history_bias,
         }
         if head.rechead == "fused":
-            return FusedHead(self.n_items, item_text, id_dropout=head.id_dropout, **sizes)
+            shown = self.settings.text.prompt_items if self.settings.fusion.fusion_reads_history else 0
+            return FusedHead(self.n_items, item_text, id_dropout=head.id_dropout, history_items=shown, **sizes)
         assert item_text is not None, "settings refuse a text head without item text"
         return TextHead(item_text, self._history_text(), **sizes)
 
@@ -211,13 +212,25 @@ class RPORec(SequentialRecommender):
         ratings = interaction[self.rating_list].tolist() if rated else None
         return self.reasoner.reason(histories, ratings, decoding, desc)
 
-    def encode_completions(self, completions: Sequence[Completion]) -> Reasoning:
-        """Completions as the head reads them, on the model's device."""
+    def encode_texts(self, completions: Sequence[Completion]) -> Tensor:
+        """`[enc(cot); enc(answer)]` of B completions, `[B, 2D]`, on the model's device."""
         assert self.encoder is not None, "reasoning needs item text"
         cot = self.encoder.encode([one.cot for one in completions])
         answer = self.encoder.encode([one.answer for one in completions])
-        vectors = torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
-        return Reasoning(vectors, torch.tensor([one.well_formed for one in completions], device=self.device))
+        return torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
+
+    def encode_completions(self, completions: Sequence[Completion], histories: Tensor) -> Reasoning:
+        """Completions as the head reads them, on the model's device.
+
+        Args:
+            completions: B of them.
+            histories: `[B, T]` item ids that they were written for.
+        """
+        return Reasoning(
+            self.encode_texts(completions),
+            torch.tensor([one.well_formed for one in completions], device=self.device),
+            self.head.read_history(histories.to(self.device)),
+        )
 
     def reasoning(
         self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning"
@@ -242,7 +255,7 @@ class RPORec(SequentialRecommender):
             )
             for number in range(count)
         ]
-        encoded = [self.encode_completions(sample) for sample in samples]
+        encoded = [self.encode_completions(sample, interaction[self.ITEM_SEQ]) for sample in samples]
         rows = [list(one) for one in zip(*samples, strict=True)]
         return (encoded[0] if count == 1 else mean_reasoning(encoded)), rows
 
@@ -284,7 +297,7 @@ class RPORec(SequentialRecommender):
         parts = []
         for start in range(0, len(interaction), _SCORING_ROWS):
             rows = slice(start, start + _SCORING_ROWS)
-            part = None if reasoning is None else Reasoning(reasoning.vectors[rows], reasoning.well_formed[rows])
+            part = None if reasoning is None else reasoning.at(rows)
             parts.append(self.head.scores(interaction[self.ITEM_SEQ][rows], part))
         return torch.cat(parts)
 

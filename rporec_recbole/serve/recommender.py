@@ -106,7 +106,7 @@ class Recommender:
                     writer=model.reasoner.generator.fingerprint,
                     template=model.reasoner.template,
                     decodings=decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples),
-                    encode=model.encode_completions,
+                    encode=model.encode_texts,
                     kept=_KEPT,
                     limit=limits.pending,
                 )
@@ -201,11 +201,11 @@ class Recommender:
     ) -> list[tuple[list[int], list[float], float | None]]:
         """Ids, scores and gate of each row."""
         device = self._vectors.device
-        state = self._read(_padded([row.items for row in rows]).to(device))
+        histories = _padded([row.items for row in rows]).to(device)
+        state = self._read(histories)
         users, gates = state, None
         if any(found):
-            size = next(len(one.vector) for one in found if one is not None)
-            reasoning = as_reasoning(found, size, device)
+            reasoning = as_reasoning(found, self._head.read_history(histories), device)
             if reasoning is not None:
                 users = self._head.user_vectors(state, reasoning)
                 gates = self._head.gate(state, reasoning).tolist()
@@ -225,10 +225,11 @@ class Recommender:
 
     @torch.inference_mode()
     def _moved(self, row: Row, found: Found | None) -> float:
-        reasoning = None if found is None else as_reasoning([found], len(found.vector), self._vectors.device)
+        history = _padded([row.items]).to(self._vectors.device)
+        reasoning = as_reasoning([found], self._head.read_history(history), self._vectors.device)
         if reasoning is None:
             return 0.0
-        state = self._read(_padded([row.items]).to(self._vectors.device))
+        state = self._read(history)
         change = self._head.user_vectors(state, reasoning) - state
         return float(change.norm() / state.norm().clamp(min=1e-12))
 

@@ -52,7 +52,7 @@ class StoredReasoning:
         writer: fingerprint of the backbone.
         template: renders prompts.
         decodings: one for each text of a history.
-        encode: completions to what the head reads.
+        encode: completions to `[B, 2D]`.
         kept: encoded reasoning that is remembered, the most lately used.
         limit: prompts that may wait.
     """
@@ -65,7 +65,7 @@ class StoredReasoning:
         writer: str,
         template: PromptTemplate,
         decodings: Sequence[Decoding],
-        encode: Callable[[Sequence[Completion]], Reasoning],
+        encode: Callable[[Sequence[Completion]], Tensor],
         kept: int,
         limit: int,
     ) -> None:
@@ -176,26 +176,30 @@ class StoredReasoning:
 
     def _encoded(self, rows: Sequence[Sequence[Completion]]) -> list[Found]:
         """What the head reads of each row's completions."""
-        samples = [self._encode(sample) for sample in zip(*rows, strict=True)]
+        samples = [
+            Reasoning(self._encode(sample), torch.tensor([one.well_formed for one in sample]))
+            for sample in zip(*rows, strict=True)
+        ]
         reasoning = samples[0] if len(samples) == 1 else mean_reasoning(samples)
         return [
             Found(vector.clone(), bool(well_formed), completions[0])
-            for vector, well_formed, completions in zip(*reasoning, rows, strict=True)
+            for vector, well_formed, completions in zip(reasoning.vectors, reasoning.well_formed, rows, strict=True)
         ]
 
 
-def as_reasoning(rows: Sequence[Found | None], size: int, device: Any) -> Reasoning | None:
+def as_reasoning(rows: Sequence[Found | None], history: Tensor | None, device: Any) -> Reasoning | None:
     """What the head reads of B rows; None where none of them has reasoning.
 
     Args:
         rows: B of them.
-        size: 2D.
+        history: what the fusion reads of their histories (`RecHead.read_history`).
         device: of the head.
     """
     if not any(row is not None and row.well_formed for row in rows):
         return None
-    nothing = torch.zeros(size, device=device)
+    nothing = next(torch.zeros_like(row.vector) for row in rows if row is not None)
     return Reasoning(
         torch.stack([nothing if row is None else row.vector for row in rows]),
         torch.tensor([row is not None and row.well_formed for row in rows], device=device),
+        history,
     )

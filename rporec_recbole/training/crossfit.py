@@ -63,7 +63,9 @@ def cross_fitted_gains(
     # Users in random order deal themselves to the halves 0 and 1, and in each half to those held out and the others.
     number = np.random.default_rng(seed).permutation(dataset.user_num)
     order = number[histories[dataset.uid_field].numpy()]
-    reasoning = model.encode_completions([text for sample in samples for text in sample])
+    reasoning = model.encode_completions(
+        [text for sample in samples for text in sample], histories[model.ITEM_SEQ].repeat(len(samples), 1)
+    )
     gains = np.zeros((len(ends), len(samples)))
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
@@ -77,7 +79,7 @@ def cross_fitted_gains(
                 rows = fusion_rows(
                     head,
                     histories[model.ITEM_SEQ].to(device),
-                    Reasoning(reasoning.vectors[: len(ends)], reasoning.well_formed[: len(ends)]),
+                    reasoning.at(slice(len(ends))),
                     histories[model.ITEM_ID].to(device),
                 )
                 learning, held_out = order % 2 == half, order // 2 % _HELD_OUT == 0
@@ -123,8 +125,7 @@ def _with_all_texts(rows: FusionRows, reasoning: Reasoning, chosen: np.ndarray) 
     count = len(reasoning.vectors) // len(rows)
     text = (torch.arange(count, device=row.device)[:, None] * len(rows) + row).flatten()
     row = row.repeat(count)
-    own = Reasoning(reasoning.vectors[text], reasoning.well_formed[text])
-    return FusionRows(rows.states[row], rows.seen[row], own, rows.targets[row])
+    return FusionRows(rows.states[row], rows.seen[row], reasoning.at(text), rows.targets[row])
 
 
 @torch.no_grad()

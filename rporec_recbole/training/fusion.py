@@ -70,8 +70,9 @@ def fusion_loss(
         shown: `[B]` False hides a row's reasoning (CoT dropout); None shows all.
         reduction: `mean`, or `none` for one loss a row, `[B]`.
     """
-    well_formed = rows.reasoning.well_formed[index]
-    reasoning = Reasoning(rows.reasoning.vectors[index], well_formed if shown is None else well_formed & shown)
+    reasoning = rows.reasoning.at(index)
+    if shown is not None:
+        reasoning = reasoning._replace(well_formed=reasoning.well_formed & shown)
     state = rows.states[index]
     scores = score_items(head.user_vectors(state, reasoning), items, rows.seen[index], head.history_offset(state))
     return F.cross_entropy(scores, rows.targets[index], reduction=reduction)
@@ -96,7 +97,8 @@ def train_fusion(
         head: only `head.fusion` changes, and `head.strength` becomes 1.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
-        settings: epochs, batch size, learning rate of Adam, and the share of rows whose reasoning is hidden in a step.
+        settings: epochs, how many without a lower validation loss end it, batch size, learning rate of Adam, and the share of
+            rows whose reasoning is hidden in a step.
         seed: seed of order and dropout.
         desc: label of the progress bar.
         rate_factor: times the learning rate.
@@ -131,6 +133,8 @@ def train_fusion(
         if valid is None or score < best:
             best, best_epoch = score, epoch
             best_weights = copy.deepcopy(fusion.state_dict())
+        elif epoch - best_epoch >= settings.fusion_patience:
+            break
     fusion.load_state_dict(best_weights)
     return best_epoch
 

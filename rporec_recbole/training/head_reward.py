@@ -81,5 +81,5 @@ def check_reward(model: RPORec) -> None:
 
 
 def _vectors(model: RPORec, completions: Sequence[Completion]) -> TextVectors:
-    cot, answer = model.encode_completions(completions).vectors.cpu().chunk(2, dim=1)
+    cot, answer = model.encode_texts(completions).cpu().chunk(2, dim=1)
     return TextVectors(cot, answer)

@@ -127,15 +127,16 @@ def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Scorer
         parts = hidden[1].split(torch.bincount(hidden[0], minlength=len(rows)).tolist())
         left_out = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # 0 is the padding item: -inf anyway
     left_out = left_out.to(model.device)
-    nothing = model.encode_completions([Completion("")] * len(rows))
-    base = fusion_rows(model.head, rows[model.ITEM_SEQ].to(model.device), nothing, rows[model.ITEM_ID].to(model.device))
+    histories = rows[model.ITEM_SEQ].to(model.device)
+    nothing = model.encode_completions([Completion("")] * len(rows), histories)
+    base = fusion_rows(model.head, histories, nothing, rows[model.ITEM_ID].to(model.device))
 
     @torch.no_grad()
     def score(numbers: Sequence[int], completions: Sequence[Completion]) -> Tensor:
         model.head.eval()  # whoever trains something beside this
         index = torch.as_tensor(list(numbers), device=model.device)
         state = base.states[index]
-        users = model.head.user_vectors(state, model.encode_completions(completions))
+        users = model.head.user_vectors(state, model.encode_completions(completions, histories[index]))
         scores = score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
         return scores.scatter_(1, left_out[index], -torch.inf)
 

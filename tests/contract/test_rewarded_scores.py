@@ -17,9 +17,11 @@ from rporec_recbole.training.rows import frozen_scorer, history_rows
 from tests.toy import toy_config, toy_model
 
 
-@pytest.mark.parametrize("hide_seen", [False, True])
-def test_scores_of_the_frozen_head(toy, hide_seen):
-    _, model, train, _, _ = toy_model(toy, MAX_ITEM_LIST_LENGTH=4, hide_seen=hide_seen)
+@pytest.mark.parametrize(("hide_seen", "reads_history"), [(False, False), (True, False), (False, True)])
+def test_scores_of_the_frozen_head(toy, hide_seen, reads_history):
+    _, model, train, _, _ = toy_model(
+        toy, MAX_ITEM_LIST_LENGTH=4, hide_seen=hide_seen, fusion_reads_history=reads_history
+    )
     backbone = make_backbone(model.settings.backbone, list(model.catalogue.lines), torch.device("cpu"), 0)
     model.connect(backbone, CoTStore())
     model.eval()
@@ -32,7 +34,8 @@ def test_scores_of_the_frozen_head(toy, hide_seen):
     )
     score = frozen_scorer(model, dataset, ends, hide_seen)
     found = score(range(len(written)), written)
-    expected = model.head.scores(rows[model.ITEM_SEQ][: len(written)], model.encode_completions(written))
+    histories = rows[model.ITEM_SEQ][: len(written)]
+    expected = model.head.scores(histories, model.encode_completions(written, histories))
     users, items = dataset.timeline["user_id"].numpy(), dataset.timeline["item_id"].numpy()
     for row, end in enumerate(ends[: len(written)]):
         past = set(items[:end][users[:end] == users[end]].tolist()) - {int(items[end])}

@@ -72,7 +72,9 @@ class World:
         ends = dataset.positions(ladder.FUSION)
         rows = dataset.histories(ends)
         written = [parse_completion(self.honest(self.shown(row))) for row in history_rows(model, rows)]
-        learned = fusion_rows(model.head, rows[model.ITEM_SEQ], model.encode_completions(written), rows[model.ITEM_ID])
+        histories = rows[model.ITEM_SEQ]
+        reasoning = model.encode_completions(written, histories)
+        learned = fusion_rows(model.head, histories, reasoning, rows[model.ITEM_ID])
         train_fusion(model.head, learned, None, model.settings.fusion, seed=0, desc="fusion")
 
         ends = dataset.positions(ladder.RL)

@@ -46,6 +46,43 @@ def test_new_fusion_is_exactly_the_trunk(head):
     assert torch.equal(head.scores(HISTORIES, reasoning([True] * 3)), head.scores(HISTORIES))
 
 
+@pytest.fixture
+def reader():
+    """A head whose fusion reads the history's text too, of the two newest items."""
+    torch.manual_seed(0)
+    head = FusedHead(
+        12, F.normalize(torch.randn(12, 4), dim=1), hidden_size=8, layers=1, heads=2, inner_size=16, dropout=0.0,
+        initializer_range=0.3, history_bias=True, history_items=2,
+    )  # fmt: skip
+    torch.nn.init.normal_(head.fusion.project.weight)
+    return head.eval()
+
+
+@pytest.mark.parametrize("padding", ["right", "left", "between"])
+def test_the_text_of_a_history_is_that_of_its_newest_items(reader, padding):
+    rows = {
+        "right": [[1, 2, 5, 0], [7, 0, 0, 0], [0, 0, 0, 0]],
+        "left": [[0, 1, 2, 5], [0, 0, 0, 7], [0, 0, 0, 0]],
+        "between": [[1, 2, 0, 5], [0, 7, 0, 0], [0, 0, 0, 0]],
+    }[padding]
+    found, text = reader.read_history(torch.tensor(rows)), reader.item_text
+    torch.testing.assert_close(found[0], torch.cat([F.normalize(text[2] + text[5], dim=0), text[5]]))
+    torch.testing.assert_close(found[1], torch.cat([text[7], text[7]]))
+    assert torch.equal(found[2], torch.zeros(8))
+
+
+def test_a_fusion_that_reads_histories(reader):
+    read = reasoning([True, False, True])._replace(history=reader.read_history(HISTORIES))
+    trunk, fused = reader.scores(HISTORIES), reader.scores(HISTORIES, read)
+    assert torch.equal(fused[1], trunk[1])  # not well-formed: the history's text counts for nothing either
+    other = read._replace(history=read.history.roll(1, dims=0))
+    assert not torch.allclose(reader.scores(HISTORIES, other)[0], fused[0])
+    alone = reader.scores(HISTORIES[2:], read.at(slice(2, 3)))
+    torch.testing.assert_close(alone[0], fused[2])
+    torch.nn.init.zeros_(reader.fusion.project.weight)
+    assert torch.equal(reader.scores(HISTORIES, read), trunk)
+
+
 def test_the_mean_of_several_texts_leaves_malformed_ones_out():
     first = Reasoning(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([True, False, False]))
     second = Reasoning(torch.tensor([[3.0, 0.0], [1.0, 1.0], [7.0, 8.0]]), torch.tensor([True, True, False]))

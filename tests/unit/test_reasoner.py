@@ -9,7 +9,6 @@ import torch
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.model.rechead import Reasoning
 from rporec_recbole.serve.stored import StoredReasoning
 from rporec_recbole.settings_reader import default_settings
 
@@ -57,8 +56,7 @@ def test_the_order_of_draws_is_no_part_of_what_determines_a_text():
 @pytest.fixture
 def stored(tmp_path):
     def encode(completions):
-        vectors = torch.tensor([[float(np.frombuffer(one.text.encode(), np.uint8).sum())] * 2 for one in completions])
-        return Reasoning(vectors, torch.tensor([one.well_formed for one in completions]))
+        return torch.tensor([[float(np.frombuffer(one.text.encode(), np.uint8).sum())] * 2 for one in completions])
 
     found = StoredReasoning(
         tmp_path, tmp_path / "store.sqlite", writer="w", template=None, decodings=[THREE], encode=encode, kept=100, limit=100
