@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rporec_recbole import load_run
 from rporec_recbole.cot.store import Decoding
@@ -34,7 +35,6 @@ from rporec_recbole.evaluation.significance import paired_bootstrap
 from rporec_recbole.finished_run import LoadedRun
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_model
-from rporec_recbole.settings import Settings
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
@@ -60,35 +60,31 @@ class Mixed:
         return [dataclasses.replace(one, **self.parts(one, other)) if one.well_formed else one for one, other in pairs]
 
 
-def changed(settings: Settings, attempt: dict[str, Any]) -> Settings:
-    """The settings with those of an attempt in their groups.
-
-    Raises:
-        KeyError: an attempt names something that is no setting of the fusion or of the backbone's texts.
-    """
-    groups = {}
-    for name in ("fusion", "backbone"):
-        group = getattr(settings, name)
-        own = {key: value for key, value in attempt.items() if hasattr(group, key)}
-        groups[name] = dataclasses.replace(group, **own)
-        attempt = {key: value for key, value in attempt.items() if key not in own}
-    if attempt:
-        raise KeyError(f"{sorted(attempt)} are no settings of fusion or backbone")
-    return dataclasses.replace(settings, **groups)
-
-
 def values(run: LoadedRun, split: str) -> np.ndarray:
     """The metric of every user, in the order of their ids."""
     return metric_values(run.evaluate(split)[1].sort_values("user_id")["rank"].to_numpy(), METRIC)
 
 
-def fit(run: LoadedRun, fresh: dict[str, Any]) -> float:
-    """Fits a new fusion by the settings of the run's model; the strength that it ends with."""
-    model, dataset = run.model, run.loaders["train"].dataset
-    model.load_state_dict(
-        {name: fresh[name] if name.startswith("head.fusion.") else one for name, one in model.state_dict().items()}
-    )
-    model.reasoning_on, settings = True, model.settings.fusion
+def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
+    """Puts a new fusion, by the run's settings with those of an attempt, onto the run's trunk; the strength that it ends with.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    model, dataset, config = run.model, run.loaders["train"].dataset, run.config
+    own = {key: config[key] for key in attempt}
+    try:
+        for key, value in attempt.items():
+            config[key] = value
+        torch.manual_seed(model.seed)
+        fresh = build_model(config, run.loaders["train"])
+    finally:
+        for key, value in own.items():
+            config[key] = value
+    trunk = {name: one for name, one in model.state_dict().items() if not name.startswith("head.fusion.")}
+    fresh.load_state_dict({**fresh.state_dict(), **trunk})
+    model.head, model.settings, model.reasoning_on = fresh.head, fresh.settings, True
+    settings = model.settings.fusion
     train, _ = fusion_texts(model, dataset, dataset.positions(ladder.FUSION, settings.fusion_positions), "texts")
     rows = run.loaders["valid"].dataset.inter_feat
     valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "validation texts")
@@ -111,7 +107,6 @@ def main() -> None:
     found: dict[str, dict[str, list[Any]]] = {name: {"valid": [], "test": [], "strength": []} for name in attempts}
     for folder in options.runs:
         run = load_run(folder)
-        own, fresh = run.model.settings, build_model(run.config, run.loaders["train"]).state_dict()
         run.model.reasoning_on = False
         for split in without:
             without[split].append(values(run, split))
@@ -130,8 +125,7 @@ def main() -> None:
         for name in attempts:
             attempt = dict(grid[name] or {})
             run.model.reasoner = texts[attempt.pop("texts", None)]
-            run.model.settings = changed(own, attempt)
-            found[name]["strength"].append(fit(run, fresh))
+            found[name]["strength"].append(fit(run, attempt))
             for split in without:
                 found[name][split].append(values(run, split))
             print(f"{folder}, {name}: strength {found[name]['strength'][-1]:g}", flush=True)
