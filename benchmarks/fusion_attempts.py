@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rporec_recbole import load_run
 from rporec_recbole.cot.store import Decoding
@@ -34,7 +33,7 @@ from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap
 from rporec_recbole.finished_run import LoadedRun
 from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import build_model
+from rporec_recbole.recbole_bridge import build_model, check_overrides
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
@@ -76,7 +75,6 @@ def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
     try:
         for key, value in attempt.items():
             config[key] = value
-        torch.manual_seed(model.seed)
         fresh = build_model(config, run.loaders["train"])
     finally:
         for key, value in own.items():
@@ -125,6 +123,7 @@ def main() -> None:
         for name in attempts:
             attempt = dict(grid[name] or {})
             run.model.reasoner = texts[attempt.pop("texts", None)]
+            check_overrides("RPORec", str(run.config["dataset"]), attempt)
             found[name]["strength"].append(fit(run, attempt))
             for split in without:
                 found[name][split].append(values(run, split))

@@ -1,4 +1,4 @@
-"""What reasoning is worth in stage 1: the full model against its controls, over several seeds, paired over users.
+"""What reasoning is worth: the full model against its controls, over several seeds, paired over users.
 
     python benchmarks/reasoning_gain.py --dataset=ml-1m [--data_path=DIR] [--seeds=2020,2021,2022] [--attempts=default,...]
                                         [--controls="no CoT,history text"]

@@ -1,7 +1,9 @@
 """Controls: is it the reasoning that helps? What else could have, evaluated on the test split beside the full model.
 
 Every control ranks the same test rows with the trunk of the run, but for `trunk alone`. Where other text is read in place of
-the reasoning, a new fusion is fitted to it, from zero and by the recipe of stage 1c, so that it has the same chance.
+the reasoning, a new fusion is fitted to it, from zero and by the recipe of stage 1c, so that it has the same chance. A fusion reads
+the history's own text too (`fusion_reads_history`), in all controls but `no CoT` and `trunk alone`: the gain over those two is that of
+both texts, and the gain over `empty text`, where nothing else changes, is the reasoning's.
 
 controls.parquet    control, split, user_id, item_id, rank
 controls.json       the table
@@ -24,7 +26,7 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, GivesReasoning
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, EmptyText, GivesReasoning
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
@@ -174,6 +176,8 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
         "history text": lambda: _refitted(loaded, BareHistory(after.template)),
         "answer only": lambda: _refitted(loaded, AnswerOnly(after)),
     }
+    if model.head.read_history(users[model.ITEM_SEQ][:1].to(model.device)) is not None:
+        controls["empty text"] = lambda: _refitted(loaded, EmptyText(after))
     if "2" in stages:
         before = _reasoner_before_stage_2(loaded)
         if before is None:

@@ -43,6 +43,20 @@ class AnswerOnly:
         return [dataclasses.replace(one, cot="") for one in self.reasoner.reason(histories, ratings, decoding, desc)]
 
 
+class EmptyText:
+    """Completions without a word, well-formed where the model's are: a fusion still reads the history's own text beside them."""
+
+    def __init__(self, reasoner: GivesReasoning) -> None:
+        self.reasoner = reasoner
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """Completions with an empty `cot` and an empty `answer`."""
+        written = self.reasoner.reason(histories, ratings, decoding, desc)
+        return [dataclasses.replace(one, cot="", answer="") for one in written]
+
+
 class TrueFacts:
     """The same completions with the true evidence and preference in place of what the model wrote; its intent and answer stay."""
 

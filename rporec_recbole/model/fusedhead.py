@@ -119,15 +119,13 @@ class FusedHead(RecHead):
         if not self.history_items or self.item_text is None:
             return None
         there = histories > 0
-        age = there.flip(1).cumsum(1).flip(1)  # 1 for the newest
-        newest = there & (age <= self.history_items)
-        rows, steps = newest.nonzero(as_tuple=True)
-        texts = self.item_text[histories[rows, steps]]
-        mean = texts.new_zeros(len(histories), texts.shape[1]).index_add_(0, rows, texts)
-        last = texts.new_zeros(mean.shape)
-        first = age[rows, steps] == 1
-        last[rows[first]] = texts[first]
-        return torch.cat([F.normalize(mean, dim=1), last], dim=1)
+        order = there.byte().argsort(dim=1, stable=True)  # padding first, then the items, oldest to newest
+        newest = histories.gather(1, order)[:, -self.history_items :].flip(1)
+        total = self.item_text.new_zeros(len(histories), self.item_text.shape[1])
+        for items in newest.unbind(1):  # one after the other: all at once would take `history_items` times the memory
+            total += self.item_text[items] * (items > 0)[:, None]
+        last = self.item_text[newest[:, 0]] * (newest[:, :1] > 0)
+        return torch.cat([F.normalize(total, dim=1), last], dim=1)
 
     def states(self, histories: Tensor, items: Tensor) -> Tensor:
         """Trunk states at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`."""

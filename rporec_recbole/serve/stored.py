@@ -176,10 +176,11 @@ class StoredReasoning:
 
     def _encoded(self, rows: Sequence[Sequence[Completion]]) -> list[Found]:
         """What the head reads of each row's completions."""
-        samples = [
-            Reasoning(self._encode(sample), torch.tensor([one.well_formed for one in sample]))
-            for sample in zip(*rows, strict=True)
-        ]
+        samples = []
+        for sample in zip(*rows, strict=True):
+            vectors = self._encode(sample)
+            well_formed = torch.tensor([one.well_formed for one in sample], device=vectors.device)
+            samples.append(Reasoning(vectors, well_formed))
         reasoning = samples[0] if len(samples) == 1 else mean_reasoning(samples)
         return [
             Found(vector.clone(), bool(well_formed), completions[0])

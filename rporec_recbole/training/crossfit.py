@@ -66,6 +66,10 @@ def cross_fitted_gains(
     reasoning = model.encode_completions(
         [text for sample in samples for text in sample], histories[model.ITEM_SEQ].repeat(len(samples), 1)
     )
+    if (
+        reasoning.history is not None
+    ):  # what is gained shall be the completion's, and not that of the history's own text
+        reasoning = reasoning._replace(history=torch.zeros_like(reasoning.history))
     gains = np.zeros((len(ends), len(samples)))
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)

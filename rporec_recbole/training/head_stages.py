@@ -81,7 +81,7 @@ class HeadStages:
         model.reasoning_on = True
         well_formed = float(np.mean([one.well_formed for one in written]))
         trainer.log(
-            f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of {settings.fusion_epochs}"
+            f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of at most {settings.fusion_epochs}"
         )
         return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
 

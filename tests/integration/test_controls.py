@@ -19,8 +19,8 @@ from rporec_recbole.text.prompts import PromptTemplate
 from tests.toy import SHORT, TEXT
 
 NAMES = [
-    FULL, "no CoT", "trunk alone", "another user's CoT", "history text", "answer only", "stage 1 without stage 2",
-    "stage 2 without re-alignment",
+    FULL, "no CoT", "trunk alone", "another user's CoT", "history text", "answer only", "empty text",
+    "stage 1 without stage 2", "stage 2 without re-alignment",
 ]  # fmt: skip
 KEYS = ["user_id", "item_id"]
 
