@@ -26,7 +26,7 @@ from rporec_recbole.model.encoder import load_encoder
 HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
 CONTROLS = "controls"
 BEFORE_RL = f"{CONTROLS}/backbone-before-rl"
-_FORMAT = 4
+_FORMAT = 3
 
 
 def save(model: Any, folder: Path) -> None:

@@ -29,6 +29,7 @@ KEYS = ["user_id", "item_id"]
 def controlled(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "controlled"
     settings = {**SHORT, **TEXT, "fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True}
+    settings["fusion_reads_history"] = True
     return run("RPORec", "toy", overrides={**settings, "data_path": str(toy), "run_dir": str(folder)})
 
 

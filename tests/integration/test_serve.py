@@ -41,13 +41,13 @@ def runs(toy, tmp_path_factory):
         ("trained", {"stages": ["1a", "1b", "1c"]}),
         ("several", {"stages": ["1a", "1b", "1c"], "cot_samples": 2, "fusion_strengths": [1]}),
         ("text", {"stages": ["1a", "1b", "1c"], "rechead": "text", "fusion_strengths": [1]}),
-        ("alone", {"stages": ["1a", "1b", "1c"], "fusion_reads_history": False}),
+        ("reader", {"stages": ["1a", "1b", "1c"], "fusion_reads_history": True}),
         ("trunk", {"stages": ["1a"], "hide_seen": True}),
         ("ids", {"stages": ["1a"], "ids_only": True, "hide_seen": False}),
     ):
         made[name] = run("RPORec", "toy", overrides={**short, **settings, "run_dir": str(folder / name)}).run_dir
     made["reasoned"] = with_texts(made["trained"], folder / "reasoned")
-    made["completions"] = with_texts(made["alone"], folder / "completions")
+    made["history"] = with_texts(made["reader"], folder / "history")
     plain = {"epochs": 1, "show_progress": False, "data_path": str(toy), "run_dir": str(folder / "SASRec")}
     made["SASRec"] = run("SASRec", "toy", overrides=plain).run_dir
     return made
@@ -68,7 +68,7 @@ def ranks_of(folder):
     return pd.read_parquet(folder / "ranks.parquet").query("split == 'test'")
 
 
-@pytest.mark.parametrize("name", ["reasoned", "completions", "several", "text", "trunk", "ids"])
+@pytest.mark.parametrize("name", ["reasoned", "history", "several", "text", "trunk", "ids"])
 def test_targets_stand_where_the_evaluation_has_them(runs, name):
     _, client = client_of(runs[name])
     with client, ThreadPoolExecutor(8) as pool:
