@@ -46,7 +46,7 @@ Trains and evaluates one model on one data set and writes a run folder; or sever
   --key=value     any setting of RecBole or RPORec; wins over files. Lists as --topk="[5,10]"
 
 examples
-  rporec --model=RPORec --dataset=ml-100k                          both stages on a laptop, about 10 minutes
+  rporec --model=RPORec --dataset=ml-100k                          both stages on a laptop, 5 to 12 minutes
   rporec --model=RPORec --dataset=ml-100k --stages="[1a]"          its trunk alone
   rporec --model=RPORec --dataset=ml-100k --backbone=Qwen/Qwen3-0.6B
   rporec --model=SASRec --dataset=ml-100k --epochs=30              a baseline, same split and metrics

@@ -12,8 +12,9 @@ HELP = """\
 usage: rporec controls RUN [--only=NAME,NAME]
 
 Ranks the test split of a finished RPORec run without reasoning, with another user's, with the bare history in its place, the
-answer alone, and a trunk alone with the same training. One table and one plot with paired 95 % intervals, written into RUN:
-controls.json, controls.parquet, controls.png. The same as --controls at training.
+answer alone, and a trunk alone with the same training; where the fusion reads the history's text too, also that without a
+written word. One table and one plot with paired 95 % intervals, written into RUN: controls.json, controls.parquet,
+controls.png. The same as --controls at training.
 
   --only   some of them, such as --only="no CoT,history text"; the others, which may train for minutes, are left out
 """

@@ -114,7 +114,8 @@ reads it. Its rank is its place among all ranked items; 1 is best.</p>"""
     return f"""<details class="help"><summary>How to read this page</summary>{target}
 <p><b>Gate</b> says how much the head let the text count, from 0 (not at all) to 1. <b>State moved</b> is the length of what the
 text added to the user&#x27;s vector, beside the length of that vector: with a small one the ranking can hardly change, however
-open the gate is. A malformed text counts for nothing.</p>
+open the gate is. A malformed text counts for nothing. Where the head also reads the titles of the history as text
+(<code>fusion_reads_history</code>), both stand for that too.</p>
 <p>An arrow says by how many places reasoning lifted (▲) or lowered (▼) an item. That one ranking is better for one user is no
 proof that the reasoning was its cause; <code>rporec controls</code> asks that over all users.</p></details>"""
 

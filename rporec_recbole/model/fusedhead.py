@@ -5,8 +5,8 @@ state            s   = last state of the trunk over the history
 user vector      u   = s + m g(s, z) W z          g in (0, 1)
 
 z is [enc(cot); enc(answer)], or with `history_items` [mean text of the newest items; text of the newest one; enc(cot);
-enc(answer)]: the paper's head reads the prompt beside what was written too. W starts at zero, so the fused head starts as exactly
-the trunk; with m = 0 it stays exactly the trunk.
+enc(answer)]: the paper's head reads the history's text beside what was written too. W starts at zero, so the fused head starts as
+exactly the trunk; with m = 0 it stays exactly the trunk, and the history's text counts for nothing either.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class FusionRows:
     Attributes:
         states: `[R, H]` trunk states.
         seen: `[R, T]` distinct items of each history.
-        reasoning: what the backbone wrote, encoded.
+        reasoning: what the backbone wrote, encoded, with what the fusion reads of the history's text.
         targets: `[R]` item ids.
     """
 
