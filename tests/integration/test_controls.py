@@ -9,7 +9,7 @@ import pytest
 from rporec_recbole.cli import main
 from rporec_recbole.controls import FULL, run_controls
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory
+from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, EmptyText
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
@@ -30,6 +30,15 @@ def controlled(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "controlled"
     settings = {**SHORT, **TEXT, "fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True}
     settings["fusion_reads_history"] = True
+    return run("RPORec", "toy", overrides={**settings, "data_path": str(toy), "run_dir": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def several(toy, tmp_path_factory):
+    """A run with three texts a history, whose fusion reads nothing beside them."""
+    folder = tmp_path_factory.mktemp("runs") / "several"
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "cot_samples": 3, "fusion_strengths": [1]}
+    settings |= {"fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True, "fusion_reads_history": False}
     return run("RPORec", "toy", overrides={**settings, "data_path": str(toy), "run_dir": str(folder)})
 
 
@@ -84,6 +93,10 @@ def test_again_from_the_command_line_gives_the_same(controlled, capsys):
     assert "stage 2 without re-alignment" in capsys.readouterr().out
 
 
+def test_the_history_alone_is_a_control_where_the_fusion_reads_it(several):
+    assert "empty text" not in set(pd.read_parquet(several.run_dir / "controls.parquet")["control"])
+
+
 def test_a_run_without_reasoning_has_no_controls(toy, tmp_path):
     settings = {**SHORT, **TEXT, "data_path": str(toy), "run_dir": str(tmp_path / "trunk"), "stages": ["1a"]}
     with pytest.raises(ConfigError, match="stage 1c"):
@@ -93,27 +106,17 @@ def test_a_run_without_reasoning_has_no_controls(toy, tmp_path):
         run_controls(run("RPORec", "toy", overrides=settings).run_dir)
 
 
-def test_several_texts_a_history(toy, tmp_path):
-    settings = {
-        **SHORT,
-        **TEXT,
-        "stages": ["1a", "1b", "1c"],
-        "data_path": str(toy),
-        "cot_samples": 3,
-        "fusion_strengths": [1],
-    }
-    settings |= {"fusion_learning_rate": 0.05, "fusion_epochs": 6, "controls": True, "run_dir": str(tmp_path / "run")}
-    finished = run("RPORec", "toy", overrides=settings)
-    loaded = load_run(finished.run_dir)
+def test_several_texts_a_history(several):
+    loaded = load_run(several.run_dir)
     users = loaded.loaders["test"].dataset.inter_feat
     reasoning, written = loaded.model.reasoning(users, loaded.model.evaluation_decoding)
     assert loaded.model.reasoner.written == 0  # all of them were written by the run
     assert all(len(texts) == 3 for texts in written)
     assert any(len({one.text for one in texts}) > 1 for texts in written)
     assert reasoning.well_formed.tolist() == [any(one.well_formed for one in texts) for texts in written]
-    own = pd.read_parquet(finished.run_dir / "ranks.parquet").query("split == 'test'").sort_values(KEYS)
+    own = pd.read_parquet(several.run_dir / "ranks.parquet").query("split == 'test'").sort_values(KEYS)
     assert (loaded.evaluate("test")[1].sort_values(KEYS)["rank"].to_numpy() == own["rank"].to_numpy()).all()
-    table = pd.read_parquet(finished.run_dir / "controls.parquet")
+    table = pd.read_parquet(several.run_dir / "controls.parquet")
     assert (ranks_of(table, FULL) == own["rank"].to_numpy()).all()
 
 
@@ -142,3 +145,5 @@ def test_substitutes_of_the_text():
     assert not BareHistory(template).reason([[0, 0]], None, Decoding())[0].well_formed
     (one,) = AnswerOnly(Writer()).reason([[1]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("", "answer [1]", True)
+    (one,) = EmptyText(Writer()).reason([[1]], None, Decoding())
+    assert (one.cot, one.answer, one.well_formed) == ("", "", True)
