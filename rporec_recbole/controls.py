@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, EmptyText, GivesReasoning
+from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, GivesReasoning, Without
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
@@ -174,10 +174,10 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
         "trunk alone": lambda: _trunk_alone(loaded),
         "another user's CoT": lambda: _test_ranks(loaded, anothers()),
         "history text": lambda: _refitted(loaded, BareHistory(after.template)),
-        "answer only": lambda: _refitted(loaded, AnswerOnly(after)),
+        "answer only": lambda: _refitted(loaded, Without(after, "cot")),
     }
     if model.head.read_history(users[model.ITEM_SEQ][:1].to(model.device)) is not None:
-        controls["empty text"] = lambda: _refitted(loaded, EmptyText(after))
+        controls["empty text"] = lambda: _refitted(loaded, Without(after, "cot", "answer"))
     if "2" in stages:
         before = _reasoner_before_stage_2(loaded)
         if before is None:

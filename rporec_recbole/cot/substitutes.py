@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,31 +30,24 @@ class GivesReasoning(Protocol):
         ...
 
 
-class AnswerOnly:
-    """The same completions without their chain of thought."""
+class Without:
+    """The same completions, well-formed where they were, with parts of them left empty.
 
-    def __init__(self, reasoner: GivesReasoning) -> None:
+    Args:
+        reasoner: gives the completions.
+        parts: `cot`, `answer`, or both.
+    """
+
+    def __init__(self, reasoner: GivesReasoning, *parts: str) -> None:
         self.reasoner = reasoner
+        self._empty: dict[str, Any] = dict.fromkeys(parts, "")
 
     def reason(
         self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
     ) -> list[Completion]:
-        """Completions with an empty `cot`."""
-        return [dataclasses.replace(one, cot="") for one in self.reasoner.reason(histories, ratings, decoding, desc)]
-
-
-class EmptyText:
-    """Completions without a word, well-formed where the model's are: a fusion still reads the history's own text beside them."""
-
-    def __init__(self, reasoner: GivesReasoning) -> None:
-        self.reasoner = reasoner
-
-    def reason(
-        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
-    ) -> list[Completion]:
-        """Completions with an empty `cot` and an empty `answer`."""
+        """See `Reasoner.reason`."""
         written = self.reasoner.reason(histories, ratings, decoding, desc)
-        return [dataclasses.replace(one, cot="", answer="") for one in written]
+        return [dataclasses.replace(one, **self._empty) for one in written]
 
 
 class TrueFacts:

@@ -63,13 +63,9 @@ def cross_fitted_gains(
     # Users in random order deal themselves to the halves 0 and 1, and in each half to those held out and the others.
     number = np.random.default_rng(seed).permutation(dataset.user_num)
     order = number[histories[dataset.uid_field].numpy()]
-    reasoning = model.encode_completions(
-        [text for sample in samples for text in sample], histories[model.ITEM_SEQ].repeat(len(samples), 1)
-    )
-    if (
-        reasoning.history is not None
-    ):  # what is gained shall be the completion's, and not that of the history's own text
-        reasoning = reasoning._replace(history=torch.zeros_like(reasoning.history))
+    texts = [text for sample in samples for text in sample]
+    # Beside empty histories: what is gained shall be the completion's, and not that of the history's own text.
+    reasoning = model.encode_completions(texts, torch.zeros(len(texts), 1, dtype=torch.int64))
     gains = np.zeros((len(ends), len(samples)))
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)

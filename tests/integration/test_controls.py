@@ -9,7 +9,7 @@ import pytest
 from rporec_recbole.cli import main
 from rporec_recbole.controls import FULL, run_controls
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.cot.substitutes import AnotherUsers, AnswerOnly, BareHistory, EmptyText
+from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
@@ -143,7 +143,7 @@ def test_substitutes_of_the_text():
     (one,) = BareHistory(template).reason([[2, 1, 2, 0]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("Heat | Crime\nAlien | Horror", "Alien | Horror", True)
     assert not BareHistory(template).reason([[0, 0]], None, Decoding())[0].well_formed
-    (one,) = AnswerOnly(Writer()).reason([[1]], None, Decoding())
+    (one,) = Without(Writer(), "cot").reason([[1]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("", "answer [1]", True)
-    (one,) = EmptyText(Writer()).reason([[1]], None, Decoding())
+    (one,) = Without(Writer(), "cot", "answer").reason([[1]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("", "", True)
