@@ -4,10 +4,11 @@
                                    [--run=saved/grpo_step/tiny] [--out=saved/grpo_step]
 
 The prompts are positions of ml-100k that stage 2 learns from; `tiny` is warmed up as in the default run, once: --run keeps
-it. Both pay with the frozen head and take the same learning rate. TRL has its defaults in everything else: its own
-generation, gradient checkpointing, bfloat16, no KL term. `TRL, as ours` has the KL term of the default run, no checkpointing
-and float32, so that it does the same sums. A first step, which is not counted, warms each of them up. Where other jobs keep
-the machine busy, --clock=processor counts processor seconds, best with OMP_NUM_THREADS=1. Writes grpo_step.json.
+it. Both pay with the frozen head and take the same learning rate. `TRL, defaults` has its defaults in everything else: its own
+generation, gradient checkpointing, bfloat16, no KL term; beside it stands ours without the KL term, which does the same sums.
+`TRL, as ours` has the KL term of the default run, no checkpointing and float32; beside it stands ours as it is by default.
+A first step, which is not counted, warms each of them up. Where other jobs keep the machine busy, --clock=processor counts
+processor seconds, best with OMP_NUM_THREADS=1. Writes grpo_step.json.
 """
 
 from __future__ import annotations
@@ -89,11 +90,13 @@ class AfterFirst(TrainerCallback):
         return Measured(name, *parts, rest, sum(self.lengths) / steps)
 
 
-def ours(options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any]) -> Measured:
+def ours(
+    options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any], name: str, **given: Any
+) -> Measured:
     clock, backbone = CLOCKS[options.clock], copy.copy(model.backbone)
     backbone.model = copy.deepcopy(backbone.model)
     settings = replace(
-        model.settings.rl, rl_steps=options.steps + 1, rl_prompts=options.prompts, group_size=options.group
+        model.settings.rl, rl_steps=options.steps + 1, rl_prompts=options.prompts, group_size=options.group, **given
     )
     writing, paying = Timed(backbone.generate_tokens, clock), Timed(reward, clock)
     backbone.generate_tokens = writing
@@ -104,7 +107,7 @@ def ours(options: argparse.Namespace, model: Any, prompts: list[str], reward: Ca
         train_rl(
             backbone, prompts, paying, settings, max_new_tokens=options.tokens, reference=reference, seed=0, hooks=hooks
         )
-    return watch.measured("ours")
+    return watch.measured(name)
 
 
 def theirs(
@@ -171,17 +174,25 @@ def main() -> None:
     reward = head_reward(model, rows, frozen_scorer(model, dataset, ends, False), folder=folder)
     prompts = list(reward.positions.prompts)
     same = {"beta": model.settings.rl.kl_weight, "gradient_checkpointing": False, "bf16": False}
-    lines = [
-        ours(options, model, prompts, reward),
-        theirs(options, model, prompts, reward, "TRL, defaults"),
-        theirs(options, model, prompts, reward, "TRL, as ours", **same),
+    pairs = [
+        (
+            ours(options, model, prompts, reward, "ours, no KL term", kl_weight=0.0),
+            theirs(options, model, prompts, reward, "TRL, defaults"),
+        ),
+        (
+            ours(options, model, prompts, reward, "ours"),
+            theirs(options, model, prompts, reward, "TRL, as ours", **same),
+        ),
     ]
+    lines = [one for pair in pairs for one in pair]
+    over = {theirs.name: theirs.step / ours.step for ours, theirs in pairs}
     print(
-        "| seconds a step | generation | reward | update | all | new tokens | over ours |\n|---|---|---|---|---|---|---|"
+        "| seconds a step | generation | reward | update | all | new tokens | over the line above |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for one in lines:
         parts = " | ".join(f"{part:.2f}" for part in (one.generation, one.reward, one.update, one.step))
-        print(f"| {one.name} | {parts} | {one.tokens:.1f} | {one.step / lines[0].step:.2f} |")
+        print(f"| {one.name} | {parts} | {one.tokens:.1f} | {f'{over[one.name]:.2f}' if one.name in over else ''} |")
     report = {
         "backbone": model.backbone.facts,
         "prompts": options.prompts,
@@ -190,7 +201,8 @@ def main() -> None:
         "steps": options.steps,
         "clock": options.clock,
         "threads": torch.get_num_threads(),
-        "over_ours": {one.name: one.step / lines[0].step for one in lines},
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "over_ours": over,
         "lines": [{**asdict(one), "step": one.step} for one in lines],
         "versions": versions(),
     }
