@@ -47,6 +47,7 @@ ORDER = [
     "backbone.choice",
     "backbone.drafts",
     "backbone.kv_cache",
+    "backbone.screening",
     "backbone.engine",
     "backbone.rendering",
     "backbone.lora",

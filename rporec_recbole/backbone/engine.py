@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.backbone.choice import Choice, Stop
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
 from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache
+from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.memory import release_freed_memory
 
@@ -65,6 +66,7 @@ def generate_tokens(
     budget: int,
     identities: Sequence[str] | None = None,
     logprobs: bool = False,
+    screened: ScreenedOutput | None = None,
     has_ended: Callable[[list[int]], bool] | None = None,
     on_batch: Callable[[list[int], list[Generated]], None] | None = None,
     desc: str | None = None,
@@ -80,6 +82,7 @@ def generate_tokens(
         budget: see `batches_by_length`.
         identities: names the stream of draws of each row; needed when sampling.
         logprobs: whether to give log-probabilities.
+        screened: the model's output layer, screened; for greedy decoding without log-probabilities.
         has_ended: asked after every token, with the last few tokens of a row; a row also stops where it says so.
         on_batch: called with the row indices and completions of each finished batch.
         desc: label of the progress bar; None shows none.
@@ -98,7 +101,8 @@ def generate_tokens(
         for rows in groups:
             choose = Choice(decoding, None if identities is None else [identities[i] for i in rows], logprobs)
             batch = _Batch(model, [prompts[i] for i in rows], windows, pad, choose, stop, drafts)
-            written = batch.complete()
+            with output_layer(model, screened):
+                written = batch.complete()
             for i, one in zip(rows, written, strict=True):
                 results[i] = one
             if on_batch:

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from rporec_recbole.backbone.engine import Generated, generate_tokens
 from rporec_recbole.backbone.lora import adapted_layers
 from rporec_recbole.backbone.rendering import PromptEncoder
+from rporec_recbole.backbone.screening import ScreenedOutput, can_screen
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.settings import is_embedded
@@ -57,6 +58,7 @@ class Backbone:
         self.batch_tokens = batch_tokens
         self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat)
         self._fingerprint: str | None = None
+        self._screened: ScreenedOutput | None = None
         self._closing: list[int] = tokenizer(ANSWER_END, add_special_tokens=False)["input_ids"]
         self._may_close: dict[int, bool] = {}  # whether a token can be the last one of `</answer>`
 
@@ -114,7 +116,7 @@ class Backbone:
 
     def weights_changed(self) -> None:
         """Call after training: texts written before belong to another writer."""
-        self._fingerprint = None
+        self._fingerprint = self._screened = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -195,6 +197,17 @@ class Backbone:
             self._may_close[last] = ANSWER_END[-1] in self.tokenizer.decode([last])
         return self._may_close[last] and ANSWER_END in self.tokenizer.decode(tokens)
 
+    def _output(self, decoding: Decoding, logprobs: bool) -> ScreenedOutput | None:
+        """The output layer for decoding that needs the largest logit alone; None where the model's own is as good."""
+        if decoding.temperature > 0 or logprobs:
+            return None
+        layer = (self.model.get_base_model() if self.is_adapter else self.model).get_output_embeddings()
+        if not can_screen(layer):
+            return None
+        if self._screened is None or self._screened.layer is not layer:
+            self._screened = ScreenedOutput(layer)
+        return self._screened
+
     def generate_tokens(
         self,
         prompts: Sequence[str],
@@ -217,6 +230,7 @@ class Backbone:
                 budget=self.batch_tokens,
                 identities=identities if identities is not None else prompts,
                 logprobs=logprobs,
+                screened=self._output(decoding, logprobs),
                 has_ended=self.has_answered if len(self._closing) > 1 else None,
                 on_batch=on_batch,
                 desc=desc,
