@@ -1,81 +1,167 @@
-"""Does the reward of stage 2 rise? The mean reward of each step, over several finished runs, and its slope.
+"""Does stage 2 raise the reward on prompts that it never trains on? Paired over prompts, several seeds.
 
-    python benchmarks/reward_curve.py RUN [RUN ...] [--output=docs/figures/reward.png]
+    python benchmarks/reward_curve.py [--dataset=ml-100k] [--data_path=DIR] [--seeds=2020,2021,2022] [--steps=120] [--every=20]
+                                      [--prompts=128] [--samples=4] [--learning_rates=0.00002,0.0002]
+                                      [--dir=saved/reward_curve] [--out=benchmarks/results/reward_curve.json]
+                                      [--figure=docs/figures/reward.png]
 
-Every step of stage 2 asks about prompts that no step before it has shown, so its mean reward is one on held-out prompts. The
-values come from the runs' TensorBoard files. Prints the means of the first and the last ten steps of each run, and the slope of a
-straight line through the steps of all runs with a 95 % interval (bootstrap over runs' steps); draws runs, their mean and the line.
+Stages 1a to 1c run once a seed, in --dir. Then stage 2 with each learning rate, every other setting as it is by default, on all positions
+of its rung but --prompts of them. These held-out prompts are answered before the first step and after every --every steps, --samples
+times each at the temperature of the rollouts and with the same draws every time, and the frozen head pays. The mean reward of a prompt after
+the steps minus that before them is paired over prompts; 95 % intervals by bootstrap over the prompts of all seeds. What is in
+--out already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-TAG, TEN = "2_reinforcement_learning/reward", 10
+from rporec_recbole import load_run, run
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.data import ladder
+from rporec_recbole.training.head_reward import head_reward
+from rporec_recbole.training.rl import Hooks, train_rl
+from rporec_recbole.training.rows import frozen_scorer
 
-
-def rewards_of(run: Path) -> np.ndarray:
-    """Mean reward of each step, `[S]`.
-
-    Raises:
-        SystemExit: the run has no stage 2.
-    """
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    if TAG not in events.Tags()["scalars"]:
-        raise SystemExit(f"{run} has no rewards of stage 2 in its tensorboard/.")
-    by_step = {one.step: one.value for one in events.Scalars(TAG)}  # a run that went on wrote some steps twice
-    return np.array([by_step[step] for step in sorted(by_step)])
+Curve = dict[str, list[Any]]
+"""`steps` `[S]`, `rewards` `[S, P]` by prompt, and the mean of every part of the reward, `[S]`."""
 
 
-def slope_of(steps: np.ndarray, rewards: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
-    """Slope of the least-squares line and its 95 % interval.
+def first_stages(folder: Path, options: argparse.Namespace, seed: int) -> None:
+    """Stages 1a to 1c, unless they have run."""
+    if (folder / "metrics.json").is_file():
+        return
+    settings = {"stages": ["1a", "1b", "1c"], "seed": seed, "run_dir": str(folder), "show_progress": False}
+    if options.data_path:
+        settings["data_path"] = options.data_path
+    run("RPORec", options.dataset, overrides=settings)
 
-    Args:
-        steps: `[P]`.
-        rewards: `[P]`.
-        draws: bootstrap draws of pairs.
-    """
-    picks = np.random.default_rng(0).integers(len(steps), size=(draws, len(steps)))
-    x, y = steps[picks], rewards[picks]
-    x = x - x.mean(axis=1, keepdims=True)
-    low, high = np.percentile((x * y).sum(axis=1) / (x * x).sum(axis=1), [2.5, 97.5])
-    return float(np.polyfit(steps, rewards, 1)[0]), float(low), float(high)
+
+def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) -> Curve:
+    """Trains stage 2 of a run and asks the held-out prompts on the way."""
+    loaded = load_run(folder)
+    model, dataset = loaded.model, loaded.loaders["train"].dataset
+    ends = dataset.positions(ladder.RL)
+    ends = ends[np.random.default_rng(seed).permutation(len(ends))]
+    parts: dict[str, float] = {}
+    scorer = frozen_scorer(model, dataset, ends, bool(loaded.config["hide_seen"]))
+    reward = head_reward(model, dataset.histories(ends), scorer, folder=folder, observe=parts.update)
+    prompts, backbone = list(reward.positions.prompts), model.backbone
+    held_out = np.repeat(np.arange(options.prompts), options.samples)
+    settings = model.settings.rl
+    decoding = Decoding(settings.rl_temperature, model.settings.backbone.max_new_tokens, seed)
+    curve: Curve = {"steps": [], "rewards": []}
+
+    def ask(step: int) -> float:
+        written = backbone.generate_tokens(
+            [prompts[number] for number in held_out],
+            decoding,
+            identities=[f"held out/{i}" for i in range(len(held_out))],
+        )
+        earned = reward(backbone.decode(written), held_out.tolist(), [one.tokens for one in written])
+        by_prompt = np.array(earned).reshape(options.prompts, options.samples).mean(axis=1)
+        curve["steps"].append(step)
+        curve["rewards"].append([round(value, 6) for value in by_prompt.tolist()])
+        for name, value in parts.items():
+            curve.setdefault(name, []).append(value)
+        print(f"seed {seed}, learning rate {rate}, step {step}: {by_prompt.mean():.4f}", flush=True)
+        return float(by_prompt.mean())
+
+    learned = settings.rl_prompts * options.steps
+    train = [options.prompts + i % (len(prompts) - options.prompts) for i in range(learned)]
+    with tempfile.TemporaryDirectory() as reference:
+        backbone.save(Path(reference))
+        train_rl(
+            backbone,
+            [prompts[number] for number in train],
+            lambda texts, numbers, tokens: reward(texts, [train[number] for number in numbers], tokens),
+            replace(
+                settings,
+                rl_steps=options.steps,
+                rl_validate_every=options.every,
+                rl_patience=options.steps,
+                rl_learning_rate=rate,
+            ),
+            max_new_tokens=decoding.max_new_tokens,
+            reference=reference,
+            seed=seed,
+            hooks=Hooks(validate=ask),
+        )
+    return curve
+
+
+def rise_of(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean reward minus that before the first step, `[S]`, and its 95 % intervals, `[2, S]`."""
+    rises = np.concatenate([np.array(one["rewards"]) - np.array(one["rewards"][0]) for one in curves], axis=1)
+    picks = np.random.default_rng(0).integers(rises.shape[1], size=(10_000, rises.shape[1]))
+    return rises.mean(axis=1), np.stack([np.percentile(one[picks].mean(axis=1), [2.5, 97.5]) for one in rises], axis=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--output", default="docs/figures/reward.png")
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--data_path")
+    parser.add_argument("--seeds", default="2020,2021,2022")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--every", type=int, default=20)
+    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--learning_rates", default="0.00002,0.0002")
+    parser.add_argument("--dir", type=Path, default=Path("saved/reward_curve"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reward_curve.json"))
+    parser.add_argument("--figure", default="docs/figures/reward.png")
     options = parser.parse_args()
-    curves = {run.name: rewards_of(run) for run in options.runs}
-    for name, curve in curves.items():
-        print(f"{name}: first ten steps {curve[:TEN].mean():.4f}, last ten {curve[-TEN:].mean():.4f}")
-    steps = np.concatenate([np.arange(1, len(curve) + 1) for curve in curves.values()])
-    rewards = np.concatenate(list(curves.values()))
-    slope, low, high = slope_of(steps, rewards)
-    print(f"slope: {slope:+.5f} [{low:+.5f}, {high:+.5f}] a step")
+    kept: dict[str, Curve] = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    seeds = [int(seed) for seed in options.seeds.split(",")]
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
-    for curve in curves.values():
-        axes.plot(np.arange(1, len(curve) + 1), curve, color="#9db4c8", linewidth=0.9)
-    shortest = min(len(curve) for curve in curves.values())
-    mean = np.mean([curve[:shortest] for curve in curves.values()], axis=0)
-    axes.plot(np.arange(1, shortest + 1), mean, color="#1f4e79", linewidth=2, label=f"mean of {len(curves)} runs")
-    line = np.array([1, max(steps)])
-    axes.plot(line, rewards.mean() + slope * (line - steps.mean()), "k--", linewidth=1, label="least-squares line")
-    axes.set_xlabel("step of stage 2, each on prompts that were never shown before")
-    axes.set_ylabel("mean reward of a step")
-    axes.set_title(f"slope {slope:+.5f} [{low:+.5f}, {high:+.5f}] a step", fontsize=10)
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    print(
+        "| learning rate | before | after | rise [95 %] | well-formed before, after |\n|---|---|---|---|---|",
+        flush=True,
+    )
+    for rate, color in zip(
+        map(float, options.learning_rates.split(",")), ("#1f4e79", "#c0562f", "#4a7a3a"), strict=False
+    ):
+        curves = []
+        for seed in seeds:
+            name = f"{options.dataset}, learning rate {rate}, {options.steps} steps, seed {seed}"
+            if name not in kept:
+                folder = options.dir / f"{options.dataset},seed={seed}"
+                first_stages(folder, options, seed)
+                kept[name] = curve_of(folder, options, seed, rate)
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                options.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+            curves.append(kept[name])
+        rise, (low, high) = rise_of(curves)
+        mean = np.mean([np.mean(one["rewards"], axis=1) for one in curves], axis=0)
+        formed = np.mean([one["well_formed"] for one in curves], axis=0)
+        print(
+            f"| {rate:g} | {mean[0]:.4f} | {mean[-1]:.4f} | {rise[-1]:+.4f} [{low[-1]:+.4f}, {high[-1]:+.4f}] "
+            f"| {formed[0]:.3f}, {formed[-1]:.3f} |",
+            flush=True,
+        )
+        steps = curves[0]["steps"]
+        axes.plot(steps, rise, color=color, linewidth=2, label=f"learning rate {rate:g}")
+        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.set_xlabel("steps of stage 2")
+    axes.set_ylabel("mean reward minus that before the first step")
+    axes.set_title(
+        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, {len(seeds)} seeds, 95 % intervals",
+        fontsize=10,
+    )
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(options.output, dpi=110)
-    print(f"Written to {options.output}")
+    figure.savefig(options.figure, dpi=110)
+    print(f"Written to {options.out} and {options.figure}")
 
 
 if __name__ == "__main__":
