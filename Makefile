@@ -8,8 +8,9 @@ BIN = $(VENV)/bin
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
 
+# Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
 test: install-test lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 install: $(VENV)/.installed
 
