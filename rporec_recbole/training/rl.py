@@ -30,7 +30,7 @@ from rporec_recbole.training.policy import BestPolicy
 from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.resume import Snapshot, named, optimizer_tensors, restore_optimizer
 from rporec_recbole.training.rollout import Batch, Reward, Rollout, TokenWriter
-from rporec_recbole.training.shared_prompts import SharedPrompts, can_share
+from rporec_recbole.training.shared_prompts import shared_prompts
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def train_rl(
         )
     done = int(start.facts["step"]) if start else 0
     order = prompt_order(len(prompts), settings.rl_steps * settings.rl_prompts, seed)
-    shared = SharedPrompts() if can_share(backbone.model) else None
+    shared = shared_prompts(backbone.model)
     rollout = Rollout(
         backbone,
         writer or backbone,

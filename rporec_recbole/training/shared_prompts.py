@@ -25,11 +25,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rporec_recbole.backbone.kv_cache import layer_windows
+
 _CLOSE = 1e-3  # hidden states, relative to the largest
 
 
 class SharedPrompts:
     """What stands before the rows of a batch.
+
+    Args:
+        windows: how far each layer looks back, in tokens; None is everything (`kv_cache.layer_windows`).
 
     Attributes:
         prompts: tokens of the prompt of each row; the first token of a row is its number. While there are none, calls pass as
@@ -37,7 +42,8 @@ class SharedPrompts:
         needed: whether a row is learned from; the others are not read, and what comes out for them means nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, windows: Sequence[int | None]) -> None:
+        self._windows = set(windows)
         self.prompts: Sequence[Sequence[int]] = []
         self.needed: Sequence[bool] = []
         self._index: Tensor | None = None
@@ -82,15 +88,28 @@ class SharedPrompts:
                 end = to
         device = mask.device
         packed, position, part, self._index = (one.to(device) for one in (packed, position, part, index))
-        seen = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
-        seen &= position[:, None, :] <= position[:, :, None]
-        seen |= torch.eye(width, dtype=torch.bool, device=device)
         return arguments, {
             **named,
             "input_ids": packed,
             "position_ids": position,
-            "attention_mask": seen[:, None],
+            "attention_mask": self._mask(part, position),
         }
+
+    def _mask(self, part: Tensor, position: Tensor) -> Any:
+        """Which tokens see which, `[G, 1, W, W]`; one for each kind of layer where a model has two.
+
+        Args:
+            part: `[G, W]`, 0 in the prompt, the number of the completion behind it, -1 in padding.
+            position: `[G, W]`.
+        """
+        back = position[:, :, None] - position[:, None, :]
+        same = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
+        itself = torch.eye(part.shape[1], dtype=torch.bool, device=part.device)
+        kinds = {}
+        for window in self._windows:
+            seen = same & (back >= 0) & (back < (window or part.shape[1])) | itself
+            kinds["full_attention" if window is None else "sliding_attention"] = seen[:, None]
+        return kinds if len(kinds) > 1 else next(iter(kinds.values()))
 
     def _unpack(self, decoder: Any, arguments: Any, out: Any) -> Any:
         if self._index is not None:
@@ -101,21 +120,22 @@ class SharedPrompts:
 
 
 @torch.no_grad()
-def can_share(model: Any) -> bool:
-    """Whether a model gives the same hidden states with shared prompts, tried out on a few tokens.
+def shared_prompts(model: Any) -> SharedPrompts | None:
+    """Prompts to be shared, if a model gives the same hidden states with them, tried out on a few tokens.
 
-    Not so with sliding windows that are too short, attention without positions of its own, recurrent layers, or kernels that
-    take no mask; those read every prompt in every row.
+    Not so without positions of its own, with recurrent layers, or with kernels that take no mask; None then, and every row
+    reads its prompt.
 
     Args:
         model: a transformers causal LM, or a PEFT model around one.
     """
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
-    if causal.config._attn_implementation != "sdpa":
-        return False
+    windows = layer_windows(causal)
+    if windows is None:
+        return None
+    shared = SharedPrompts(windows)
     prompts, written = [[3, 4, 5, 6, 7], [8, 9, 3]], [[4, 5], [6, 7, 8], [9, 3]]
     of_row = [0, 0, 1]
-    shared = SharedPrompts()
     shared.prompts, shared.needed = [prompts[p] for p in of_row], [True] * len(of_row)
     device = model.device
     was_training = model.training
@@ -132,9 +152,10 @@ def can_share(model: Any) -> bool:
             plain = causal.base_model(input_ids=whole, attention_mask=torch.ones_like(whole), use_cache=False)
             expected = plain.last_hidden_state[0, len(prompts[p]) - 1 :]
             if (found[row, : len(expected)] - expected).abs().max() > _CLOSE * expected.abs().max():
-                return False
+                return None
     except (TypeError, ValueError, RuntimeError, KeyError):
-        return False
+        return None
     finally:
         model.train(was_training)
-    return True
+    shared.prompts = []
+    return shared
