@@ -11,7 +11,7 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -107,7 +107,7 @@ def train_rl(
         ConfigError: the completions of a step cannot be shared equally by the processes, or the writer works for one process only.
         RewardError: a reward failed or is no finite number.
     """
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; we pin TRL
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental
     device, processes = backbone.device, Processes(backbone.device)
     a_step = settings.rl_prompts * settings.group_size
     if a_step % processes.count:
@@ -144,7 +144,7 @@ def train_rl(
     optimizer = torch.optim.AdamW(backbone.trainable(), lr=settings.rl_learning_rate, weight_decay=0.0, fused=True)
     best = BestPolicy(settings.rl_patience)
     steps = _Steps(backbone, rollout, optimizer, best, settings, hooks or Hooks(), processes, done, seed)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as scratch, _as_it_was(backbone.model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")
         config = GRPOConfig(
             output_dir=scratch,
@@ -205,6 +205,18 @@ def train_rl(
         steps.taken < settings.rl_steps,
         {name: round(value, 3) for name, value in steps.seconds().items()},
     )
+
+
+@contextlib.contextmanager
+def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
+    """What a trainer sets on the model itself goes again: accelerate replaces `forward` by one under autocast, and texts
+    written after the stage would differ from those of the same weights in a run that was loaded."""
+    before = set(vars(model))
+    try:
+        yield
+    finally:
+        for name in set(vars(model)) - before:
+            delattr(model, name)
 
 
 class _Steps(TrainerCallback):

@@ -9,6 +9,7 @@ import torch
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.errors import RewardError
 from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.training import rl
 from rporec_recbole.training.rl import Hooks, prompt_order, train_rl
 from rporec_recbole.training.rollout import flat_groups
 
@@ -45,6 +46,21 @@ def test_one_token_decides():
     train(backbone, settings, with_e, tokens=1, hooks=hooks)
     assert 0.02 < curve[0] < 0.5, "chance"
     assert sum(curve[-5:]) / 5 > 0.95
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_mixed_precision_ends_with_the_stage(lora, monkeypatch):
+    monkeypatch.setattr(rl, "trains_in_bfloat16", lambda device: True)
+    backbone, settings = nano(rl_steps=2, rl_learning_rate=0.01, lora=lora)
+    dtypes = set()
+    layer = backbone.model.base_model.get_submodule("model.model" if lora else "").layers[0].mlp.down_proj
+    layer.register_forward_hook(lambda layer, given, out: dtypes.add(out.dtype))
+    train(backbone, settings, vowels)
+    assert torch.bfloat16 in dtypes, "trained under autocast"
+    dtypes.clear()
+    with torch.no_grad():
+        backbone.model(input_ids=torch.tensor([[3, 4, 5, 6]]))
+    assert dtypes == {torch.float32}
 
 
 def test_flat_groups():
