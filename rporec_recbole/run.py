@@ -127,7 +127,7 @@ def _run(
     trainer.eval_collector = collector = RankCollector(config, data)
     processes = Processes(torch.device(config["device"]))
     if name == "RPORec" and processes.count > 1:
-        trainer.call_helpers = lambda number: call_helpers(processes, trainer.progress, number)
+        trainer.call_helpers = lambda number: call_helpers(processes, trainer, number)
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )

@@ -17,15 +17,15 @@ from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.resume import Progress
 
 
-def call_helpers(processes: Processes, progress: Progress, number: int) -> None:
+def call_helpers(processes: Processes, trainer: Any, number: int) -> None:
     """The main process calls the others to a round of stage 2; to the round 0 when it needs them no more.
 
     Args:
         processes: all of them.
-        progress: where the snapshot of the stage before lies.
+        trainer: the main process's; the snapshot of the stage before is in its `progress`.
         number: of the round.
     """
-    processes.share((str(progress.folder), number))
+    processes.share((str(trainer.progress.folder), str(trainer.reward_folder), number))
 
 
 def help_with(trainer: Any, train_data: Any, valid_data: Any) -> None:
@@ -41,9 +41,10 @@ def help_with(trainer: Any, train_data: Any, valid_data: Any) -> None:
     """
     processes = Processes(torch.device(trainer.device))
     while True:
-        folder, number = processes.share(("", 0))
+        folder, reward_folder, number = processes.share(("", "", 0))
         if not number:
             return
+        trainer.reward_folder = Path(reward_folder)  # this process's own folders end with it
         trainer.progress = Progress(Path(folder), stage_state.identity(trainer, train_data))
         trainer.positions = PositionLog(len(train_data.dataset.timeline))
         stage_state.put_back(trainer.progress, trainer, train_data)

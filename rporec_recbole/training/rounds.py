@@ -81,19 +81,19 @@ class BestRound:
                 best["kept"] = False
             head = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
             self._weights = {**named("head", head), **named("backbone", self._model.backbone.weights())}
-            self._progress.save(_SNAPSHOT, self._weights, {})
+            self._progress.save(_SNAPSHOT, self._weights, {"round": number})
         self.rounds.append({"round": number, "score": score, "valid": result, "kept": kept})
 
     def take(self) -> dict[str, Any]:
         """Puts the best round back in place; its entry.
 
         Raises:
-            RunFolderError: the run was killed, and its snapshot is gone.
+            RunFolderError: the run was killed, and its snapshot is gone or could not be written.
         """
         best = next(one for one in self.rounds if one["kept"])
         if best is not self.rounds[-1]:
-            kept = Snapshot(self._weights, {}) if self._weights else self._progress.load(_SNAPSHOT)
-            if kept is None:
+            kept = Snapshot(self._weights, {"round": best["round"]}) if self._weights else self._progress.load(_SNAPSHOT)
+            if kept is None or kept.facts["round"] != best["round"]:  # a full disk keeps an older one
                 raise RunFolderError(
                     f"The snapshot of round {best['round']}, the best one, is gone. Delete the run's folder resume/ to start again."
                 )

@@ -52,6 +52,8 @@ class RPORecTrainer(Trainer):
         rounds: one entry a round of stages 2 and 2b, see `BestRound`.
         progress: snapshots of this run, to go on from.
         head_stages, backbone_stages: what each stage does.
+        reward_folder: where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this
+            process.
         call_helpers: gets the round's number before stage 2 starts; None where this process works alone.
     """
 
@@ -64,6 +66,7 @@ class RPORecTrainer(Trainer):
         self.rounds: list[dict[str, Any]] = []
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
+        self.reward_folder = self.run_dir or Path(config["checkpoint_dir"])
         self.positions = PositionLog(0)
         self.progress = Progress(None)
         self.call_helpers: Callable[[int], None] | None = None
@@ -99,11 +102,6 @@ class RPORecTrainer(Trainer):
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="rporec-")
         return Path(self._scratch.name)
-
-    @property
-    def reward_folder(self) -> Path:
-        """Where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this process."""
-        return self.run_dir if self.run_dir is not None else Path(self.config["checkpoint_dir"])
 
     # --- RecBole's interface ------------------------------------------------------------------------------------------
 

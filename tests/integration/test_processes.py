@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.rewards.rechead_reward import FAILURE
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import read_results
 from rporec_recbole.training.processes import Processes
@@ -41,12 +42,16 @@ if processes.main:
 """
 
 
-def launch(processes, *command):
+def launched(processes, *command, path=ROOT):
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
         [sys.executable, *launcher, *map(str, command)], env=environment, capture_output=True, text=True
     )
+
+
+def launch(processes, *command):
+    done = launched(processes, *command)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -98,3 +103,28 @@ def test_a_whole_run_shares_stage_2(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "shared" / "reasoning.sqlite")) as store:
         (writers,) = store.execute("SELECT COUNT(DISTINCT generator) FROM completions").fetchone()
     assert writers == 3, "each round has changed the weights"
+
+
+FAILS_IN_THE_HELPER = """
+import os, torch
+
+def part(record):
+    if os.environ["RANK"] == "1":
+        raise ValueError("no such film")
+    return torch.ones(len(record))
+"""
+
+
+def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_path):
+    toy = write_toy(tmp_path / "data", users=60)
+    (tmp_path / "in_helper.py").write_text(FAILS_IN_THE_HELPER, encoding="utf-8")
+    overrides = {**SHORT, **TEXT, "stages": "[1a,1b,1c,2]", "data_path": toy, "run_dir": tmp_path / "run"}
+    overrides["reward_weights"] = "{ndcg: 0.9, in_helper:part: 0.1}"
+    flags = [f"--{key}={value}" for key, value in overrides.items()]
+    done = launched(2, ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags, path=tmp_path)
+    assert done.returncode != 0
+    assert "`in_helper:part` (ValueError: no such film)" in done.stderr
+    saved = json.loads((tmp_path / "run" / FAILURE).read_text(encoding="utf-8"))
+    assert "no such film" in saved["error"]
+    assert saved["rows"]
+    assert all(row["prompt"] and row["completion"] for row in saved["rows"])

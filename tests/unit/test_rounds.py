@@ -1,7 +1,9 @@
 """The order of a run's stages, and which round is kept."""
 
+import pytest
 import torch
 
+from rporec_recbole.errors import RunFolderError
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rounds import BestRound, steps_of
 
@@ -69,3 +71,17 @@ def test_the_best_round_comes_back_in_another_process(tmp_path):
     after.rounds = before.rounds
     assert after.take()["valid"] == {"ndcg@10": 0.3}
     assert model.weight.item() == model.backbone.number.item() == 1
+
+
+def test_a_round_that_a_full_disk_kept_out_is_not_mistaken_for_the_one_before(tmp_path, monkeypatch):
+    model, progress = Model(), Progress(tmp_path)
+    best = BestRound(model, progress)
+    offered(model, best, [0.1], True)
+    monkeypatch.setattr(progress, "save", lambda *_: False)
+    model.at(2)
+    best.offer(2, 0.3, {}, True)
+    best.offer(3, 0.2, {}, True)
+    after_a_kill = BestRound(model, progress)
+    after_a_kill.rounds = best.rounds
+    with pytest.raises(RunFolderError, match="round 2, the best one, is gone"):
+        after_a_kill.take()
