@@ -126,14 +126,22 @@ def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
     Args:
         table: `control`, `user_id`, `item_id`, `rank`, in any order. Where a row of a control stands several times, as in
             the tables of several seeds put together, its metrics are averaged first.
+
+    Raises:
+        ConfigError: a control lacks rows that the full model has, those of a seed for example: they would not be pairs.
     """
     keys = ["control", "user_id", "item_id"]
     table = table.assign(**{metric: metric_values(table["rank"].to_numpy(), metric) for metric in METRICS})
-    mean = table.groupby(keys, sort=True)[list(METRICS)].mean()
+    grouped = table.groupby(keys, sort=True)
+    mean, times = grouped[list(METRICS)].mean(), grouped.size()
     full, found = mean.loc[FULL], []
     for name in table["control"].unique():
         its = mean.loc[name]
-        assert its.index.equals(full.index), "a control ranked other rows than the full model"
+        if not times.loc[name].equals(times.loc[FULL]):
+            raise ConfigError(
+                f"The control `{name}` has {times.loc[name].sum():,} ranks and `{FULL}` {times.loc[FULL].sum():,}, so they are no pairs. Run it "
+                f"for every seed (`rporec controls RUN --only='{name}'`), or leave it out of the table."
+            )
         pairs = {metric: (full[metric].to_numpy(), its[metric].to_numpy()) for metric in METRICS}
         found.append(
             Contrast(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.controls import FULL, run_controls
+from rporec_recbole.controls import FULL, contrasts_of, run_controls
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.errors import ConfigError
@@ -147,3 +147,16 @@ def test_substitutes_of_the_text():
     assert (one.cot, one.answer, one.well_formed) == ("", "answer [1]", True)
     (one,) = Without(Writer(), "cot", "answer").reason([[1]], None, Decoding())
     assert (one.cot, one.answer, one.well_formed) == ("", "", True)
+
+
+def test_a_control_that_lacks_a_seed_is_no_pair():
+    rows = [("RPORec", seed, user) for seed in range(3) for user in range(4)]
+    rows += [("no CoT", seed, user) for seed in range(2) for user in range(4)]
+    table = pd.DataFrame(
+        [(control, user, user, 1 + (seed == 2) * 50) for control, seed, user in rows],
+        columns=["control", "user_id", "item_id", "rank"],
+    )
+    with pytest.raises(ConfigError, match="`no CoT` has 8 ranks and `RPORec` 12"):
+        contrasts_of(table)
+    both = contrasts_of(table[table["rank"] == 1])
+    assert both[1].differences["ndcg@10"].value == 0
