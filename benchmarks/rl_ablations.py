@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from reward_curve import TEN, rewards_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rporec_recbole import run
 from rporec_recbole.evaluation.ranks import metric_values
@@ -26,6 +26,21 @@ from rporec_recbole.evaluation.significance import paired_bootstrap, paired_rand
 from rporec_recbole.properties import read_yaml
 
 FIRST = ["1a", "1b", "1c"]
+TAG, TEN = "2_reinforcement_learning/reward", 10
+
+
+def rewards_of(run: Path) -> np.ndarray:
+    """Mean reward of each step of stage 2, `[S]`, from the run's TensorBoard files.
+
+    Raises:
+        SystemExit: the run has no stage 2.
+    """
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    if TAG not in events.Tags()["scalars"]:
+        raise SystemExit(f"{run} has no rewards of stage 2 in its tensorboard/.")
+    by_step = {one.step: one.value for one in events.Scalars(TAG)}  # a run that went on wrote some steps twice
+    return np.array([by_step[step] for step in sorted(by_step)])
 
 
 def finished(folder: Path, dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
