@@ -137,9 +137,10 @@ def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
     full, found = mean.loc[FULL], []
     for name in table["control"].unique():
         its = mean.loc[name]
-        if not times.loc[name].equals(times.loc[FULL]):
+        ranked, wanted = times.xs(name), times.xs(FULL)
+        if not ranked.equals(wanted):
             raise ConfigError(
-                f"The control `{name}` has {times.loc[name].sum():,} ranks and `{FULL}` {times.loc[FULL].sum():,}, so they are no pairs. Run it "
+                f"The control `{name}` has {ranked.sum():,} ranks and `{FULL}` {wanted.sum():,}, so they are no pairs. Run it "
                 f"for every seed (`rporec controls RUN --only='{name}'`), or leave it out of the table."
             )
         pairs = {metric: (full[metric].to_numpy(), its[metric].to_numpy()) for metric in METRICS}

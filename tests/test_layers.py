@@ -91,6 +91,7 @@ ORDER = [
     "training.head_stages",
     "training.backbone_stages",
     "training.start",
+    "training.checks",
     "training.trainer",
     "training.helpers",
     "recbole_bridge",

@@ -11,7 +11,6 @@ import torch
 
 from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
-from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings import STAGES
 from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.resume import Progress
@@ -51,10 +50,6 @@ class HeadStages:
         if model.backbone is None:
             trainer.backbone_stages.make(list(model.catalogue.lines))
         ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-        if not len(ends):
-            raise ConfigError(
-                f"No training position is left for the fusion: `ladder_early={trainer.settings.stage.ladder_early}` takes all. Lower it, or set `ladder=False` to let all stages share all positions."
-            )
         train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
         valid = None
         if valid_data:

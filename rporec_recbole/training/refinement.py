@@ -11,7 +11,6 @@ import numpy as np
 
 from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import past_items
-from rporec_recbole.errors import ConfigError
 from rporec_recbole.ranking import ndcg_at, target_rank
 from rporec_recbole.text.completions import parse_completion
 from rporec_recbole.training import checkpoint
@@ -105,10 +104,6 @@ class Refinement:
     def _positions(self) -> np.ndarray:
         """Timeline indices, `[P]`: as many as the steps of a round ask for, if there are so many."""
         ends = self.dataset.positions(ladder.RL)
-        if len(ends) < self.settings.rl_prompts:
-            raise ConfigError(
-                f"Only {len(ends)} training positions are left for stage 2. Raise `ladder_rl` or lower `ladder_early`."
-            )
         wanted = self.settings.rl_steps * self.settings.rl_prompts
         ends = ends[np.random.default_rng(self.trainer.seed).permutation(len(ends))]
         return np.roll(ends, -(self.number - 1) * wanted)[:wanted]

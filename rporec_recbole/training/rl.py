@@ -23,7 +23,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 from trl import GRPOConfig, GRPOTrainer
 
 from rporec_recbole.backbone.model import Backbone, trains_in_bfloat16
-from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import RLSettings
 from rporec_recbole.training.policy import BestPolicy
@@ -89,7 +88,8 @@ def train_rl(
 ) -> Trained:
     """Fine-tunes the backbone in place and leaves it with the policy that validated best, the last one without validation.
 
-    In a process that belongs to a group of `torch.distributed`, all of them share each step.
+    In a process that belongs to a group of `torch.distributed`, all of them share each step; `checks.check_work` says which steps
+    they can share.
 
     Args:
         backbone: its trainable weights change.
@@ -104,21 +104,11 @@ def train_rl(
         start: what `hooks.keep` got last in a run that was killed.
 
     Raises:
-        ConfigError: the completions of a step cannot be shared equally by the processes, or the writer works for one process only.
         RewardError: a reward failed or is no finite number.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental
     device, processes = backbone.device, Processes(backbone.device)
     a_step = settings.rl_prompts * settings.group_size
-    if a_step % processes.count:
-        raise ConfigError(
-            f"A step of stage 2 has rl_prompts * group_size = {a_step} completions, which {processes.count} processes cannot "
-            f"share equally. Change one of the three numbers."
-        )
-    if writer is not None and processes.count > 1:
-        raise ConfigError(
-            f"`rollout_engine=vllm` writes for one process, and there are {processes.count}. Start one, or leave it at `transformers`."
-        )
     done = int(start.facts["step"]) if start else 0
     order = prompt_order(len(prompts), settings.rl_steps * settings.rl_prompts, seed)
     shared = shared_prompts(backbone.model)

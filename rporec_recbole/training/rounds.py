@@ -92,7 +92,9 @@ class BestRound:
         """
         best = next(one for one in self.rounds if one["kept"])
         if best is not self.rounds[-1]:
-            kept = Snapshot(self._weights, {"round": best["round"]}) if self._weights else self._progress.load(_SNAPSHOT)
+            kept = (
+                Snapshot(self._weights, {"round": best["round"]}) if self._weights else self._progress.load(_SNAPSHOT)
+            )
             if kept is None or kept.facts["round"] != best["round"]:  # a full disk keeps an older one
                 raise RunFolderError(
                     f"The snapshot of round {best['round']}, the best one, is gone. Delete the run's folder resume/ to start again."

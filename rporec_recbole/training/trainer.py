@@ -25,15 +25,15 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 
-from rporec_recbole.backbone.load import check_backbone
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.memory import release_freed_memory
 from rporec_recbole.settings import STAGES
 from rporec_recbole.training import checkpoint, stage_state
 from rporec_recbole.training.backbone_stages import BackboneStages
-from rporec_recbole.training.head_reward import check_reward
+from rporec_recbole.training.checks import check_work
 from rporec_recbole.training.head_stages import HeadStages
 from rporec_recbole.training.positions import PositionLog
+from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.recorder import Recorder
 from rporec_recbole.training.resume import Progress
 from rporec_recbole.training.rounds import REPEATED, BestRound, Step, steps_of
@@ -153,11 +153,9 @@ class RPORecTrainer(Trainer):
                 self._validate(done[-1], valid_data, show_progress)
             stage_state.keep(self.progress, self, train_data, done)
             self.log(f"going on after stage {done[-1]} of {self.settings.stage.start_from}")
-        if self.model.backbone is None and {"1b", "1c"} & set(self.wanted):
-            check_backbone(self.settings.backbone)  # the trunk may take hours before the first stage that needs it
         steps = steps_of(self.wanted, self.settings.rl.rounds)[len(done) :]
-        if any(step.stage == "2" for step in steps):
-            check_reward(self.model)
+        processes = Processes(torch.device(self.device)).count
+        check_work(self.model, train_data.dataset, {step.stage for step in steps}, processes)
         best_round.rounds, rounds = self.rounds, self.settings.rl.rounds
         for step in steps:
             self.model.on_learned = functools.partial(self.positions.add, step.stage)
