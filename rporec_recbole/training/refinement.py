@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import past_items
 from rporec_recbole.ranking import ndcg_at, target_rank
-from rporec_recbole.text.completions import parse_completion
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.head_reward import head_reward
 from rporec_recbole.training.processes import Processes
@@ -109,7 +110,8 @@ class Refinement:
         return np.roll(ends, -(self.number - 1) * wanted)[:wanted]
 
     def _validation(self) -> Callable[[int], float] | None:
-        """NDCG@10 of greedy reasoning by the policy as it is, on some users of the validation split; its texts are not kept."""
+        """NDCG@10 of the policy as it is, on some users of the validation split, who get the (first) text that an evaluation would
+        write them, malformed ones drawn again. The texts are not kept."""
         if not self.valid_data:
             return None
         trainer, model, dataset = self.trainer, self.model, self.valid_data.dataset
@@ -122,8 +124,8 @@ class Refinement:
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
 
         def score(step: int) -> float:
-            written = model.backbone.generate(prompts, model.evaluation_decoding)
-            scores = scorer(range(len(rows)), [parse_completion(text) for text in written])
+            policy = Reasoner(model.backbone, model.reasoner.template, CoTStore())
+            scores = scorer(range(len(rows)), policy.complete(prompts, model.evaluation_decoding, "2 validation"))
             found = ndcg_at(target_rank(scores.cpu(), targets.cpu()), _VALIDATION_K).mean().item()
             self._scores.append((step, found))
             trainer.recorder.add(f"{CURVES}/validation ndcg@{_VALIDATION_K}", self._before + step, found)
