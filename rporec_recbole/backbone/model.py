@@ -26,6 +26,8 @@ BASE = "base"
 ADAPTER = "default"  # PEFT's name for the adapter of a model that has one
 # Config entries that say where a model came from or how it runs, not what it writes.
 _VOLATILE = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures", "use_cache", "dtype"}
+# What a LoRA adapter's weights are multiplied by.
+_SCALING = ("r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern")
 
 
 class Backbone:
@@ -101,12 +103,17 @@ class Backbone:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over architecture, vocabulary and weights; part of every store key."""
+        """SHA-256 over all that decides what is written: architecture, adapter, tokenizer, end tokens, weights; part of every
+        store key."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             described = {key: str(value) for key, value in self.model.config.to_dict().items() if key not in _VOLATILE}
             digest.update(json.dumps(described, sort_keys=True).encode())
+            if self.is_adapter:
+                adapter = self.model.peft_config[ADAPTER].to_dict()
+                digest.update(json.dumps([str(adapter.get(key)) for key in _SCALING]).encode())
             digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+            digest.update(json.dumps([_splitting(self.tokenizer), self.end_tokens]).encode())
             for name, tensor in sorted(self.model.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -278,6 +285,15 @@ class Backbone:
         """Writes a PEFT adapter folder with the adapter that is trained, and no other that may stand beside it."""
         transformers_logging.disable_progress_bar()
         self.model.save_pretrained(folder, selected_adapters=[ADAPTER])
+
+
+def _splitting(tokenizer: Any) -> dict[str, Any]:
+    """How a tokenizer splits text, as plain values; nothing for one without a serialized form."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return {}
+    whole = json.loads(backend.to_str())  # truncation and padding, which calls change, stand beside these
+    return {part: whole.get(part) for part in ("normalizer", "pre_tokenizer", "model")}
 
 
 def context_length(config: Any) -> int | None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import PeftModel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -145,6 +146,7 @@ def test_lora_finds_the_linear_layers_and_leaves_the_head_alone(kind, tmp_path):
     assert again.facts["lora"] == KINDS[kind][1]
     texts = ["Film 3", "Film 4 of the Drama"]
     assert again.generate(texts, Decoding(max_new_tokens=8)) == backbone.generate(texts, Decoding(max_new_tokens=8))
+    assert again.fingerprint == backbone.fingerprint
 
     backbone.model.add_adapter("ref", backbone.model.peft_config["default"])  # as TRL does
     backbone.save_base(tmp_path / "base")
@@ -178,6 +180,32 @@ def test_training_examples_are_rendered_as_generation_will_show_them(tmp_path):
     assert not compact.facts["chat_template"]
     assert plain.fingerprint == compact.fingerprint != backbone.fingerprint
     assert plain.prompts.encode(["Film 3"]) == [plain.tokenizer("Film 3")["input_ids"]]
+
+
+def test_a_fingerprint_holds_all_that_decides_what_is_written(tmp_path):
+    source = folder_of("qwen3", tmp_path)
+
+    def made(change=lambda backbone: None):
+        torch.manual_seed(0)
+        backbone = make_backbone(limits(source), [], CPU, 0)
+        change(backbone)
+        return backbone
+
+    def scaled(backbone):
+        backbone.model.peft_config["default"].lora_alpha *= 2
+
+    def ended(backbone):
+        backbone.model.generation_config.eos_token_id = [0, 5]
+
+    def split(backbone):
+        backbone.tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
+
+    used = made()
+    used.prompts.encode(TEXTS[:3])
+    used.tokenizer(TEXTS[:3], padding=True, truncation=True, max_length=4)
+    assert made().fingerprint == used.fingerprint, "truncation and padding of a call do not count"
+    prints = [made(change).fingerprint for change in (lambda backbone: None, scaled, ended, split)]
+    assert len(set(prints)) == len(prints)
 
 
 def test_what_does_not_fit_is_told_before_weights_are_loaded(tmp_path, monkeypatch):
