@@ -26,6 +26,7 @@ SMALLEST = 50_000  # a smaller vocabulary is multiplied as fast as it is screene
 _LEVELS = 127
 _COLUMNS = 2048  # of the vocabulary, screened at once: what belongs to them stays in the cache
 _MOST = 0.02  # of a row's logits; where more have to be computed again, all of them are
+_PAIRS = 16_384  # logits computed again at once: what they are made of is copied
 _ROUNDING = 1e-5  # relative error of float32 sums, amply
 
 
@@ -72,8 +73,9 @@ class ScreenedOutput(nn.Module):
         undecided = torch.bincount(row, minlength=len(rows)) > _MOST * layer.out_features
         few = ~undecided[row]
         row, token = row[few], token[few]
-        above.fill_(-torch.inf)[row, token] = torch.linalg.vecdot(rows[row], layer.weight[token])
-        logits = above[:, : layer.out_features]
+        logits = above.fill_(-torch.inf)[:, : layer.out_features]
+        for some_row, some_token in zip(row.split(_PAIRS), token.split(_PAIRS), strict=True):
+            logits[some_row, some_token] = torch.linalg.vecdot(rows[some_row], layer.weight[some_token])
         logits[undecided] = layer(rows[undecided])
         return logits.reshape(*hidden.shape[:-1], layer.out_features)
 
