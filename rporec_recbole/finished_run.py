@@ -13,15 +13,12 @@ import pandas as pd
 import torch
 
 from rporec_recbole import baseline
+from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.recbole_data import RankCollector, build_data
 from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.training import checkpoint
-
-_SHARED = (
-    128  # texts that a process takes at once when others may help: some batches, yet little to wait for at the end
-)
 
 _MAY_LACK = (checkpoint.ENCODER, checkpoint.BACKBONE)
 _MAKES_SCORES = (CONFIG, checkpoint.STATE, checkpoint.HEAD, *_MAY_LACK)
@@ -81,7 +78,7 @@ class LoadedRun:
         if not self.model.reads_reasoning:
             raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
         reasoner = self.model.reasoner
-        reasoner.at_once = _SHARED
+        reasoner.at_once = SHARED
         before = reasoner.written
         rows = self.loaders[split].dataset.inter_feat
         self.model.reasoning(rows, self.model.evaluation_decoding, f"Reasoning for {split}")

@@ -32,7 +32,7 @@ from rporec_recbole.run_folder import (
     write_results,
 )
 from rporec_recbole.start_from import check_start
-from rporec_recbole.training.helpers import call_helpers, help_with
+from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.processes import Processes
 
 
@@ -127,7 +127,8 @@ def _run(
     trainer.eval_collector = collector = RankCollector(config, data)
     processes = Processes(torch.device(config["device"]))
     if name == "RPORec" and processes.count > 1:
-        trainer.call_helpers = lambda number: call_helpers(processes, trainer, number)
+        trainer.helpers = Helpers(processes, trainer)
+        model.ask_helpers = trainer.helpers.write
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
@@ -147,8 +148,6 @@ def _run(
         _close(trainer, model)  # a search goes on in this process
         raise
     trained = perf_counter() - start
-    if name == "RPORec" and processes.count > 1:
-        trainer.call_helpers(0)
     collector.take("training")
 
     results: dict[str, dict[str, float]] = {}
@@ -158,6 +157,8 @@ def _run(
         found = trainer.evaluate({"valid": valid, "test": test}[split], load_best_model=True, show_progress=False) or {}
         results[split] = {metric: float(value) for metric, value in found.items()}
         tables.append(collector.take(split))
+    if getattr(trainer, "helpers", None) is not None:
+        trainer.helpers.end()
     stages = {"data": {"name": "data and model", "seconds": prepared}}
     if isinstance(getattr(trainer, "stages", None), dict):
         stages.update(trainer.stages)

@@ -11,7 +11,10 @@ from rporec_recbole.text.completions import Completion, parse_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
 Kept = Callable[[list[int], list[str]], None]
+AskHelpers = Callable[[list[str], Decoding], bool]
+"""Tells other processes on the same store which prompts to complete, and how; whether they heard."""
 _AT_ONCE, _PAUSE = 1024, 0.2  # texts; seconds between two looks at what others write
+SHARED = 128  # texts that one of several processes claims at once: some batches, yet little to wait for at the end
 
 
 class TextGenerator(Protocol):
@@ -36,17 +39,25 @@ class Reasoner:
         generator: writes what the store lacks.
         template: renders prompts.
         store: keeps every completion as soon as it exists.
+        ask_helpers: asked to help with more than `SHARED` texts; None where there is nobody.
 
     Attributes:
         at_once: texts that this process claims at once; other processes on the same store write others meanwhile.
         written: texts that this process has written.
     """
 
-    def __init__(self, generator: TextGenerator, template: PromptTemplate, store: CoTStore) -> None:
+    def __init__(
+        self,
+        generator: TextGenerator,
+        template: PromptTemplate,
+        store: CoTStore,
+        ask_helpers: AskHelpers | None = None,
+    ) -> None:
         self.generator = generator
         self.template = template
         self.store = store
         self.at_once = _AT_ONCE
+        self._ask_helpers = ask_helpers
         self.written = 0
         self._parsed: dict[str, Completion] = {}
 
@@ -88,9 +99,12 @@ class Reasoner:
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._parsed}
         # Longest first, as the generator would have it: then parts of the work are as quick as the whole.
         missing = dict(sorted(missing.items(), key=lambda entry: -len(entry[1])))
+        at_once = self.at_once
+        if self._ask_helpers is not None and len(missing) > SHARED:
+            at_once = SHARED if self._ask_helpers(list(missing.values()), decoding) else at_once
         try:
             while missing:
-                claimed = self.store.claim(list(missing), self.at_once)
+                claimed = self.store.claim(list(missing), at_once)
                 if claimed:
                     self._write({key: missing[key] for key in claimed}, writer, decoding, desc)
                 else:  # other processes are writing all of them

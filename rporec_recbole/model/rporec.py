@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.vllm_engine import VLLMEngine
-from rporec_recbole.cot.reasoner import Reasoner, TextGenerator
+from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
@@ -49,6 +49,7 @@ class RPORec(SequentialRecommender):
         head: the `RecHead`.
         backbone: the language model, once a stage has made it.
         reasoner: writes or looks up reasoning, once there is a backbone.
+        ask_helpers: what a reasoner asks for help with many texts (`Reasoner`); None where there is nobody.
         reasoning_on: whether there is a fusion to read reasoning with; off until it is trained.
         max_rung: `calculate_loss` learns from positions up to this rung of the ladder; `learn_from` changes it.
         on_learned: gets the timeline indices, `[P]`, of the positions that a `calculate_loss` learned from; may be None.
@@ -80,6 +81,7 @@ class RPORec(SequentialRecommender):
         self.head = self._new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
+        self.ask_helpers: AskHelpers | None = None
         self.reasoning_on = False
         self.on_learned: Callable[[Tensor], None] | None = None
         self.learn_from(ladder.RL)
@@ -160,7 +162,7 @@ class RPORec(SequentialRecommender):
         if limits.generation_engine == "vllm":
             writer = VLLMEngine(backbone, max_new_tokens=limits.max_new_tokens, memory=limits.vllm_memory)
         self.backbone = backbone
-        self.reasoner = Reasoner(writer, template, store)
+        self.reasoner = Reasoner(writer, template, store, self.ask_helpers)
 
     # --- losses -----------------------------------------------------------------------------------------------------
 

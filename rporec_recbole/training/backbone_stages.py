@@ -88,8 +88,8 @@ class BackboneStages:
         """Stage 2, in the round `number`."""
         from rporec_recbole.training.refinement import Refinement  # it imports TRL, which takes seconds
 
-        if self.trainer.call_helpers is not None:
-            self.trainer.call_helpers(number)
+        if self.trainer.helpers is not None:
+            self.trainer.helpers.refine(number)
         return Refinement(self.trainer, train_data, valid_data, number).run()
 
     def _trunk_beside(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:

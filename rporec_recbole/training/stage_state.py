@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,11 @@ def identity(trainer: Any, loader: Any) -> str:
     return digest.hexdigest()
 
 
+def backbone_folder(progress: Progress, backbone: Any) -> Path | None:
+    """Where `keep` keeps a backbone with these very weights; None without a run folder."""
+    return None if progress.folder is None else progress.folder / f"backbone-{backbone.fingerprint[:16]}"
+
+
 def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None:
     """Keeps everything that the stages after `done` start from.
 
@@ -46,15 +52,17 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
         return
     model, backbone = trainer.model, None
     if model.backbone is not None:
-        backbone = f"backbone-{model.backbone.fingerprint[:16]}"
+        folder = backbone_folder(progress, model.backbone)
+        assert folder is not None, "checked above"
+        backbone = folder.name
         try:
-            if not (progress.folder / backbone).is_dir():
+            if not folder.is_dir():
                 fresh = progress.folder / f"{backbone}.writing"
                 shutil.rmtree(fresh, ignore_errors=True)
                 model.backbone.save(fresh)
-                os.replace(fresh, progress.folder / backbone)
+                os.replace(fresh, folder)
         except (OSError, SafetensorError) as error:
-            progress.warn(progress.folder / backbone, error)
+            progress.warn(folder, error)
             return
     tensors, facts = training_state(model, trainer.optimizer, loader.generator)
     kept = progress.save(

@@ -32,6 +32,7 @@ from rporec_recbole.training import checkpoint, stage_state
 from rporec_recbole.training.backbone_stages import BackboneStages
 from rporec_recbole.training.checks import check_work
 from rporec_recbole.training.head_stages import HeadStages
+from rporec_recbole.training.helpers import Helpers
 from rporec_recbole.training.positions import PositionLog
 from rporec_recbole.training.processes import Processes
 from rporec_recbole.training.recorder import Recorder
@@ -54,7 +55,7 @@ class RPORecTrainer(Trainer):
         head_stages, backbone_stages: what each stage does.
         reward_folder: where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this
             process.
-        call_helpers: gets the round's number before stage 2 starts; None where this process works alone.
+        helpers: the other processes of a launcher; None where this one works alone.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -69,7 +70,7 @@ class RPORecTrainer(Trainer):
         self.reward_folder = self.run_dir or Path(config["checkpoint_dir"])
         self.positions = PositionLog(0)
         self.progress = Progress(None)
-        self.call_helpers: Callable[[int], None] | None = None
+        self.helpers: Helpers | None = None
         self._verbose = False
         self._scratch: tempfile.TemporaryDirectory | None = None
         self.wanted = self._check_stages()

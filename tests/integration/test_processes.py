@@ -42,6 +42,26 @@ if processes.main:
 """
 
 
+COUNTED = """
+import json, os, sys
+from pathlib import Path
+from rporec_recbole.cli import main
+from rporec_recbole.cot import reasoner
+
+reasoner.SHARED = 8
+folder, written, write = Path(sys.argv[1]), [], reasoner.Reasoner._write
+
+def counted(self, prompts, writer, decoding, desc):
+    written.append((writer, len(prompts)))
+    write(self, prompts, writer, decoding, desc)
+
+reasoner.Reasoner._write = counted
+code = main(sys.argv[2:])
+(folder / f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(written))
+sys.exit(code)
+"""
+
+
 def launched(processes, *command, path=ROOT):
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"}
@@ -128,3 +148,33 @@ def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_
     assert "no such film" in saved["error"]
     assert saved["rows"]
     assert all(row["prompt"] and row["completion"] for row in saved["rows"])
+
+
+def test_processes_share_the_texts_and_write_none_twice(tmp_path):
+    toy = write_toy(tmp_path / "data", users=60)
+    (tmp_path / "counted.py").write_text(COUNTED, encoding="utf-8")
+    overrides = {
+        **SHORT,
+        **TEXT,
+        **FLUENT,
+        "rl_steps": 1,
+        "rl_validate_every": 0,
+        "fusion_strengths": "[1]",
+        "data_path": toy,
+    }
+    ranks, texts = {}, {}
+    for count in (1, 2):
+        run_dir = tmp_path / f"of {count}"
+        flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": run_dir}.items()]
+        launch(count, tmp_path / "counted.py", tmp_path, "--model=RPORec", "--dataset=toy", *flags)
+        ranks[count] = read_results(run_dir)[1]
+        with contextlib.closing(sqlite3.connect(run_dir / "reasoning.sqlite")) as store:
+            texts[count] = dict(store.execute("SELECT key, text FROM completions"))
+    main, helper = (json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
+    assert len({writer for writer, _ in helper}) == 2, "before stage 2 and after it"
+    assert sum(number for _, number in main + helper) == len(texts[2]), "none was written twice"
+    assert sum(number for _, number in helper) > len(texts[2]) // 5
+    # The first writer's weights are those of one process; stage 2 sums its gradients in another order.
+    assert len(texts[1].keys() & texts[2].keys()) > len(texts[1]) // 3
+    assert all(texts[2][key] == texts[1][key] for key in texts[1].keys() & texts[2].keys())
+    pd.testing.assert_frame_equal(ranks[2], ranks[1])
