@@ -28,7 +28,7 @@ from rporec_recbole import load_run, run
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap, paired_ratio
 from rporec_recbole.properties import read_yaml
-from rporec_recbole.run_folder import versions
+from rporec_recbole.version import versions
 
 PROTOCOLS = {"seen items ranked": False, "seen items hidden": True}
 CHOSEN_BY, METRICS = "ndcg@10", ("ndcg@10", "hit@10")

@@ -34,7 +34,7 @@ from rporec_recbole.evaluation.significance import paired_bootstrap
 from rporec_recbole.ranking import target_rank
 from rporec_recbole.recbole_bridge import build_config
 from rporec_recbole.recbole_data import build_data
-from rporec_recbole.run_folder import versions
+from rporec_recbole.version import versions
 
 METRICS = ("ndcg@10", "hit@10")
 RANKINGS = {"rank": "all items", "cold_rank": "hidden items only"}

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole import load_run
+from rporec_recbole.cot.compose import facts_of, sections_of
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.cot.substitutes import BareHistory, TrueFacts
+from rporec_recbole.cot.substitutes import BareHistory
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap
@@ -35,10 +36,29 @@ from rporec_recbole.finished_run import LoadedRun
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_model, check_overrides
 from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training.fusion import choose_strength, train_fusion
 from rporec_recbole.training.rows import fusion_texts, reasoned_rows
 
 METRIC = "ndcg@10"
+
+
+class TrueFacts:
+    """The same completions with the true evidence and preference in place of what the model wrote; its intent and answer stay."""
+
+    def __init__(self, reasoner: Any, template: PromptTemplate) -> None:
+        self.reasoner, self.template = reasoner, template
+
+    def reason(self, histories: Any, ratings: Any, decoding: Any, desc: str = "Reasoning") -> list[Completion]:
+        """Completions of the form that `compose_completion` writes; of an intent in another form nothing stays."""
+        written = self.reasoner.reason(histories, ratings, decoding, desc)
+        rated = ratings if ratings is not None else [None] * len(histories)
+        found = []
+        for one, history, rating in zip(written, histories, rated, strict=True):
+            facts = facts_of(self.template.catalogue, self.template.shown(history, rating))
+            intent = sections_of(one.cot).get("intent", "")
+            found.append(dataclasses.replace(one, cot=f"{facts} intent: {intent}."))
+        return found
 
 
 class Mixed:

@@ -31,8 +31,8 @@ from rporec_recbole.backbone.load import Backbone, make_backbone
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.recbole_bridge import build_config, build_model
 from rporec_recbole.recbole_data import build_data
-from rporec_recbole.run_folder import versions
 from rporec_recbole.training.rows import history_rows
+from rporec_recbole.version import versions
 
 
 @dataclass(frozen=True)

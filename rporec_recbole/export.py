@@ -26,10 +26,10 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.finished_run import LoadedRun, hash_of_run, load_rporec
-from rporec_recbole.run_folder import versions
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.table_file import folder_writer, table_writer
 from rporec_recbole.text.completions import Completion
+from rporec_recbole.version import versions
 
 PARTS, DTYPES = ("items", "users", "reasoning"), ("float32", "float16")
 SCHEMA = "schema.json"

@@ -27,13 +27,13 @@ from rporec_recbole.run_folder import (
     held,
     logging_to,
     make_run_folder,
-    versions,
     write_config,
     write_results,
 )
 from rporec_recbole.start_from import check_start
 from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.processes import Processes
+from rporec_recbole.version import versions
 
 
 @dataclass(frozen=True)

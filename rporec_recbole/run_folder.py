@@ -23,7 +23,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +48,6 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
     "resume",
     "checkpoints",
     "lock",
-)
-_PACKAGES = (
-    "rporec_recbole",
-    "recbole",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
 )
 _LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, CHECKPOINTS}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -203,17 +190,6 @@ def logging_to(folder: Path | None) -> Iterator[None]:
             for handler in handlers:
                 handler.close()
             root.handlers, root.level = before, level
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def read_results(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:

@@ -15,7 +15,7 @@ Versions of what a result depends on, and the repairs that let RecBole run on th
 
 def main(arguments: Sequence[str]) -> None:
     from rporec_recbole.compat import REPAIRS
-    from rporec_recbole.run_folder import versions
+    from rporec_recbole.version import versions
 
     if arguments:
         raise ConfigError("`rporec doctor` takes no arguments.")

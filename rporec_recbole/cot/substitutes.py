@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rporec_recbole.cot.compose import facts_of, sections_of
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
@@ -48,26 +47,6 @@ class Without:
         """See `Reasoner.reason`."""
         written = self.reasoner.reason(histories, ratings, decoding, desc)
         return [dataclasses.replace(one, **self._empty) for one in written]
-
-
-class TrueFacts:
-    """The same completions with the true evidence and preference in place of what the model wrote; its intent and answer stay."""
-
-    def __init__(self, reasoner: GivesReasoning, template: PromptTemplate) -> None:
-        self.reasoner, self.template = reasoner, template
-
-    def reason(
-        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
-    ) -> list[Completion]:
-        """Completions of the form that `compose_completion` writes; of an intent in another form nothing stays."""
-        written = self.reasoner.reason(histories, ratings, decoding, desc)
-        rated = ratings if ratings is not None else [None] * len(histories)
-        found = []
-        for one, history, rating in zip(written, histories, rated, strict=True):
-            facts = facts_of(self.template.catalogue, self.template.shown(history, rating))
-            intent = sections_of(one.cot).get("intent", "")
-            found.append(dataclasses.replace(one, cot=f"{facts} intent: {intent}."))
-        return found
 
 
 class BareHistory:

@@ -15,7 +15,7 @@ from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.resume import Progress, named, restore_training_state, training_state
-from rporec_recbole.version import __version__
+from rporec_recbole.version import versions
 
 _SNAPSHOT = "stage"
 _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "rounds")
@@ -24,7 +24,7 @@ _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "r
 def identity(trainer: Any, loader: Any) -> str:
     """Digest of what a run must share with the snapshots it goes on from: data, settings, versions."""
     digest = hashlib.sha256(
-        f"{__version__} {torch.__version__} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
+        f"{versions()} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
     )
     timeline = loader.dataset.timeline
     for field in (loader.dataset.uid_field, loader.dataset.iid_field):
