@@ -25,6 +25,8 @@ class Mentions:
     def __init__(self, catalogue: Catalogue) -> None:
         self._lines = frozenset(catalogue.lines)
         self._titles = {tuple(words_of(item.title)) for item in catalogue.items} - {()}
+        texts = (text for item in catalogue.items for text in item.attributes)
+        self._attributes = frozenset(word for text in texts for word in words_of(text))
         self._longest = max(map(len, self._titles), default=0)
         self.most_words = max((len(words_of(line)) for line in catalogue.lines), default=0)
 
@@ -43,17 +45,21 @@ class Mentions:
     def lists_items(self, answer: str) -> bool:
         """Whether an answer names more than one item, or says more than any item's text does.
 
-        An item's own text never counts as a list. Elsewhere, two titles of several words are a list; titles of one word
-        may be words of another title or attributes, so they count in the first field alone, and only where titles make
-        up more than half of it.
+        An item's own text never counts as a list. Elsewhere, two titles of several words are a list. Titles of one word may
+        be words of another title or of a sentence, so a field's titles count if they make up more than half of its words.
+        From the second field on, where attributes stand, words of attributes count neither as titles nor as other words.
         """
         if answer in self._lines:
             return False
         if len(words_of(answer)) > self.most_words:
             return True
-        first = answer.split("|")[0]
-        named = self.titles(first)
-        covered = sum(map(len, named))
-        if len(named) > 1 and 2 * covered > len(words_of(first)):
+        if sum(len(title) > 1 for title in self.titles(answer)) > 1:
             return True
-        return sum(len(title) > 1 for title in self.titles(answer)) > 1
+        first, *others = answer.split("|")
+        return self._named(first, frozenset()) + sum(self._named(field, self._attributes) for field in others) > 1
+
+    def _named(self, field: str, attributes: frozenset[str]) -> int:
+        """How many titles a field names, beside attributes; 0 where they do not make up more than half of it."""
+        titles = [title for title in self.titles(field) if not attributes.issuperset(title)]
+        others = [word for word in words_of(field) if word not in attributes]
+        return len(titles) if 2 * sum(map(len, titles)) > len(others) else 0

@@ -23,9 +23,15 @@ from rporec_recbole.training.rows import frozen_scorer, history_rows
 from tests.toy import SHORT, TEXT
 
 COLOURS = ["Amber", "Black", "Crimson", "Golden", "Hollow", "Ivory", "Jade", "Violet"]
-THINGS = ["Harbour", "Orchard", "Mirror", "Lantern", "Winter"]
+THINGS = ["Harbour", "Orchard", "Mirror", "Lantern"]
 GENRES = ["Drama", "Comedy", "Action", "Crime", "Western"]
-ITEMS = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
+SHORT_TITLES = ["Ember", "Falcon", "Onyx", "Twister", "Quartz"]  # no word of theirs stands in another title
+OTHERS = [
+    "Western",
+    "From This Tide",
+    "Where They Were",
+]  # a title that is a genre, and titles of words that filler has
+ITEMS = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS] + SHORT_TITLES + OTHERS
 
 
 def write_world(parent, users=150, seed=0):
@@ -141,6 +147,13 @@ CLOSED = {
         lambda w, shown, _: "; ".join(map(w.line, [w.guess(shown), w.popular[0]]))
     ),
     "title stuffing: attributes": with_answer(lambda w, shown, _: f"{w.line(w.guess(shown))} {' '.join(GENRES * 2)}"),
+    "title stuffing: one-word titles": with_answer(lambda *_: " ".join(SHORT_TITLES)),
+    "title stuffing: one-word titles beside the guess": with_answer(
+        lambda w, shown, _: f"{w.title(w.guess(shown))} | {' '.join(SHORT_TITLES[:3])}"
+    ),
+    "title stuffing: a one-word title among genres": with_answer(
+        lambda w, shown, _: f"{w.title(w.guess(shown))} | Drama Onyx Crime"
+    ),
     "popular items: listed": with_answer(lambda w, shown, _: titles(w, w.popular[:5])),
     "popular items: listed without commas": with_answer(lambda w, shown, _: " ".join(map(w.title, w.popular[:2]))),
     "history copying: as reasoning": with_cot(lambda w, shown, prompt: prompt),

@@ -36,6 +36,12 @@ def test_titles(text, found):
         ("Up Air Heat | Drama", True),
         ("Heat, Up", True),
         ("Heat | " + "Drama " * 9, True),
+        ("Heat | Up Air", True),
+        ("Heat | Crime Up Drama", True),  # genres do not hide it
+        ("Heat | Crime | Up", True),
+        ("Heat | Crime Crime Drama | 1995", False),  # `Crime` is a title, but here it is a genre
+        ("Heat | cold in the air", False),  # a word of a sentence
+        ("An invented film | Up", False),  # one item
     ],
 )
 def test_lists_items(answer, is_list):
