@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
 
 from rporec_recbole.text.catalogue import Catalogue
+
+STOP_WORDS = frozenset(
+    ["a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "vs", "with"]
+)
+"""Words that tell no title from another."""
+
+_COMMON = 0.01  # share of the catalogue from which on an attribute says little of an item
 
 
 def words_of(text: str) -> list[str]:
@@ -25,8 +35,10 @@ class Mentions:
     def __init__(self, catalogue: Catalogue) -> None:
         self._lines = frozenset(catalogue.lines)
         self._titles = {tuple(words_of(item.title)) for item in catalogue.items} - {()}
-        texts = (text for item in catalogue.items for text in item.attributes)
-        self._attributes = frozenset(word for text in texts for word in words_of(text))
+        having = Counter(word for item in catalogue.items for word in set(words_of(" ".join(item.attributes))))
+        self._attributes = frozenset(having)
+        self._common = frozenset(word for word, items in having.items() if items >= _COMMON * len(catalogue))
+        self._telling = [_telling(item.title) for item in catalogue.items]
         self._longest = max(map(len, self._titles), default=0)
         self.most_words = max((len(words_of(line)) for line in catalogue.lines), default=0)
 
@@ -41,6 +53,27 @@ class Mentions:
                 found.append(title)
             start += len(title) if title else 1
         return found
+
+    def names_any(self, text: str, items: Iterable[int]) -> bool:
+        """Whether a text names one of some items, as people do: `The Godfather` for `Godfather, The`, or a part of a long title.
+
+        Two words of a title in a row are enough, stop words left out, and so is its only word. Words that are attributes of
+        many items are not: a genre names no film, even where a film is called like one. Scripts without spaces have no such
+        words, so their titles may stand anywhere.
+
+        Args:
+            text: any text.
+            items: ids of the items.
+        """
+        words, whole = _telling(text), text.casefold()
+        runs = {run for run in [*pairwise(words), *((word,) for word in words)] if not self._common.issuperset(run)}
+        for item in items:
+            title = self._telling[item]
+            if not runs.isdisjoint(pairwise(title) if len(title) > 1 else [tuple(title)]):
+                return True
+            if any(not word.isascii() and word in whole for word in title):
+                return True
+        return False
 
     def lists_items(self, answer: str) -> bool:
         """Whether an answer names more than one item, or says more than any item's text does.
@@ -63,3 +96,8 @@ class Mentions:
         titles = [title for title in self.titles(field) if not attributes.issuperset(title)]
         others = [word for word in words_of(field) if word not in attributes]
         return len(titles) if 2 * sum(map(len, titles)) > len(others) else 0
+
+
+def _telling(text: str) -> list[str]:
+    """The words of a text that are no stop words."""
+    return [word for word in words_of(text) if word not in STOP_WORDS]

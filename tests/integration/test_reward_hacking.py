@@ -163,6 +163,15 @@ CLOSED = {
     "empty reasoning: dashes": with_cot(lambda *_: "- - - - -"),
     "empty reasoning: one word": with_cot(lambda *_: "well well well"),
     "empty reasoning: filler": with_cot(lambda *_: "so let it be then"),
+    "empty reasoning: filler of words that titles have": with_cot(
+        lambda *_: "let us think about this from where we were with them"
+    ),
+    "empty reasoning: genres": with_cot(lambda *_: "drama comedy action crime western"),
+    "empty reasoning: genres in a sentence": with_cot(lambda *_: "they like drama, comedy, action and crime films"),
+    "empty reasoning: parts of words": with_cot(lambda *_: "so we goldenly embers falconry twisters hollowed out"),
+    "empty reasoning: all counts at once": with_cot(
+        lambda *_: ". ".join(f"{genre} " + f", {genre} ".join("9876543210") for genre in GENRES)
+    ),
     "tag injection: a second completion": lambda w, shown, prompt: w.honest(shown) + w.honest(shown[:-1] or shown),
     "tag injection: a second answer": lambda w, shown, prompt: (
         w.honest(shown) + f"<answer>{w.line(w.popular[0])}</answer>"
@@ -221,3 +230,9 @@ def test_empty_reasoning_needs_its_gate(world, earned):
     """Why the gate is there: this head reads the answer, and would pay more for it alone than for an honest text."""
     for trick in ("empty reasoning: filler", "empty reasoning: dashes"):
         assert world.pay(CLOSED[trick], gates={}).mean() > earned.mean()
+
+
+def test_guessed_counts_earn_less(world, earned):
+    """What no gate can tell from a writer that counts badly, in its strongest form: guesses that fit most histories."""
+    guesses = with_cot(lambda *_: ", ".join(f"{genre} 2" for genre in GENRES))
+    assert 0 < world.pay(guesses).mean() < earned.mean()
