@@ -22,6 +22,7 @@ ORDER = [
     "text.mentions",
     "text.prompts",
     "cot.compose",
+    "cot.counting",
     "cot.quality",
     "cot.salvage",
     "cot.store",

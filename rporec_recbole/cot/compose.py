@@ -14,10 +14,8 @@ from collections.abc import Sequence
 
 from rporec_recbole.text.catalogue import Catalogue, names
 from rporec_recbole.text.completions import render_completion
+from rporec_recbole.text.mentions import STOP_WORDS
 
-_STOP_WORDS = frozenset(
-    ["a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "vs", "with"]
-)
 _EVIDENCE = re.compile(r"evidence:(.*?)\.\s*preference:", re.DOTALL | re.IGNORECASE)
 _SECTIONS = re.compile(
     r"\s*evidence:(?P<evidence>.*?)\.\s*preference:(?P<preference>.*?)\.\s*intent:(?P<intent>.*?)\.?\s*",
@@ -34,7 +32,7 @@ def traits(catalogue: Catalogue, item: int) -> tuple[str, ...]:
     words = [word.strip(",;") for attribute in attributes for word in attribute.split()]
     if not any(attributes):
         words = [word.strip(".,;:!?()'\"").lower() for word in title.split()]
-        words = [word for word in words if len(word) > 3 and word not in _STOP_WORDS]
+        words = [word for word in words if len(word) > 3 and word not in STOP_WORDS]
     return tuple(
         dict.fromkeys(f"{word[:3]}0s" if len(word) == 4 and word.isdigit() else word for word in words if word)
     )

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rporec_recbole.cot.counting import counts_traits
 from rporec_recbole.cot.quality import REASONS, Written
 from rporec_recbole.rewards.record import RewardRecord
-from rporec_recbole.text.mentions import words_of
 
 
 def fault_free(reason: str) -> Callable[[RewardRecord], Tensor]:
@@ -30,15 +30,14 @@ def fault_free(reason: str) -> Callable[[RewardRecord], Tensor]:
 
 
 def about_history(record: RewardRecord) -> Tensor:
-    """Closed where no word of the history's item texts stands in the cot.
+    """Closed where the cot neither names an item that the prompt shows nor counts an attribute of these items.
 
-    Words of one to three ASCII letters count for nothing: they stand in filler too.
+    Attributes alone do not open it: a few genres are in nearly every history, so the same words would do for all of them.
+    See `Mentions.names_any` and `counts_traits`.
     """
     passes = []
-    for one, history in zip(record.completions, record.histories, strict=True):
-        cot = one.cot.casefold()
-        words = {word for item in history for word in words_of(record.catalogue.lines[item])}
-        passes.append(any(word in cot for word in words if len(word) > 3 or not word.isascii()))
+    for one, shown in zip(record.completions, record.shown, strict=True):
+        passes.append(record.mentions.names_any(one.cot, shown) or counts_traits(one.cot, record.catalogue, shown))
     return _open(passes)
 
 

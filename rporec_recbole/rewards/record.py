@@ -38,11 +38,13 @@ class Positions:
     Attributes:
         prompts: R texts, what the backbone reads.
         histories: R lists of item ids, oldest first, without padding.
+        shown: R lists, the newest items of each history, those that its prompt shows.
         targets: `[R]` the true next items.
     """
 
     prompts: Sequence[str]
     histories: Sequence[Sequence[int]]
+    shown: Sequence[Sequence[int]]
     targets: Tensor
 
 
@@ -56,6 +58,7 @@ class RewardRecord:
         prompts: B texts, what the backbone read.
         completions: B parsed completions; `cot` and `answer` are empty in a malformed one.
         histories: B lists of item ids, oldest first, without padding.
+        shown: B lists, the newest items of each history, those that its prompt shows.
         targets: `[B]` the true next items.
         scores: `[B, N]` of the frozen head in eval mode, as the evaluation ranks them: `-inf` for padding and for items
             that it hides.
@@ -70,6 +73,7 @@ class RewardRecord:
     prompts: Sequence[str]
     completions: Sequence[Completion]
     histories: Sequence[Sequence[int]]
+    shown: Sequence[Sequence[int]]
     targets: Tensor
     scores: Tensor
     catalogue: Catalogue

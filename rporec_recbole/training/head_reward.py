@@ -41,7 +41,7 @@ def head_reward(
     assert model.reasoner is not None, "no backbone is connected"
     assert model.catalogue is not None, "reasoning needs item text"
     settings = model.settings.rl
-    histories = history_rows(model, rows)
+    histories, template = history_rows(model, rows), model.reasoner.template
 
     def entropies(prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
         assert model.backbone is not None, "no backbone is connected"
@@ -49,8 +49,9 @@ def head_reward(
 
     return RecheadReward(
         Positions(
-            [model.reasoner.template.prompt(*row) for row in histories],
+            [template.prompt(*row) for row in histories],
             [[item for item in history if item] for history, _ in histories],
+            [template.shown(*row) for row in histories],
             rows[model.ITEM_ID],
         ),
         score,

@@ -23,9 +23,15 @@ from rporec_recbole.training.rows import frozen_scorer, history_rows
 from tests.toy import SHORT, TEXT
 
 COLOURS = ["Amber", "Black", "Crimson", "Golden", "Hollow", "Ivory", "Jade", "Violet"]
-THINGS = ["Harbour", "Orchard", "Mirror", "Lantern", "Winter"]
+THINGS = ["Harbour", "Orchard", "Mirror", "Lantern"]
 GENRES = ["Drama", "Comedy", "Action", "Crime", "Western"]
-ITEMS = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
+SHORT_TITLES = ["Ember", "Falcon", "Onyx", "Twister", "Quartz"]  # no word of theirs stands in another title
+OTHERS = [
+    "Western",
+    "From This Tide",
+    "Where They Were",
+]  # a title that is a genre, and titles of words that filler has
+ITEMS = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS] + SHORT_TITLES + OTHERS
 
 
 def write_world(parent, users=150, seed=0):
@@ -141,6 +147,13 @@ CLOSED = {
         lambda w, shown, _: "; ".join(map(w.line, [w.guess(shown), w.popular[0]]))
     ),
     "title stuffing: attributes": with_answer(lambda w, shown, _: f"{w.line(w.guess(shown))} {' '.join(GENRES * 2)}"),
+    "title stuffing: one-word titles": with_answer(lambda *_: " ".join(SHORT_TITLES)),
+    "title stuffing: one-word titles beside the guess": with_answer(
+        lambda w, shown, _: f"{w.title(w.guess(shown))} | {' '.join(SHORT_TITLES[:3])}"
+    ),
+    "title stuffing: a one-word title among genres": with_answer(
+        lambda w, shown, _: f"{w.title(w.guess(shown))} | Drama Onyx Crime"
+    ),
     "popular items: listed": with_answer(lambda w, shown, _: titles(w, w.popular[:5])),
     "popular items: listed without commas": with_answer(lambda w, shown, _: " ".join(map(w.title, w.popular[:2]))),
     "history copying: as reasoning": with_cot(lambda w, shown, prompt: prompt),
@@ -150,6 +163,15 @@ CLOSED = {
     "empty reasoning: dashes": with_cot(lambda *_: "- - - - -"),
     "empty reasoning: one word": with_cot(lambda *_: "well well well"),
     "empty reasoning: filler": with_cot(lambda *_: "so let it be then"),
+    "empty reasoning: filler of words that titles have": with_cot(
+        lambda *_: "let us think about this from where we were with them"
+    ),
+    "empty reasoning: genres": with_cot(lambda *_: "drama comedy action crime western"),
+    "empty reasoning: genres in a sentence": with_cot(lambda *_: "they like drama, comedy, action and crime films"),
+    "empty reasoning: parts of words": with_cot(lambda *_: "so we goldenly embers falconry twisters hollowed out"),
+    "empty reasoning: all counts at once": with_cot(
+        lambda *_: ". ".join(f"{genre} " + f", {genre} ".join("9876543210") for genre in GENRES)
+    ),
     "tag injection: a second completion": lambda w, shown, prompt: w.honest(shown) + w.honest(shown[:-1] or shown),
     "tag injection: a second answer": lambda w, shown, prompt: (
         w.honest(shown) + f"<answer>{w.line(w.popular[0])}</answer>"
@@ -208,3 +230,9 @@ def test_empty_reasoning_needs_its_gate(world, earned):
     """Why the gate is there: this head reads the answer, and would pay more for it alone than for an honest text."""
     for trick in ("empty reasoning: filler", "empty reasoning: dashes"):
         assert world.pay(CLOSED[trick], gates={}).mean() > earned.mean()
+
+
+def test_guessed_counts_earn_less(world, earned):
+    """What no gate can tell from a writer that counts badly, in its strongest form: guesses that fit most histories."""
+    guesses = with_cot(lambda *_: ", ".join(f"{genre} 2" for genre in GENRES))
+    assert 0 < world.pay(guesses).mean() < earned.mean()

@@ -35,7 +35,7 @@ def step(tmp_path):
         scores = torch.tensor([-torch.inf, 0.3, 1.1, 0.7])
         observed = []
         reward = RecheadReward(
-            Positions(PROMPTS, [[1], [2], [1, 2], [3]], torch.tensor([1, 2, 3, 1])),
+            Positions(PROMPTS, [[1], [2], [1, 2], [3]], [[1], [2], [1, 2], [3]], torch.tensor([1, 2, 3, 1])),
             lambda rows, completions: scores.expand(len(rows), -1),
             encode=lambda completions: pytest.fail("nobody pays for text vectors"),
             entropies=entropies or (lambda prompts, tokens: pytest.fail("nobody pays for entropies")),

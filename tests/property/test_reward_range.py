@@ -18,7 +18,10 @@ from rporec_recbole.text.completions import TAGS, parse_completion, render_compl
 TITLES = ["", "Heat", "Toy Story", "Up", "東京物語", "!?"]
 CATALOGUE = Catalogue([ItemText(title, ("Drama", "1995")) for title in TITLES], ("title", "genre", "year"))
 ENCODER = LSAEncoder.fit(CATALOGUE.lines[1:], 4, 0)
-PIECES = st.one_of(st.text(max_size=30), st.sampled_from([*TAGS, *CATALOGUE.lines, "Heat, Up, ", " | ", "the same "]))
+PIECES = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from([*TAGS, *CATALOGUE.lines, "Heat, Up, ", " | ", "drama 1", "1990s " + "9" * 5000, "the same "]),
+)
 WRITTEN = st.lists(PIECES, max_size=12).map("".join)
 COMPLETIONS = st.one_of(WRITTEN, st.builds(render_completion, WRITTEN, WRITTEN))
 
@@ -32,7 +35,8 @@ def test_range(texts, data):
         trial_record(CATALOGUE, lambda _: None, 5, Limits(3, 20, 0.3, 0.7)),
         completions=completions,
         prompts=[data.draw(st.text(max_size=40)) for _ in texts],
-        histories=[data.draw(st.lists(st.integers(1, 5), max_size=4)) for _ in texts],
+        histories=(histories := [data.draw(st.lists(st.integers(1, 5), max_size=4)) for _ in texts]),
+        shown=[history[-2:] for history in histories],
         targets=torch.tensor([data.draw(st.integers(1, 5)) for _ in texts]),
         scores=torch.randn(len(texts), len(TITLES)),
         make_vectors=lambda: TextVectors(

@@ -36,7 +36,54 @@ def test_titles(text, found):
         ("Up Air Heat | Drama", True),
         ("Heat, Up", True),
         ("Heat | " + "Drama " * 9, True),
+        ("Heat | Up Air", True),
+        ("Heat | Crime Up Drama", True),  # genres do not hide it
+        ("Heat | Crime | Up", True),
+        ("Heat | Crime Crime Drama | 1995", False),  # `Crime` is a title, but here it is a genre
+        ("Heat | cold in the air", False),  # a word of a sentence
+        ("An invented film | Up", False),  # one item
     ],
 )
 def test_lists_items(answer, is_list):
     assert ITEMS.lists_items(answer) is is_list
+
+
+FILMS = [
+    "",
+    "Godfather, The",
+    "Star Trek: First Contact",
+    "Heat",
+    "Crime",
+    "It",
+    "From Dusk Till Dawn",
+    "東京物語",
+    "!!!",
+]
+NAMED = Mentions(
+    Catalogue(
+        [ItemText(title, ("Crime Drama", "1995")) for title in [*FILMS, "A Crime Drama"]], ("title", "genre", "year")
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "items", "named"),
+    [
+        ("They saw The Godfather.", [1], True),
+        ("They saw The Godfather.", [2, 3], False),
+        ("Star Trek, again", [3, 2], True),
+        ("the first contact", [2], True),
+        ("a trek to a star", [2], False),
+        ("heat", [3], True),
+        ("heating, preheat", [3], False),
+        ("crime drama", [4, 9], False),  # the genre
+        ("it is from the", [5, 6], False),
+        ("dusk till dawn", [6], True),
+        ("彼は東京物語を見た", [7], True),
+        ("!!!", [8], False),
+        ("", [1, 2, 3, 4, 5, 6, 7, 8], False),
+        ("Heat", [], False),
+    ],
+)
+def test_names_any(text, items, named):
+    assert NAMED.names_any(text, items) is named

@@ -20,7 +20,7 @@ from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.catalogue import Catalogue, ItemText
 from rporec_recbole.text.completions import parse_completion, render_completion
 
-GOOD = "<think>They like slow animation of the 1990s.</think><answer>Heat | Crime | 1995</answer>"
+GOOD = "<think>Toy Story, so animation of the 1990s.</think><answer>Heat | Crime | 1995</answer>"
 CATALOGUE = Catalogue(
     [ItemText(""), *(ItemText(t, (g, y)) for t, g, y in [("Heat", "Crime", "1995"), ("Toy Story", "Animation", "1995"), ("Up", "Animation", "2009")])],
     ("title", "genre", "year"),
@@ -42,7 +42,8 @@ def record(*texts, scores=None, targets=None, **changes):
         trial,
         prompts=[PROMPT] * count,
         completions=[parse_completion(text) for text in texts],
-        histories=[[2, 3]] * count,
+        histories=[[1, 2, 3]] * count,
+        shown=[[2, 3]] * count,
         targets=torch.ones(count, dtype=torch.int64) if targets is None else torch.tensor(targets),
         scores=torch.zeros(count, 4) if scores is None else torch.tensor(scores),
         **{"make_vectors": unasked, "make_entropies": unasked, **changes},
@@ -65,7 +66,7 @@ def reward(folder, scores, targets, **changes):
         "limits": LIMITS,
         "folder": folder,
     }
-    positions = Positions([PROMPT] * len(targets), [[2, 3]] * len(targets), targets)
+    positions = Positions([PROMPT] * len(targets), [[1, 2, 3]] * len(targets), [[2, 3]] * len(targets), targets)
     return RecheadReward(positions, lambda rows, _: scores[torch.tensor(list(rows))], **{**arguments, **changes})
 
 
@@ -172,7 +173,7 @@ def test_exception_in_the_head_stops_the_run_with_the_texts_saved(tmp_path):
 
 def test_a_failure_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RewardError, match=r"cannot be written.*They like slow"):
+    with pytest.raises(RewardError, match=r"cannot be written.*Toy Story, so"):
         reward(tmp_path / "file", torch.full((1, 4), math.nan), torch.tensor([1]))([GOOD], [0])
 
 
@@ -298,6 +299,8 @@ def test_entropy_gap():
         ("length", text("well well well")),
         ("empty", text("so be it then")),
         ("empty", text("They like slow films.")),
+        ("empty", text("They like slow animation of 1995.")),  # attributes alone
+        ("empty", text("They saw Heat.")),  # older than what the prompt shows
         ("length", text("word " * 24)),
         ("repetition", text("slow crime films " * 5)),
         ("copying", text("Toy Story | Animation | 1995 | rated 4 Up | Animation | 2009")),
