@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -25,7 +26,10 @@ except ImportError:  # Windows has no flock
 from rporec_recbole.cot.salvage import COLUMNS, FORMAT, row_digest, set_aside_if_damaged
 from rporec_recbole.errors import StoreError
 
-_LEASE = 600.0  # seconds without a sign of life after which a claim of another host is void
+# Seconds without a sign of life after which a claim of another host is void. A store belongs to one machine, but containers
+# on it have names of their own, and after a crash one comes back under another name.
+_LEASE = 600.0
+_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class CoTStore:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else Path(path)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._owner = f"{socket.gethostname()}:{os.getpid()}@{_began(os.getpid()) or ''}#{next(_NUMBERS)}"
         try:
             with _alone(self.path):
                 rows = [] if self.path is None or not self.path.exists() else set_aside_if_damaged(self.path)
@@ -130,22 +134,24 @@ class CoTStore:
     def claim(self, keys: Sequence[str], limit: int) -> list[str]:
         """Takes up to `limit` keys that have no text and that no living process is writing, in the given order.
 
-        Texts of claimed keys are written by this process alone; `put` and `release` give claims back, and so does the
-        death of the process.
+        Texts of claimed keys are written by this store alone; `put` and `release` give claims back, and so does the death
+        of the process. A key that this store has claimed before and has not written is free to it.
 
         Raises:
             StoreError: the file cannot be written.
         """
         with self._writing():
-            self._db.execute("DELETE FROM claims WHERE until < ?", (time.time(),))
-            for (owner,) in self._db.execute("SELECT DISTINCT owner FROM claims").fetchall():
-                if _is_dead(owner):
-                    self._db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            now = time.time()
+            owners = self._db.execute("SELECT CAST(owner AS BLOB), MAX(until) FROM claims GROUP BY owner").fetchall()
+            for raw, until in owners:  # raw: it may be a text no more
+                owner = raw.decode(errors="replace")
+                if _is_dead(owner) or (not _is_here(owner) and until < now):
+                    self._db.execute("DELETE FROM claims WHERE CAST(owner AS BLOB) = ?", (raw,))
             taken = {key for key, _ in self._rows("SELECT key, '' FROM completions", keys)}
-            taken |= {key for key, _ in self._rows("SELECT key, '' FROM claims", keys)}
+            taken |= {key for key, owner in self._rows("SELECT key, owner FROM claims", keys) if owner != self._owner}
             free = [key for key in dict.fromkeys(keys) if key not in taken][:limit]
-            until = time.time() + _LEASE
-            self._db.executemany("INSERT INTO claims VALUES (?, ?, ?)", [(key, self._owner, until) for key in free])
+            claims = [(key, self._owner, now + _LEASE) for key in free]
+            self._db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
             return free
 
     def put(self, texts: Mapping[str, tuple[str, str]], generator: str, decoding: Decoding) -> None:
@@ -236,14 +242,32 @@ def _alone(path: Path | None) -> Iterator[None]:
         os.close(folder)
 
 
+def _is_here(owner: str) -> bool:
+    return owner.rpartition(":")[0] == socket.gethostname()
+
+
 def _is_dead(owner: str) -> bool:
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
+    """Whether it is a process of this host that has ended."""
+    if not _is_here(owner):
         return False
+    number, _, since = owner.rpartition(":")[2].partition("#")[0].partition("@")
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError, ValueError):  # ValueError: a damaged row
         return True
-    except OSError:
-        return False
-    return False
+    except OSError:  # somebody else's, so it lives
+        pass
+    began = _began(int(number))
+    return began == "" or (began is not None and since not in ("", began))
+
+
+def _began(number: int) -> str | None:
+    """When a process of this host began, in the system's ticks, which tells it from an earlier one with its number.
+
+    Empty for one that has ended and that nobody has waited for; None where the system does not say.
+    """
+    try:
+        state, *fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return "" if state in ("Z", "X") else fields[18]
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,7 +1,10 @@
 import logging
 import multiprocessing
 import os
+import socket
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -142,6 +145,49 @@ def test_a_claim_of_another_host_ends_with_its_lease(tmp_path, monkeypatch):
     now = store_module.time.time()
     monkeypatch.setattr(store_module.time, "time", lambda: now + store_module._LEASE + 1)
     assert mine.claim(["a"], 9) == ["a"]
+
+
+def test_a_living_process_of_this_host_keeps_its_claims_however_long_it_writes(tmp_path, monkeypatch):
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    assert other.claim(["a"], 9) == ["a"]
+    now = store_module.time.time()
+    monkeypatch.setattr(store_module.time, "time", lambda: now + 100 * store_module._LEASE)
+    assert mine.claim(["a", "b"], 9) == ["b"]
+    other.release()
+    assert mine.claim(["a"], 9) == ["a"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this system does not say when a process began")
+def test_a_process_with_the_number_of_a_dead_one_does_not_hold_its_claims(tmp_path):
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    other._owner = f"{socket.gethostname()}:{os.getpid()}@1#0"  # our number, but it began when the system did
+    assert other.claim(["a"], 9) == ["a"]
+    assert mine.claim(["a"], 9) == ["a"]
+
+
+def test_a_process_that_nobody_waits_for_holds_nothing(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    other._owner = f"{socket.gethostname()}:{process.pid}"
+    assert other.claim(["a"], 9) == ["a"]
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # over, and still listed
+    if os.path.exists("/proc/self/stat"):
+        assert mine.claim(["a"], 9) == ["a"]
+    process.wait()
+
+
+def test_what_a_store_claimed_and_did_not_write_it_may_claim_again(tmp_path):
+    store = CoTStore(tmp_path / "s.sqlite")
+    assert store.claim(["a", "b"], 9) == ["a", "b"]  # and then the disk is full, so that release fails too
+    assert store.claim(["a", "b"], 9) == ["a", "b"]
+
+
+def test_an_owner_that_is_no_text_any_more_holds_nothing(tmp_path):
+    store = CoTStore(tmp_path / "s.sqlite")
+    store._db.execute("INSERT INTO claims VALUES ('a', CAST(x'ff3a' AS TEXT), 0)")
+    store._db.execute(f"INSERT INTO claims VALUES ('b', '{socket.gethostname()}:1x', 1e99)")
+    store._db.commit()
+    assert store.claim(["a", "b"], 9) == ["a", "b"]
 
 
 def test_a_dead_process_holds_nothing(tmp_path):
