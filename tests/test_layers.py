@@ -23,6 +23,7 @@ ORDER = [
     "text.prompts",
     "cot.compose",
     "cot.quality",
+    "cot.owners",
     "cot.salvage",
     "cot.store",
     "cot.report",

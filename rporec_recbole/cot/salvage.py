@@ -18,8 +18,8 @@ FORMAT = 2
 COLUMNS = "key, prompt, text, generator, decoding"
 _UTF8 = 1  # as SQLite numbers encodings
 _SMALLEST_ROW = 64  # bytes, of the digest alone
-_ROWS = f"SELECT {COLUMNS}, digest FROM completions"
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+ROWS = f"SELECT {COLUMNS}, digest FROM completions"
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _DAMAGE = ("malformed", "no such", "unsupported file format")
 
 
@@ -72,7 +72,7 @@ def _is_sound(path: Path) -> bool:
                 if _has_our_rows(db):
                     return False
                 raise sqlite3.NotSupportedError(f"another version of rporec_recbole wrote it, in format {version}")
-            return _is_intact(db) and all(_checked(row) for row in db.execute(_ROWS))
+            return _is_intact(db) and all(checked(row) for row in db.execute(ROWS))
         except sqlite3.NotSupportedError:
             raise
         except UnicodeDecodeError:  # sqlite3 fails to show a name that is no text any more
@@ -90,13 +90,16 @@ def _is_intact(db: sqlite3.Connection) -> bool:
 
 def _has_our_rows(db: sqlite3.Connection) -> bool:
     """Whether this version wrote a row of it, whatever number the file bears."""
-    with contextlib.suppress(*_UNREADABLE):
-        return any(_checked(row) for row in db.execute(_ROWS))
+    with contextlib.suppress(*UNREADABLE):
+        return any(checked(row) for row in db.execute(ROWS))
     return False
 
 
-def _checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
-    """The row as text, with its digest; None if it is not what was kept."""
+def checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
+    """A row of `ROWS` as text, digest included; None if it is not what was kept.
+
+    It comes as bytes (`text_factory`), because sqlite3 raises at bytes that are no text any more.
+    """
     try:
         *fields, digest = (value.decode("utf-8") for value in row)
     except (UnicodeDecodeError, AttributeError):
@@ -160,18 +163,18 @@ def _readable(path: Path) -> dict[int, tuple[str, ...]]:
             reached: list[int] = []
             for order in ("ASC", "DESC"):  # each way up to the first page that cannot be read
                 number = 0
-                with contextlib.suppress(*_UNREADABLE):
+                with contextlib.suppress(*UNREADABLE):
                     for number, *row in db.execute(f"{select} ORDER BY rowid {order}"):
-                        if checked := _checked(row):
-                            found[number] = checked
+                        if whole := checked(row):
+                            found[number] = whole
                 reached.append(number)
             # And what lies between two of them. A damaged number may be far beyond all that there can be.
             last = sum(one.stat().st_size for one in path.parent.iterdir()) // _SMALLEST_ROW
             for number in range(reached[0] + 1, min(reached[1], last)):
-                with contextlib.suppress(*_UNREADABLE):
+                with contextlib.suppress(*UNREADABLE):
                     for _, *row in db.execute(f"{select} WHERE rowid = {number}"):
-                        if checked := _checked(row):
-                            found[number] = checked
-    except _UNREADABLE:
+                        if whole := checked(row):
+                            found[number] = whole
+    except UNREADABLE:
         pass
     return dict(sorted(found.items()))
