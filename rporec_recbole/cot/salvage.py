@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sqlite3
 import struct
@@ -59,9 +60,8 @@ def set_aside_if_damaged(path: Path) -> list[tuple[str, ...]]:
 
 
 def _is_sound(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.read(19)[18:] > b"\2":  # SQLite would read it, and refuse to write
-            return False
+    # Asks SQLite alone: closing the file after a look at its bytes would drop this process's locks on it, those of a store
+    # that is open elsewhere in it among them.
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
         db.text_factory = bytes
         try:
@@ -72,13 +72,19 @@ def _is_sound(path: Path) -> bool:
                 if _has_our_rows(db):
                     return False
                 raise sqlite3.NotSupportedError(f"another version of rporec_recbole wrote it, in format {version}")
-            return _is_intact(db) and all(checked(row) for row in db.execute(ROWS))
+            if not (_is_intact(db) and all(checked(row) for row in db.execute(ROWS))):
+                return False
+            db.execute("DELETE FROM completions WHERE 0")  # nothing; but a damaged header may say that nobody may write
+            db.rollback()
+            return True
         except sqlite3.NotSupportedError:
             raise
         except UnicodeDecodeError:  # sqlite3 fails to show a name that is no text any more
             return False
         except sqlite3.DatabaseError as error:
             # A lock or a missing permission is no damage.
+            if "readonly" in str(error) and os.access(path, os.W_OK):
+                return False
             if type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _DAMAGE):
                 return False
             raise

@@ -272,3 +272,18 @@ def test_another_store_that_cannot_be_read_is_not_blamed_on_this_one(tmp_path):
     store.put({"l": ("prompt", "text")}, "writer", Decoding())
     assert store.get(["k", "l"]) == {"k": "text", "l": "text"}
     assert len(store) == 2
+
+
+def test_opening_a_store_twice_leaves_the_locks_of_the_first(tmp_path):
+    # POSIX drops all locks of a process on a file as soon as it closes any descriptor of it, so SQLite alone may open one.
+    # Without them the last other process deletes the journal, and what this one has open looks damaged.
+    path = tmp_path / "s.sqlite"
+    texts = filled(path)
+    store = CoTStore(path)
+    assert store.get(texts) == texts
+    second = CoTStore(path)
+    script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('DELETE FROM claims'); db.close()"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert (tmp_path / "s.sqlite-wal").exists()
+    assert CoTStore(path).get(texts) == second.get(texts) == texts
+    assert not list(tmp_path.glob("*.damaged*"))
