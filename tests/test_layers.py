@@ -24,6 +24,7 @@ ORDER = [
     "cot.compose",
     "cot.counting",
     "cot.quality",
+    "cot.owners",
     "cot.salvage",
     "cot.store",
     "cot.report",

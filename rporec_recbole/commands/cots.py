@@ -18,7 +18,7 @@ usage: rporec cots stats RUN
 stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind
 show    so many random texts of each writer, with their prompts
 export  all texts as JSON lines
-write   writes the texts that the run's evaluation lacks, shared by all processes that do this: several GPUs or machines
+write   writes the texts that the run's evaluation lacks, shared by all processes that do this on one machine: several GPUs
         through `torchrun --nproc-per-node=N --no-python rporec cots write RUN`
 """
 

@@ -25,7 +25,7 @@ and a worker writes the reasoning for the next time. SIGTERM or Ctrl-C ends the 
                    folder to look in
   --index          what `rporec index` wrote, to search a large catalogue with; exact without it
   --worker         False: write no reasoning here
-  --worker_only    True: write reasoning only, beside a service on this machine or another one that shares the run folder
+  --worker_only    True: write reasoning only, beside a service on this machine (SQLite's WAL mode does not work across a network)
   --top_k_limit    items of one answer (1000)
   --history_limit  items of one history (1000)
   --body_limit     bytes of a request (65536)

@@ -6,15 +6,22 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sqlite3
+import struct
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+# Whoever raises it also lets `row_digest` depend on it: rows whose digests are right tell a damaged number from another version.
 FORMAT = 2
 COLUMNS = "key, prompt, text, generator, decoding"
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_UTF8 = 1  # as SQLite numbers encodings
+_SMALLEST_ROW = 64  # bytes, of the digest alone
+ROWS = f"SELECT {COLUMNS}, digest FROM completions"
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_DAMAGE = ("malformed", "no such", "unsupported file format")
 
 
 def row_digest(row: Sequence[str]) -> str:
@@ -43,7 +50,7 @@ def set_aside_if_damaged(path: Path) -> list[tuple[str, ...]]:
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(f"{aside}{suffix}", f"{copy}{suffix}")
-        _fill_up(copy)
+        _mend_header(copy)
         rows = list(_readable(copy).values())
     logging.getLogger().warning(
         f"The store of reasoning texts {path} is damaged and was moved to {aside}. {len(rows)} of its texts could be read and "
@@ -53,30 +60,52 @@ def set_aside_if_damaged(path: Path) -> list[tuple[str, ...]]:
 
 
 def _is_sound(path: Path) -> bool:
+    # Asks SQLite alone: closing the file after a look at its bytes would drop this process's locks on it, those of a store
+    # that is open elsewhere in it among them.
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
         db.text_factory = bytes
         try:
             if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return True  # empty: nothing was kept yet
+                return _is_intact(db)  # empty: nothing was kept yet
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != FORMAT:
+                if _has_our_rows(db):
+                    return False
                 raise sqlite3.NotSupportedError(f"another version of rporec_recbole wrote it, in format {version}")
-            if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != b"ok":
+            if not (_is_intact(db) and all(checked(row) for row in db.execute(ROWS))):
                 return False
-            return all(_checked(row) for row in db.execute(f"SELECT {COLUMNS}, digest FROM completions"))
+            db.execute("DELETE FROM completions WHERE 0")  # nothing; but a damaged header may say that nobody may write
+            db.rollback()
+            return True
         except sqlite3.NotSupportedError:
             raise
         except UnicodeDecodeError:  # sqlite3 fails to show a name that is no text any more
             return False
         except sqlite3.DatabaseError as error:
             # A lock or a missing permission is no damage.
-            if type(error) is sqlite3.DatabaseError or "malformed" in str(error) or "no such" in str(error):
+            if "readonly" in str(error) and os.access(path, os.W_OK):
+                return False
+            if type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _DAMAGE):
                 return False
             raise
 
 
-def _checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
-    """The row as text, with its digest; None if it is not what was kept."""
+def _is_intact(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("PRAGMA integrity_check(1)").fetchone()[0] == b"ok")
+
+
+def _has_our_rows(db: sqlite3.Connection) -> bool:
+    """Whether this version wrote a row of it, whatever number the file bears."""
+    with contextlib.suppress(*UNREADABLE):
+        return any(checked(row) for row in db.execute(ROWS))
+    return False
+
+
+def checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
+    """A row of `ROWS` as text, digest included; None if it is not what was kept.
+
+    It comes as bytes (`text_factory`), because sqlite3 raises at bytes that are no text any more.
+    """
     try:
         *fields, digest = (value.decode("utf-8") for value in row)
     except (UnicodeDecodeError, AttributeError):
@@ -84,15 +113,50 @@ def _checked(row: Sequence[bytes]) -> tuple[str, ...] | None:
     return (*fields, digest) if row_digest(tuple(fields)) == digest else None
 
 
-def _fill_up(path: Path) -> None:
-    """Gives a file that was cut its length again, with empty pages: SQLite reads nothing of a shorter one."""
+def _mend_header(path: Path) -> None:
+    """Writes what the first 100 bytes must be (https://www.sqlite.org/fileformat.html, 1.3), whatever stands there.
+
+    How many pages there are is left to the length of the file, by numbers of the last change that differ; a file that was
+    cut within a page gets the rest of it, empty.
+    """
     with path.open("r+b") as file:
-        header = file.read(32)
-        if len(header) == 32:
-            page = int.from_bytes(header[16:18], "big")
-            size = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-            if path.stat().st_size < size <= 100 * path.stat().st_size:
-                file.truncate(size)
+        size, reserved = _layout(file.read(65536))
+        # The two 2: a journal is read if there is one. 64, 32, 32 and 4 are the only values that SQLite takes.
+        header = struct.pack(">16sH6B", b"SQLite format 3\0", size % 65535, 2, 2, reserved, 64, 32, 32)
+        changes, schema, rest = (1, 0, 0, 0), (1, 4, 0, 0), (_UTF8, FORMAT, 0, 0)
+        file.seek(0)
+        file.write(header + struct.pack(">12I28x", *changes, *schema, *rest))
+        file.truncate(-(-path.stat().st_size // size) * size)
+
+
+def _layout(start: bytes) -> tuple[int, int]:
+    """Bytes of a page, and how many of them SQLite leaves alone at its end.
+
+    The first row of the schema ends where the used part of page 1 does. If page 1 is damaged too, what the header says.
+    """
+    end = 0
+    with contextlib.suppress(IndexError):
+        for number in range(int.from_bytes(start[103:105], "big")):
+            place = int.from_bytes(start[108 + 2 * number :][:2], "big")
+            length, place = _varint(start, place)
+            _, place = _varint(start, place)
+            end = max(end, place + length)
+    size = 1 << max(9, (end - 1).bit_length())
+    if end > 0 and size <= 65536 and size - end < 256:
+        return size, size - end
+    size = int.from_bytes(start[16:18], "big")
+    size = 65536 if size == 1 else size
+    return (size, start[20]) if size >= 512 and size.bit_count() == 1 else (4096, 0)
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number as SQLite writes it, and the place after it. Numbers of nine bytes are not read."""
+    number = 0
+    while True:
+        number = number << 7 | data[place] & 127
+        place += 1
+        if data[place - 1] < 128:
+            return number, place
 
 
 def _readable(path: Path) -> dict[int, tuple[str, ...]]:
@@ -105,16 +169,18 @@ def _readable(path: Path) -> dict[int, tuple[str, ...]]:
             reached: list[int] = []
             for order in ("ASC", "DESC"):  # each way up to the first page that cannot be read
                 number = 0
-                with contextlib.suppress(*_UNREADABLE):
+                with contextlib.suppress(*UNREADABLE):
                     for number, *row in db.execute(f"{select} ORDER BY rowid {order}"):
-                        if checked := _checked(row):
-                            found[number] = checked
+                        if whole := checked(row):
+                            found[number] = whole
                 reached.append(number)
-            for number in range(reached[0] + 1, reached[1]):  # and what lies between two of them
-                with contextlib.suppress(*_UNREADABLE):
+            # And what lies between two of them. A damaged number may be far beyond all that there can be.
+            last = sum(one.stat().st_size for one in path.parent.iterdir()) // _SMALLEST_ROW
+            for number in range(reached[0] + 1, min(reached[1], last)):
+                with contextlib.suppress(*UNREADABLE):
                     for _, *row in db.execute(f"{select} WHERE rowid = {number}"):
-                        if checked := _checked(row):
-                            found[number] = checked
-    except _UNREADABLE:
+                        if whole := checked(row):
+                            found[number] = whole
+    except UNREADABLE:
         pass
     return dict(sorted(found.items()))

@@ -1,7 +1,9 @@
 """A crash-safe store of generated texts: one SQLite file, one row a completion, keyed by all that determines it.
 
-Several processes may share a file: each claims keys before it writes their texts, so no text is written twice. Every row
-carries a digest; a damaged file is set aside when it is opened, and whatever of it can be read goes into a new one.
+Several processes of one machine may share a file, which SQLite's WAL mode does not allow across a network: each claims keys
+before it writes their texts, so no text is written twice. Every row carries a digest, which is checked whenever it is read: a
+row that is not what was kept is missing. A damaged file is set aside when it is opened, and whatever of it can be read goes
+into a new one.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,10 +23,13 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
-from rporec_recbole.cot.salvage import COLUMNS, FORMAT, row_digest, set_aside_if_damaged
+from rporec_recbole.cot.owners import is_dead, is_here, new_owner
+from rporec_recbole.cot.salvage import FORMAT, ROWS, UNREADABLE, checked, row_digest, set_aside_if_damaged
 from rporec_recbole.errors import StoreError
 
-_LEASE = 600.0  # seconds without a sign of life after which a claim of another host is void
+# Seconds without a sign of life after which a claim of another host is void. A store belongs to one machine, but containers
+# on it have names of their own, and after a crash one comes back under another name.
+_LEASE = 600.0
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,12 @@ class CoTStore:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else Path(path)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._owner = new_owner()
         try:
             with _alone(self.path):
                 rows = [] if self.path is None or not self.path.exists() else set_aside_if_damaged(self.path)
                 self._db = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
+                self._db.text_factory = bytes  # see `checked`
                 if path is not None:
                     self._db.execute("PRAGMA journal_mode=WAL")
                 with self._db:
@@ -116,40 +121,56 @@ class CoTStore:
             ) from error
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT COUNT(*) FROM completions").fetchone()[0])
+        """How many rows there are, damaged ones included; raises what `get` does."""
+        with self._reading():
+            return int(self._db.execute("SELECT COUNT(*) FROM completions").fetchone()[0])
 
     def __iter__(self) -> Iterator[StoredText]:
-        """All completions, in the order in which they were kept."""
-        for row in self._db.execute(f"SELECT {COLUMNS} FROM completions ORDER BY rowid"):
-            yield StoredText(*row)
+        """All completions, in the order in which they were kept.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        for row in self._all():
+            yield StoredText(*row[:5])
 
     def get(self, keys: Iterable[str]) -> dict[str, str]:
-        """The texts of those keys that the store has."""
-        return dict(self._rows("SELECT key, text FROM completions", keys))
+        """The texts of those keys that the store has.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        found: dict[str, str] = {}
+        with self._reading():
+            for part in _parts(keys):
+                for row in map(checked, self._db.execute(f"{ROWS} WHERE key IN ({_marks(part)})", part)):
+                    if row is not None:
+                        found[row[0]] = row[2]
+        return found
 
     def claim(self, keys: Sequence[str], limit: int) -> list[str]:
         """Takes up to `limit` keys that have no text and that no living process is writing, in the given order.
 
-        Texts of claimed keys are written by this process alone; `put` and `release` give claims back, and so does the
-        death of the process.
+        Texts of claimed keys are written by this store alone; `put` and `release` give claims back, and so does the death
+        of the process. A key that this store has claimed before and has not written is free to it.
 
         Raises:
             StoreError: the file cannot be written.
         """
         with self._writing():
-            self._db.execute("DELETE FROM claims WHERE until < ?", (time.time(),))
-            for (owner,) in self._db.execute("SELECT DISTINCT owner FROM claims").fetchall():
-                if _is_dead(owner):
-                    self._db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
-            taken = {key for key, _ in self._rows("SELECT key, '' FROM completions", keys)}
-            taken |= {key for key, _ in self._rows("SELECT key, '' FROM claims", keys)}
+            now = time.time()
+            for raw, until in self._db.execute("SELECT owner, MAX(until) FROM claims GROUP BY owner").fetchall():
+                owner = raw.decode(errors="replace")
+                if is_dead(owner) or (not is_here(owner) and until < now):
+                    self._db.execute("DELETE FROM claims WHERE CAST(owner AS BLOB) = ?", (raw,))
+            taken = {*self.get(keys), *self._claimed_by_others(keys)}
             free = [key for key in dict.fromkeys(keys) if key not in taken][:limit]
-            until = time.time() + _LEASE
-            self._db.executemany("INSERT INTO claims VALUES (?, ?, ?)", [(key, self._owner, until) for key in free])
+            claims = [(key, self._owner, now + _LEASE) for key in free]
+            self._db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
             return free
 
     def put(self, texts: Mapping[str, tuple[str, str]], generator: str, decoding: Decoding) -> None:
-        """Keeps completions, and gives back the claims on them.
+        """Keeps completions, in place of damaged ones too, and gives back the claims on them.
 
         Args:
             texts: key -> (prompt, text).
@@ -162,9 +183,9 @@ class CoTStore:
         decoded = json.dumps(decoding.identity, sort_keys=True)
         rows = [(key, prompt, text, generator, decoded) for key, (prompt, text) in texts.items()]
         with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", [(*row, row_digest(row)) for row in rows]
-            )
+            kept = self.get(texts)
+            new = [(*row, row_digest(row)) for row in rows if row[0] not in kept]
+            self._db.executemany("INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?, ?, ?)", new)
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in texts])
             self._db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + _LEASE, self._owner))
 
@@ -172,11 +193,10 @@ class CoTStore:
         """Keeps the completions of another store too.
 
         Raises:
-            StoreError: the file cannot be written.
+            StoreError: the file cannot be written, or the other one cannot be read; nothing of this call is kept.
         """
-        rows = other._db.execute(f"SELECT {COLUMNS}, digest FROM completions ORDER BY rowid")
         with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", other._all())
 
     def release(self) -> None:
         """Gives back all claims of this process, so that others need not wait for it."""
@@ -186,21 +206,48 @@ class CoTStore:
     def close(self) -> None:
         """Writes everything into the one file and closes it."""
         if self.path is not None:
-            with contextlib.suppress(sqlite3.OperationalError):  # another process has it open, and will do this
+            with contextlib.suppress(sqlite3.Error):  # another process has it open, and will do this; or it is damaged
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
 
-    def _rows(self, query: str, keys: Iterable[str]) -> list[tuple[str, str]]:
-        wanted = list(dict.fromkeys(keys))
-        found: list[tuple[str, str]] = []
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            found += self._db.execute(f"{query} WHERE key IN ({','.join('?' * len(part))})", part).fetchall()
-        return found
+    def _all(self) -> Iterator[tuple[str, ...]]:
+        """Rows with their digests."""
+        with self._reading():
+            for row in map(checked, self._db.execute(f"{ROWS} ORDER BY rowid")):
+                if row is not None:
+                    yield row
+
+    def _claimed_by_others(self, keys: Iterable[str]) -> set[str]:
+        taken: set[str] = set()
+        for part in _parts(keys):
+            query = f"SELECT key FROM claims WHERE owner != ? AND key IN ({_marks(part)})"
+            taken |= {key.decode(errors="replace") for (key,) in self._db.execute(query, [self._owner, *part])}
+        return taken
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except UNREADABLE as error:
+            raise StoreError(
+                f"The store of reasoning texts at {self.path} cannot be read ({error}). Start again: a damaged file is set aside "
+                "when it is opened, and what can be read of it is kept."
+            ) from error
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return transaction(self._db, f"The store of reasoning texts at {self.path}")
+
+
+def _parts(keys: Iterable[str]) -> Iterator[list[str]]:
+    """Each key once, in lists that one query may name."""
+    distinct = list(dict.fromkeys(keys))
+    for start in range(0, len(distinct), 500):
+        yield distinct[start : start + 500]
+
+
+def _marks(part: Sequence[str]) -> str:
+    return ",".join("?" * len(part))
 
 
 @contextlib.contextmanager
@@ -219,7 +266,10 @@ def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
         with db:
             yield
     except sqlite3.Error as error:
-        raise StoreError(f"{what} cannot be written ({error}). Free disk space or fix its permissions.") from error
+        advice = "Free disk space or fix its permissions."
+        if type(error) is sqlite3.DatabaseError:  # not a lock or a full disk, which have classes of their own
+            advice = "Start again: a damaged file is set aside when it is opened."
+        raise StoreError(f"{what} cannot be written ({error}). {advice}") from error
 
 
 @contextlib.contextmanager
@@ -234,16 +284,3 @@ def _alone(path: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _is_dead(owner: str) -> bool:
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False

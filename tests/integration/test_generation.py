@@ -1,6 +1,8 @@
 """Generation that is killed, and generation by several processes: nothing is lost, nothing is written twice."""
 
 import json
+import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 from rporec_recbole.cot.store import CoTStore
 
 COUNT = 300
+SEED = "RPOREC_KILL_SEED"  # environment variable: the moments of the kills are drawn from it, else from chance
 SCRIPT = """
 import json, sys
 import torch
@@ -64,27 +67,34 @@ def whole(tmp_path_factory):
 
 
 def test_killed_twice(whole, tmp_path):
+    seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(2**32))
+    draw = random.Random(seed)
+    # Anywhere between the first text and so many before the last one that the process is not over before the kill.
+    moments = [(least, draw.uniform(0, 0.1)) for least in sorted(draw.sample(range(1, COUNT - 100), 2))]
+    again = f"; killed at (texts, seconds later) {moments}: {SEED}={seed} draws the same"
+    print(f"{SEED}={seed}")
     path, log = tmp_path / "s.sqlite", tmp_path / "log"
     before = 0
-    for least in (20, 120):
+    for least, later in moments:
         process = start(path, log)
         while process.poll() is None and number_of_texts(path) < least:
             time.sleep(0.01)
+        time.sleep(later)
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+        assert process.wait() == -signal.SIGKILL, "it was over before it could be killed" + again
         process.stderr.close()
         kept = content(path)
-        assert kept < whole
-        assert len(kept) >= max(least, before)
+        assert kept < whole, again
+        assert len(kept) >= max(least, before), again
         before = len(kept)
     begun = time.perf_counter()
     finish(start(path, log))
-    assert content(path) == whole
-    assert time.perf_counter() - begun < 120, "the claims of the killed processes were waited for"
+    assert content(path) == whole, again
+    assert time.perf_counter() - begun < 120, "the claims of the killed processes were waited for" + again
     asked = [json.loads(line) for line in log.read_text().splitlines()]
     # Only the claimed batch that was under way is asked for again.
-    assert len(asked) <= COUNT + 2 * 40
-    assert not list(tmp_path.glob("*.damaged*"))
+    assert len(asked) <= COUNT + 2 * 40, again
+    assert not list(tmp_path.glob("*.damaged*")), again
 
 
 def test_two_processes_share_the_work(whole, tmp_path):

@@ -1,7 +1,10 @@
 import logging
 import multiprocessing
 import os
+import socket
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -130,7 +133,7 @@ def test_claims_are_exclusive_and_end_with_put_release_or_death(tmp_path, monkey
     assert other.claim(["a", "b"], 9) == ["b"]
     other._owner = "x:2"
     assert mine.claim(["b", "c"], 9) == []
-    monkeypatch.setattr(store_module, "_is_dead", lambda owner: owner.endswith(":1"))
+    monkeypatch.setattr(store_module, "is_dead", lambda owner: owner.endswith(":1"))
     assert mine.claim(["b", "c"], 9) == ["b", "c"]
 
 
@@ -144,6 +147,49 @@ def test_a_claim_of_another_host_ends_with_its_lease(tmp_path, monkeypatch):
     assert mine.claim(["a"], 9) == ["a"]
 
 
+def test_a_living_process_of_this_host_keeps_its_claims_however_long_it_writes(tmp_path, monkeypatch):
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    assert other.claim(["a"], 9) == ["a"]
+    now = store_module.time.time()
+    monkeypatch.setattr(store_module.time, "time", lambda: now + 100 * store_module._LEASE)
+    assert mine.claim(["a", "b"], 9) == ["b"]
+    other.release()
+    assert mine.claim(["a"], 9) == ["a"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this system does not say when a process began")
+def test_a_process_with_the_number_of_a_dead_one_does_not_hold_its_claims(tmp_path):
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    other._owner = f"{socket.gethostname()}:{os.getpid()}@1#0"  # our number, but it began when the system did
+    assert other.claim(["a"], 9) == ["a"]
+    assert mine.claim(["a"], 9) == ["a"]
+
+
+def test_a_process_that_nobody_waits_for_holds_nothing(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    mine, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "s.sqlite")
+    other._owner = f"{socket.gethostname()}:{process.pid}"
+    assert other.claim(["a"], 9) == ["a"]
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # over, and still listed
+    if os.path.exists("/proc/self/stat"):
+        assert mine.claim(["a"], 9) == ["a"]
+    process.wait()
+
+
+def test_what_a_store_claimed_and_did_not_write_it_may_claim_again(tmp_path):
+    store = CoTStore(tmp_path / "s.sqlite")
+    assert store.claim(["a", "b"], 9) == ["a", "b"]  # and then the disk is full, so that release fails too
+    assert store.claim(["a", "b"], 9) == ["a", "b"]
+
+
+def test_an_owner_that_is_no_text_any_more_holds_nothing(tmp_path):
+    store = CoTStore(tmp_path / "s.sqlite")
+    store._db.execute("INSERT INTO claims VALUES ('a', CAST(x'ff3a' AS TEXT), 0)")
+    store._db.execute(f"INSERT INTO claims VALUES ('b', '{socket.gethostname()}:1x', 1e99)")
+    store._db.commit()
+    assert store.claim(["a", "b"], 9) == ["a", "b"]
+
+
 def test_a_dead_process_holds_nothing(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(str(tmp_path / "s.sqlite"),))
     process.start()
@@ -154,3 +200,90 @@ def test_a_dead_process_holds_nothing(tmp_path):
 def _claim_and_die(path):
     assert CoTStore(path).claim(["a", "b"], 9) == ["a", "b"]
     os._exit(1)
+
+
+def change(path, old, new):
+    """Damages a store that is open."""
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+
+
+def overwrite(path):
+    """Leaves nothing but the first page, from which an open store knows where its rows are."""
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+
+
+@pytest.mark.parametrize("new", [b"texx 200 ", b"\xff\xff\xff\xff 200 "])
+def test_a_row_that_is_damaged_while_the_store_is_open_is_missing_and_is_written_again(tmp_path, new):
+    path = tmp_path / "s.sqlite"
+    texts = filled(path)
+    store = CoTStore(path)
+    change(path, b"text 200 ", new)
+    others = {key: text for key, text in texts.items() if key != "key 200"}
+    assert store.get(texts) == others
+    assert {row.key: row.text for row in store} == others
+    assert store.claim(["key 199", "key 200"], 9) == ["key 200"]
+    store.put({"key 199": ("p", "again"), "key 200": ("p", "again")}, "writer", Decoding())
+    assert store.get(texts) == {**others, "key 200": "again"}
+    store.close()
+    assert CoTStore(path).get(texts) == {**others, "key 200": "again"}
+    assert not list(tmp_path.glob("*.damaged*"))
+
+
+def test_a_damaged_row_is_not_taken_from_another_store(tmp_path):
+    texts = filled(tmp_path / "other.sqlite")
+    store, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "other.sqlite")
+    change(tmp_path / "other.sqlite", b"text 200 ", b"texx 200 ")
+    store.take_from(other)
+    assert len(store) == len(texts) - 1
+    assert store.get(texts) == other.get(texts)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        list,
+        len,
+        lambda store: store.get(["key 200"]),
+        lambda store: store.claim(["key 200"], 1),
+        lambda store: store.put({"key 200": ("p", "t")}, "writer", Decoding()),
+    ],
+)
+def test_a_store_that_is_damaged_while_it_is_open_says_so(tmp_path, use):
+    path = tmp_path / "s.sqlite"
+    filled(path)
+    store = CoTStore(path)
+    overwrite(path)
+    with pytest.raises(StoreError, match=r"s\.sqlite cannot be (read|written) \(.*malformed.*Start again"):
+        use(store)
+    store.close()
+
+
+def test_another_store_that_cannot_be_read_is_not_blamed_on_this_one(tmp_path):
+    filled(tmp_path / "other.sqlite")
+    store, other = CoTStore(tmp_path / "s.sqlite"), CoTStore(tmp_path / "other.sqlite")
+    store.put({"k": ("prompt", "text")}, "writer", Decoding())
+    overwrite(tmp_path / "other.sqlite")
+    with pytest.raises(StoreError, match=r"other\.sqlite cannot be read") as caught:
+        store.take_from(other)
+    assert "disk space" not in str(caught.value)
+    store.put({"l": ("prompt", "text")}, "writer", Decoding())
+    assert store.get(["k", "l"]) == {"k": "text", "l": "text"}
+    assert len(store) == 2
+
+
+def test_opening_a_store_twice_leaves_the_locks_of_the_first(tmp_path):
+    # POSIX drops all locks of a process on a file as soon as it closes any descriptor of it, so SQLite alone may open one.
+    # Without them the last other process deletes the journal, and what this one has open looks damaged.
+    path = tmp_path / "s.sqlite"
+    texts = filled(path)
+    store = CoTStore(path)
+    assert store.get(texts) == texts
+    second = CoTStore(path)
+    script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('DELETE FROM claims'); db.close()"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert (tmp_path / "s.sqlite-wal").exists()
+    assert CoTStore(path).get(texts) == second.get(texts) == texts
+    assert not list(tmp_path.glob("*.damaged*"))
