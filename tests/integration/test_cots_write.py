@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 import rporec_recbole
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cli import main
-sys.modules["rporec_recbole.finished_run"]._SHARED = 5
+sys.modules["rporec_recbole.finished_run"].SHARED = 5
 generate, logs = Backbone.generate, [Path(path) for path in sys.argv[2:]]
 
 def logged(self, prompts, *arguments):
