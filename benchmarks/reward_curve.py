@@ -155,7 +155,7 @@ def main() -> None:
     axes.set_xlabel("steps of stage 2")
     axes.set_ylabel("mean reward minus that before the first step")
     axes.set_title(
-        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, {len(seeds)} seeds, 95 % intervals",
+        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, seeds {options.seeds}, 95 % intervals",
         fontsize=10,
     )
     axes.legend(frameon=False)
