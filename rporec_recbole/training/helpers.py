@@ -48,8 +48,8 @@ class Helpers:
         They cannot while the backbone's weights of the moment are kept nowhere, in the middle of a stage.
         """
         model = self._trainer.model
-        store, folder = model.reasoner.store.path, stage_state.backbone_folder(self._trainer.progress, model.backbone)
-        if store is None or folder is None or not folder.is_dir():
+        store, kept = model.reasoner.store.path, self._trainer.progress.folder
+        if store is None or kept is None or not (folder := stage_state.backbone_folder(kept, model.backbone)).is_dir():
             return False
         plain = dataclasses.replace(decoding, instead=None)  # for malformed ones this is called again
         self._processes.share((_WRITE, (socket.gethostname(), str(folder), str(store), list(prompts), plain)))

@@ -34,9 +34,9 @@ def identity(trainer: Any, loader: Any) -> str:
     return digest.hexdigest()
 
 
-def backbone_folder(progress: Progress, backbone: Any) -> Path | None:
-    """Where `keep` keeps a backbone with these very weights; None without a run folder."""
-    return None if progress.folder is None else progress.folder / f"backbone-{backbone.fingerprint[:16]}"
+def backbone_folder(parent: Path, backbone: Any) -> Path:
+    """Where `keep` keeps a backbone with these very weights, under the folder of the snapshots."""
+    return parent / f"backbone-{backbone.fingerprint[:16]}"
 
 
 def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None:
@@ -52,8 +52,7 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
         return
     model, backbone = trainer.model, None
     if model.backbone is not None:
-        folder = backbone_folder(progress, model.backbone)
-        assert folder is not None, "checked above"
+        folder = backbone_folder(progress.folder, model.backbone)
         backbone = folder.name
         try:
             if not folder.is_dir():
