@@ -16,7 +16,7 @@ from rporec_recbole.evaluation.tables import to_csv, to_json, to_latex, to_markd
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_config, known_keys, repeatable_config
 from rporec_recbole.run import run
-from rporec_recbole.run_folder import METRICS, read_config
+from rporec_recbole.run_folder import finished, read_config
 
 _OWN = ("model", "settings", "config_files")
 
@@ -126,17 +126,17 @@ def run_missing(
             wanted = {**own, "seed": seed}
             where = folder / f"{re.sub(r'[^-.=,+()A-Za-z0-9]+', '-', one.name)},seed={seed}"
             written = repeatable_config(build_config(one.model, dataset, overrides=wanted))
-            finished = (where / METRICS).is_file()
-            if finished:
+            done = finished(where)
+            if done:
                 _refuse_others(where, written)
-            plan.append((one, seed, wanted, where, finished))
-    missing = sum(not finished for *_, finished in plan)
+            plan.append((one, seed, wanted, where, done))
+    missing = sum(not done for *_, done in plan)
     say(f"{len(plan) - missing} of {len(plan)} runs are finished, {missing} are to be made")
     found: dict[str, list[Path]] = {}
     failures = []
-    for one, seed, wanted, where, finished in plan:
+    for one, seed, wanted, where, done in plan:
         try:
-            if not finished:
+            if not done:
                 run(one.model, dataset, overrides={**wanted, "run_dir": str(where)})
             found.setdefault(one.name, []).append(where)
         except RPORecError as error:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +28,10 @@ from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, GivesReasoning, Without
 from rporec_recbole.data import ladder
-from rporec_recbole.errors import ConfigError, did_you_mean
+from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.evaluation.significance import Interval, paired_bootstrap, paired_randomization
+from rporec_recbole.evaluation.significance import Interval, effect_size, holm, paired_bootstrap, paired_randomization
 from rporec_recbole.finished_run import LoadedRun, check_rporec, load_run
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.run_folder import CHECKPOINTS, RESUME, logging_to, read_config
@@ -52,12 +52,16 @@ class Contrast(NamedTuple):
         means: metric -> mean over the test rows.
         differences: metric -> full model minus control, paired over users, with its 95 % interval.
         p: metric -> p-value of a paired randomization test.
+        p_holm: the same, adjusted for all controls of the table (Holm, 1979).
+        effect: metric -> Cohen's d of the paired differences.
     """
 
     control: str
     means: dict[str, float]
     differences: dict[str, Interval]
     p: dict[str, float]
+    p_holm: dict[str, float]
+    effect: dict[str, float]
 
 
 def check_controls(stages: list[str], ids_only: bool) -> None:
@@ -77,7 +81,8 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
 
     Args:
         path: the run folder.
-        only: names of controls; None evaluates all that the run allows.
+        only: names of controls, which are added to those that the folder has or take their place; None evaluates all that the
+            run allows.
 
     Returns:
         the full model first, then the controls.
@@ -95,13 +100,16 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
         if name not in controls:
             names = ", ".join(f"`{one}`" for one in controls if one != FULL)
             raise ConfigError(f"This run has no control `{name}`.{did_you_mean(name, controls)} It has {names}.")
+    known = list(controls)
     if only is not None:
         controls = {name: ranks for name, ranks in controls.items() if name == FULL or name in only}
-    tables = []
+    tables = [] if only is None else _others(folder, controls)
     for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
         logging.getLogger().info(f"control: {name}")
         tables.append(ranks().assign(control=name))
     table = pd.concat(tables, ignore_index=True)
+    order = {name: place for place, name in enumerate(known)}
+    table = table.sort_values("control", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     table.to_parquet(folder / RANKS, index=False)
     contrasts = contrasts_of(table)
     facts = {
@@ -109,6 +117,8 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
             "mean": one.means,
             f"{FULL} minus it": {metric: interval._asdict() for metric, interval in one.differences.items()},
             "p": one.p,
+            "p (Holm)": one.p_holm,
+            "d": one.effect,
         }
         for one in contrasts
     }
@@ -118,6 +128,23 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
     plot_intervals(bars, title).savefig(folder / PLOT, dpi=110)
     loaded.model.reasoner.store.close()
     return contrasts
+
+
+def _others(folder: Path, now: Collection[str]) -> list[pd.DataFrame]:
+    """The controls that stand in the folder already, those without that are evaluated now.
+
+    Raises:
+        RunFolderError: their file is damaged.
+    """
+    if not (folder / RANKS).is_file():
+        return []
+    try:
+        table = pd.read_parquet(folder / RANKS)
+        return [table[~table["control"].isin(list(now))]]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{folder / RANKS} cannot be read ({error}). Delete it, and `rporec controls {folder}` makes all of them anew."
+        ) from error
 
 
 def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
@@ -150,19 +177,29 @@ def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
                 {metric: float(its[metric].mean()) for metric in METRICS},
                 {metric: paired_bootstrap(*pair) for metric, pair in pairs.items()},
                 {metric: paired_randomization(*pair) for metric, pair in pairs.items()},
+                {},
+                {metric: effect_size(*pair) for metric, pair in pairs.items()},
             )
         )
+    for metric in METRICS:
+        others = [one for one in found if one.control != FULL]
+        for one, p in zip(others, holm([one.p[metric] for one in others]), strict=True):
+            one.p_holm[metric] = p
     return found
 
 
 def table_of(contrasts: list[Contrast]) -> str:
     """The table for a terminal."""
     width = max(len(one.control) for one in contrasts) + 2
-    lines = [f"{'test':<{width}}{'NDCG@10':>9}{'HR@10':>9}   {FULL} minus it, NDCG@10, 95 % interval"]
+    title = f"{FULL} minus it, NDCG@10 [95 %]"
+    lines = [f"{'test':<{width}}{'NDCG@10':>9}{'HR@10':>9}   {title:<30}{'p':>6}{'p (Holm)':>10}{'d':>7}"]
     for one in contrasts:
-        gap, p = one.differences["ndcg@10"], one.p["ndcg@10"]
-        difference = "" if one.control == FULL else f"   {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]  p {p:.3f}"
-        lines.append(f"{one.control:<{width}}{one.means['ndcg@10']:>9.4f}{one.means['hit@10']:>9.4f}{difference}")
+        line = f"{one.control:<{width}}{one.means['ndcg@10']:>9.4f}{one.means['hit@10']:>9.4f}"
+        if one.control != FULL:
+            gap = one.differences["ndcg@10"]
+            difference = f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+            line += f"   {difference:<30}{one.p['ndcg@10']:>6.3f}{one.p_holm['ndcg@10']:>10.3f}{one.effect['ndcg@10']:>+7.3f}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.finished_run import LoadedRun, hash_of_run, load_rporec
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.table_file import folder_writer, table_writer
-from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.completions import first_well_formed
 from rporec_recbole.version import versions
 
 PARTS, DTYPES = ("items", "users", "reasoning"), ("float32", "float16")
@@ -86,8 +86,8 @@ def export(
     run = load_rporec(path, "vectors")
     try:
         if what is None:
-            what = PARTS if run.model.reasoning_on else PARTS[:2]
-        elif "reasoning" in what and not run.model.reasoning_on:
+            what = PARTS if run.model.reads_reasoning else PARTS[:2]
+        elif "reasoning" in what and not run.model.reads_reasoning:
             raise ConfigError(
                 f"The scores of {path} use no reasoning, so there is none to export. Leave it out: --what=items,users."
             )
@@ -206,7 +206,7 @@ def _parts(
 def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str, np.ndarray | Tensor]:
     """What is known of each wanted user of a batch, as columns of both tables."""
     head, histories = model.head, batch[model.ITEM_SEQ].to(items.device)
-    reasoning, texts = model.reasoning(batch, model.evaluation_decoding) if model.reasoning_on else (None, None)
+    reasoning, texts = model.reasoning(batch, model.evaluation_decoding) if model.reads_reasoning else (None, None)
     pieces: dict[str, list[Tensor]] = {}
     for first in range(0, len(histories), _ROWS):
         rows = slice(first, first + _ROWS)
@@ -226,14 +226,10 @@ def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str
     columns: dict[str, Any] = {name: torch.cat(parts).cpu()[places] for name, parts in pieces.items()}
     if reasoning is not None and texts is not None:
         columns["cot_vector"], columns["answer_vector"] = reasoning.vectors.cpu()[places].chunk(2, dim=1)
-        shown = [_first_well_formed(texts[place]) for place in places.tolist()]
+        shown = [first_well_formed(texts[place]) for place in places.tolist()]
         columns["cot"] = np.array([one.cot for one in shown], dtype=object)
         columns["answer"] = np.array([one.answer for one in shown], dtype=object)
     return columns
-
-
-def _first_well_formed(texts: Sequence[Completion]) -> Completion:
-    return next((one for one in texts if one.well_formed), texts[0])
 
 
 def _about(
@@ -254,7 +250,7 @@ def _about(
         "model": str(config["model"]),
         "dataset": str(config["dataset"]),
         "split": split,
-        "reasoning": bool(run.model.reasoning_on),
+        "reasoning": bool(run.model.reads_reasoning),
         "dtype": dtype,
         "dimension": sizes[0],
         "text_dimension": sizes[1],

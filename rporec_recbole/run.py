@@ -23,10 +23,13 @@ from rporec_recbole.recbole_data import RankCollector, build_data, check_dataset
 from rporec_recbole.run_folder import (
     CHECKPOINTS,
     CURVES,
+    METRICS,
     RESUME,
+    finish,
     held,
     logging_to,
     make_run_folder,
+    read_results,
     write_config,
     write_results,
 )
@@ -87,8 +90,13 @@ def run(
     with held(folder), logging_to(folder):
         write_config(folder, written)
         (folder / RESUME).mkdir(exist_ok=True)
-        metrics = _run(config, folder, ("valid", "test") if test else ("valid",), watch)
-        return RunResult(folder, metrics, run_controls(folder) if controls else [])
+        if (folder / METRICS).is_file():  # killed while it made its controls
+            metrics = _results_of(config, folder)
+        else:
+            metrics = _run(config, folder, ("valid", "test") if test else ("valid",), watch)
+        made = run_controls(folder) if controls else []
+        finish(folder)
+        return RunResult(folder, metrics, made)
 
 
 def help_run(
@@ -194,6 +202,16 @@ def _run(
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
     _close(trainer, model)
     write_results(folder, metrics, pd.concat(tables, ignore_index=True))
+    return metrics
+
+
+def _results_of(config: Any, folder: Path) -> dict[str, Any]:
+    """What a run wrote that has all but its controls; nobody has anything to help with then."""
+    metrics, _ = read_results(folder)
+    logging.getLogger().info(f"training and evaluation in {folder} are done; going on after them")
+    processes = Processes(torch.device(config["device"]))
+    if processes.count > 1:
+        Helpers(processes, None).end()
     return metrics
 
 

@@ -7,7 +7,7 @@ positions.parquet stage, user_id, item_id, place: what each stage learned from (
 log.txt           everything that was logged
 tensorboard/      the same curves as events
 curves.png        the same curves as a picture
-resume/           while the run lasts: what it needs to go on if it is killed
+resume/           while the run lasts, its controls included: what it needs to go on if it is killed
 """
 
 from __future__ import annotations
@@ -106,7 +106,17 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
 
 
 def _interrupted(folder: Path) -> bool:
-    return (folder / RESUME).is_dir() and (folder / CONFIG).is_file() and not (folder / METRICS).exists()
+    return (folder / RESUME).is_dir() and (folder / CONFIG).is_file()
+
+
+def finished(folder: Path) -> bool:
+    """Whether all that a run was to make is there: results and, where they were asked for, controls."""
+    return (folder / METRICS).is_file() and not (folder / RESUME).exists()
+
+
+def finish(folder: Path) -> None:
+    """Marks a run as finished: nothing is left to go on with."""
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -122,7 +132,7 @@ def held(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise _in_use(folder) from error
-        if (folder / METRICS).exists():
+        if finished(folder):
             raise RunFolderError(f"Another process has just finished a run in {folder}. Choose another --run_dir.")
         yield
 
@@ -234,7 +244,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:
-    """Writes `ranks.parquet`, then `metrics.json`, which marks the run as finished; snapshots are not needed any more.
+    """Writes `ranks.parquet`, then `metrics.json`, which says that training and evaluation are done.
 
     Raises:
         RunFolderError: they cannot be written.
@@ -246,7 +256,6 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
             f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far."
         ) from error
     _write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from rporec_recbole.errors import BackboneError
 from rporec_recbole.settings import TINY, BackboneSettings, is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
-_ADAPTER = "adapter_config.json"
+_ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def make_backbone(settings: BackboneSettings, texts: Iterable[str], device: torch.device, seed: int) -> Backbone:
@@ -125,7 +125,8 @@ def _load(source: str, dtype: torch.dtype, device: torch.device, base: str | Non
     with _one_message(source):
         transformers_logging.disable_progress_bar()
         tokenizer = _tokenizer(source)
-        model = AutoModelForCausalLM.from_pretrained(**_where(weights), dtype=dtype)
+        plain = None if _is_gguf(weights) else True  # never the pickle that transformers would fall back to
+        model = AutoModelForCausalLM.from_pretrained(**_where(weights), dtype=dtype, use_safetensors=plain)
         if _is_gguf(weights):  # its numbers are plain ones by now, and transformers would refuse to train it
             model.hf_quantizer.remove_quantization_config(model)
         if adapter:
@@ -145,7 +146,7 @@ def _one_message(source: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"`backbone={source}` cannot be loaded: {reason}. Give `tiny`, a folder that `save_pretrained` wrote, a .gguf "
-            "file, or a Hugging Face id that is downloaded already or reachable."
+            "file, or a Hugging Face id that is downloaded already or reachable. Weights are read from safetensors and GGUF files alone."
         ) from error
 
 
@@ -165,6 +166,11 @@ def _where_weights_are(source: str, base: str | None = None) -> tuple[str, bool]
         )
     if not (folder / _ADAPTER).is_file():
         return source, False
+    if not (folder / _ADAPTER_WEIGHTS).is_file():  # PEFT would unpickle adapter_model.bin
+        raise BackboneError(
+            f"`backbone={source}` is an adapter without {_ADAPTER_WEIGHTS}, and nothing else is read. Save it again with "
+            "`save_pretrained`, which writes that file."
+        )
     if (folder / BASE).is_dir():
         return str(folder / BASE), True
     if base is not None and _is_gguf(base):

@@ -16,7 +16,7 @@ answer alone, and a trunk alone with the same training; where the fusion reads t
 written word. One table and one plot with paired 95 % intervals, written into RUN: controls.json, controls.parquet,
 controls.png. The same as --controls at training.
 
-  --only   some of them, such as --only="no CoT,history text"; the others, which may train for minutes, are left out
+  --only   some of them, such as --only="no CoT,history text"; the others, which may train for minutes, stay as RUN has them
 """
 
 

@@ -39,6 +39,7 @@ _NO_NAME = (
     "nproc",
     "device",
     "controls",
+    "start_from",
 )
 """Settings that make no other model."""
 

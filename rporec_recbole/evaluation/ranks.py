@@ -75,11 +75,18 @@ def read_rows(run_dir: str | Path, split: str) -> pd.DataFrame:
     """`rank`, `user_activity` and `item_popularity` of one split of a run, indexed by (user_id, item_id), sorted.
 
     Raises:
-        RunFolderError: the folder has no readable `ranks.parquet`.
+        RunFolderError: the folder has no readable `ranks.parquet`, or that split is not in it.
     """
     path = Path(run_dir) / "ranks.parquet"
     try:
         table = pd.read_parquet(path)
-        return table[table["split"] == split].drop(columns="split").set_index(["user_id", "item_id"]).sort_index()
+        there = sorted(table["split"].unique())
+        rows = table[table["split"] == split].drop(columns="split").set_index(["user_id", "item_id"]).sort_index()
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
+    if not len(rows):
+        raise RunFolderError(
+            f"{path} has no ranks of the split `{split}`, only of {there}: trials of a search leave the test split out. Name runs that "
+            "ranked it."
+        )
+    return rows

@@ -23,9 +23,9 @@ from rporec_recbole.evaluation.ranks import read_ranks
 from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
 from rporec_recbole.explain.titles import Item, items_of
 from rporec_recbole.finished_run import LoadedRun, load_run
-from rporec_recbole.ranking import target_rank
+from rporec_recbole.ranking import target_rank, top_of
 from rporec_recbole.scoring import Scorer
-from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.completions import Completion, first_well_formed
 
 TOP = 10
 _NAMED = 5  # unknown users in a message
@@ -113,7 +113,7 @@ def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -
     for places, (rows, hidden, _, targets) in scorer.batches(split, wanted):
         scores = scorer.scores(rows, hidden)[places].cpu()
         chosen, thoughts, without = rows[places], None, None
-        if getattr(run.model, "reasoning_on", False):
+        if getattr(run.model, "reads_reasoning", False):
             with _without_reasoning(run.model):
                 without = scorer.scores(rows, hidden)[places].cpu()
             thoughts = _thoughts(run.model, chosen)
@@ -165,7 +165,7 @@ class _Ranking:
         )
 
     def top(self) -> list[Ranked]:
-        values, numbers = self.scores.topk(min(TOP, len(self.scores) - 1))
+        values, numbers = top_of(self.scores[None], min(TOP, len(self.scores) - 1))
         return [self.place(number) for number in numbers[values > -torch.inf].tolist()]
 
 
@@ -183,7 +183,7 @@ def _histories(run: LoadedRun, rows: Any) -> list[list[tuple[int, float | None, 
     for history, rated in zip(histories, ratings, strict=True):
         steps = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0]
         shown = 0
-        if getattr(model, "reasoning_on", False):
+        if getattr(model, "reads_reasoning", False):
             shown = len(model.reasoner.template.shown(history, rated if model.rating_list else None))
         first = len(steps) - shown  # a prompt shows the newest items
         found.append([(item, rating, step >= first) for step, (item, rating) in enumerate(steps)])
@@ -201,9 +201,9 @@ def _without_reasoning(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float]]:
-    """Completion (the first, where there are several), gate value and |u - s| / |s| of each row."""
+    """Completion (the first well-formed one, where there are several), gate value and |u - s| / |s| of each row."""
     reasoning, written = model.reasoning(rows, model.evaluation_decoding)
-    completions = [texts[0] for texts in written]
+    completions = [first_well_formed(texts) for texts in written]
     state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
     gate = model.head.gate(state, reasoning)
     moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)

@@ -27,17 +27,14 @@ class TextFusion(ReasoningFusion):
         layers: of the Transformer.
         heads: attention heads.
         inner_size: feed-forward width.
-        dropout: in the Transformer.
     """
 
-    def __init__(
-        self, hidden_size: int, text_size: int, layers: int, heads: int, inner_size: int, dropout: float
-    ) -> None:
+    def __init__(self, hidden_size: int, text_size: int, layers: int, heads: int, inner_size: int) -> None:
         super().__init__()
         self.project = nn.Linear(text_size, hidden_size)
         self.kind = nn.Embedding(3, hidden_size)  # history, cot, answer
         layer = nn.TransformerEncoderLayer(
-            hidden_size, heads, inner_size, dropout, activation="gelu", batch_first=True, norm_first=True
+            hidden_size, heads, inner_size, 0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.mix = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden_size), enable_nested_tensor=False)
         self.gate = nn.Linear(2 * hidden_size, 1)
@@ -73,7 +70,7 @@ class TextHead(RecHead):
         layers: of the Transformer over the three vectors.
         heads: attention heads.
         inner_size: feed-forward width.
-        dropout: on history vectors and in the Transformer.
+        dropout: on history vectors.
         initializer_range: standard deviation of new weights other than A and B.
         history_bias: whether items of the history get the learned offset b(s).
     """
@@ -101,7 +98,7 @@ class TextHead(RecHead):
         self.text_to_item = nn.Linear(text_size, hidden_size, bias=False)
         self.text_to_state = nn.Linear(text_size, hidden_size)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
-        self.fusion = fusion = TextFusion(hidden_size, text_size, layers, heads, inner_size, dropout)
+        self.fusion = fusion = TextFusion(hidden_size, text_size, layers, heads, inner_size)
         draw_weights(self, initializer_range)
         nn.init.zeros_(fusion.write.weight)
         nn.init.orthogonal_(self.text_to_item.weight)

@@ -16,7 +16,7 @@ from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import StoreError
 from rporec_recbole.model.rechead import Reasoning, mean_reasoning
 from rporec_recbole.serve.pending import PENDING, Pending
-from rporec_recbole.text.completions import Completion, parse_completion
+from rporec_recbole.text.completions import Completion, first_well_formed, parse_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Found(NamedTuple):
     Attributes:
         vector: `[2D]`, `[enc(cot); enc(answer)]`; the mean where a history has several texts.
         well_formed: whether it may count.
-        completion: the text; the first where there are several.
+        completion: the text; the first well-formed one where there are several.
     """
 
     vector: Tensor
@@ -183,7 +183,7 @@ class StoredReasoning:
             samples.append(Reasoning(vectors, well_formed))
         reasoning = samples[0] if len(samples) == 1 else mean_reasoning(samples)
         return [
-            Found(vector.clone(), bool(well_formed), completions[0])
+            Found(vector.clone(), bool(well_formed), first_well_formed(completions))
             for vector, well_formed, completions in zip(reasoning.vectors, reasoning.well_formed, rows, strict=True)
         ]
 

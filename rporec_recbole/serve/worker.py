@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.errors import ConfigError, StoreError
 from rporec_recbole.finished_run import load_rporec
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending
@@ -64,6 +64,8 @@ def _write(reasoner: Reasoner, prompts: dict[str, str], decodings: list[Decoding
             reasoner.complete(list(prompts.values()), decoding)
         pending.remove(prompts)
         return len(prompts)
+    except StoreError:  # no prompt's fault: nothing is set aside for it
+        raise
     except Exception as error:
         if len(prompts) > 1:
             return sum(_write(reasoner, {key: prompt}, decodings, pending) for key, prompt in prompts.items())

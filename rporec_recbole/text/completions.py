@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 THINK, THINK_END, ANSWER, ANSWER_END = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -42,6 +43,11 @@ def parse_completion(text: str) -> Completion:
     if not cot or not guess:
         return Completion(text)
     return Completion(text, cot, guess, True)
+
+
+def first_well_formed(texts: Sequence[Completion]) -> Completion:
+    """The one to show of several texts about one history: the first that counted, the first of all where none did."""
+    return next((one for one in texts if one.well_formed), texts[0])
 
 
 def render_completion(cot: str, answer: str) -> str:

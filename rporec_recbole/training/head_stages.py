@@ -120,7 +120,8 @@ class HeadStages:
             done |= self.fusion("refresh", train_data, valid_data, 1.0)
         if valid_data:
             now = trainer.validation_score(valid_data)
-            if now < before if trainer.valid_metric_bigger else now > before:
+            better = now > before if trainer.valid_metric_bigger else now < before
+            if not better:
                 model.load_state_dict(kept)
                 model.reasoning_on = reasoned
                 done["note"] = f"validation was {now:.4f}, no better than before: the head stays as it was"

@@ -54,13 +54,14 @@ class BestRound:
     Args:
         model: an `RPORec`.
         progress: keeps them for a run that is killed.
+        count: of the run's rounds; nothing is kept of an only one.
 
     Attributes:
         rounds: one entry a round: `round`, `score`, `valid` (all metrics), `kept`.
     """
 
-    def __init__(self, model: Any, progress: Progress) -> None:
-        self._model, self._progress = model, progress
+    def __init__(self, model: Any, progress: Progress, count: int) -> None:
+        self._model, self._progress, self._count = model, progress, count
         self._weights: dict[str, Tensor] = {}
         self.rounds: list[dict[str, Any]] = []
 
@@ -76,9 +77,9 @@ class BestRound:
         best = next((one for one in self.rounds if one["kept"]), None)
         score = float(score)  # NumPy's own numbers are no JSON
         kept = best is None or (score > best["score"] if bigger else score < best["score"])
-        if kept:
-            if best is not None:
-                best["kept"] = False
+        if kept and best is not None:
+            best["kept"] = False
+        if kept and number < self._count:  # the last one's weights are those of the model
             head = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
             self._weights = {**named("head", head), **named("backbone", self._model.backbone.weights())}
             self._progress.save(_SNAPSHOT, self._weights, {"round": number})

@@ -93,6 +93,13 @@ class RPORecTrainer(Trainer):
             )
         if not wanted:
             raise ConfigError(f"`stages={asked}` leaves nothing to do. Name at least one of {list(STAGES)}.")
+        lessons = self.settings.backbone
+        beside = "1b" in wanted and lessons.cot_weight > 0 and lessons.warmup_examples > 0
+        if "1a" not in wanted and not beside:
+            raise ConfigError(
+                f"`stages={asked}` trains no trunk, so everything would rest on random weights: 1b trains it beside its texts, and "
+                f"`cot_weight={lessons.cot_weight:g}` and `warmup_examples={lessons.warmup_examples}` must both be above 0 for that. Add `1a`."
+            )
         return wanted
 
     @property
@@ -144,7 +151,7 @@ class RPORecTrainer(Trainer):
         }
         if self.run_dir is not None:
             self.progress = Progress(self.run_dir / "resume", stage_state.identity(self, train_data))
-        best_round = BestRound(self.model, self.progress)
+        best_round = BestRound(self.model, self.progress, self.settings.rl.rounds)
         done = stage_state.put_back(self.progress, self, train_data)
         if done:
             self.log(f"going on after stage {done[-1]} of a run that was interrupted")
@@ -231,7 +238,8 @@ class RPORecTrainer(Trainer):
 
     def validation_score(self, valid_data: Any) -> float:
         """`valid_metric` of the head as it is now."""
-        return float(self._valid_epoch(valid_data)[0])
+        result = self.evaluate(valid_data, load_best_model=False)
+        return float(calculate_valid_score(result, self.valid_metric))
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         """RecBole's optimizer over the head, without any state."""

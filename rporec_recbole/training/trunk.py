@@ -32,7 +32,7 @@ class Validation:
         score: validation score of the model as it is.
         metric: its name, for curves.
         every: epochs between two validations.
-        patience: validations without a gain before training stops.
+        patience: training stops when more validations than this, one after the other, bring no gain (RecBole's count).
         bigger: whether more is better.
     """
 

@@ -46,3 +46,13 @@ def with_texts(source: Path, folder: Path) -> Path:
     model.reasoner.store.close()
     pd.concat(tables, ignore_index=True).to_parquet(folder / "ranks.parquet", index=False)
     return folder
+
+
+def without_strength(source: Path, folder: Path) -> Path:
+    """A copy of a run as if its validation had chosen that reasoning counts for nothing; its store is empty."""
+    shutil.copytree(source, folder)
+    (folder / "reasoning.sqlite").unlink()
+    weights = load_file(folder / "head.safetensors")
+    weights["head.strength"] = torch.tensor(0.0)
+    save_file(weights, folder / "head.safetensors")
+    return folder

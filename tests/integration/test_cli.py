@@ -33,6 +33,8 @@ def fails(capsys, given):
         ({"item_text_fields": None}, "--item_text_fields"),
         ({"item_text_fields": "[name]"}, "no item text in ['name']"),
         ({"stages": "[2]"}, "needs stage 1c"),
+        ({"stages": "[1c]"}, "trains no trunk"),
+        ({"stages": "[1b,1c]", "cot_weight": 0}, "`cot_weight=0` and `warmup_examples="),
         ({"data_path": "/nowhere"}, "--data_path"),
         ({"run_dir": "/proc/nothing/here"}, "--run_dir"),
         ({"config_files": "/nowhere.yaml"}, "/nowhere.yaml"),

@@ -1,5 +1,6 @@
 """Controls of a finished run: the same rows, the same trunk, other things to read."""
 
+import importlib
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from rporec_recbole.cli import main
 from rporec_recbole.controls import FULL, contrasts_of, run_controls
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
 from rporec_recbole.text.catalogue import build_catalogue
@@ -65,7 +66,9 @@ def test_no_cot_is_the_head_with_reasoning_off(controlled):
 def test_some_of_them(controlled, tmp_path, capsys):
     before = pd.read_parquet(controlled.run_dir / "controls.parquet")
     copy = shutil.copytree(controlled.run_dir, tmp_path / "run")
-    assert main(["controls", str(copy), "--only=answer only, no CoT"]) == 0
+    (copy / "controls.parquet").unlink()
+    for only in ("answer only", "no CoT,answer only"):
+        assert main(["controls", str(copy), f"--only={only}"]) == 0
     table = pd.read_parquet(copy / "controls.parquet")
     assert list(dict.fromkeys(table["control"])) == [FULL, "no CoT", "answer only"]
     for name in (FULL, "no CoT", "answer only"):
@@ -73,6 +76,44 @@ def test_some_of_them(controlled, tmp_path, capsys):
     capsys.readouterr()
     assert main(["controls", str(copy), "--only=no cot"]) == 2
     assert "Did you mean `no CoT`?" in capsys.readouterr().err
+
+
+def test_some_of_them_leave_the_others_where_they_are(controlled, tmp_path, capsys):
+    before = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    copy = shutil.copytree(controlled.run_dir, tmp_path / "run")
+    assert main(["controls", str(copy), "--only=no CoT"]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(copy / "controls.parquet"), before)
+    assert (copy / "controls.json").read_bytes() == (controlled.run_dir / "controls.json").read_bytes()
+    (copy / "controls.parquet").write_bytes(b"nothing")
+    capsys.readouterr()
+    assert main(["controls", str(copy), "--only=no CoT"]) == 2
+    assert "Delete it" in capsys.readouterr().err
+
+
+def test_a_run_killed_in_its_controls_goes_on_with_them(toy, tmp_path, monkeypatch, capsys):
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "data_path": str(toy), "controls": True}
+    settings["run_dir"] = str(tmp_path / "RPORec,seed=2020")
+
+    module = importlib.import_module("rporec_recbole.run")  # the package gives its function this name
+
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_controls", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("RPORec", "toy", overrides=settings)
+    before = (tmp_path / "RPORec,seed=2020" / "metrics.json").read_bytes()
+    monkeypatch.setattr(module, "_run", lambda *_: pytest.fail("it was trained again"))
+    words = [f"--{key}={value}" for key, value in {**settings, "run_dir": tmp_path, "seeds": 1}.items()]
+    assert main(["--model=RPORec", "--dataset=toy", *words]) == 0
+    assert "0 of 1 runs are finished" in capsys.readouterr().out
+    folder = tmp_path / "RPORec,seed=2020"
+    assert set(pd.read_parquet(folder / "controls.parquet")["control"]) >= {FULL, "no CoT", "history text"}
+    assert (folder / "metrics.json").read_bytes() == before
+    assert not (folder / "resume").exists()
+    with pytest.raises(RunFolderError, match="not empty"):
+        run("RPORec", "toy", overrides=settings)
 
 
 def test_table_and_plot(controlled):

@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
+from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.explain import titles
 from rporec_recbole.explain.explanation import differing, explain
 from rporec_recbole.explain.page import page
 from rporec_recbole.explain.titles import items_of
 from rporec_recbole.finished_run import load_run
 from rporec_recbole.run import run
-from tests.integration.reasoned import with_texts
+from tests.integration.reasoned import with_texts, without_strength
 from tests.toy import SHORT, TEXT, write_toy
 
 EVIL = {
@@ -75,6 +76,17 @@ def found(facts):
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_ranks_are_those_of_the_run(trained, split):
     assert found(explain(trained, sample=1000, split=split)) == ranks_of(trained, split)
+
+
+def test_reasoning_that_counts_for_nothing_is_neither_written_nor_shown(reasoned, tmp_path):
+    folder = without_strength(reasoned, tmp_path / "run")
+    for one in explain(folder, sample=3).users:
+        assert one.reasoning is one.target_without is None
+        assert not one.top_without
+        assert not any(step.in_prompt for step in one.history)
+    store = CoTStore(folder / "reasoning.sqlite")
+    assert len(store) == 0
+    store.close()
 
 
 def test_ranks_with_reasoning_that_counts_are_those_of_the_run(reasoned, facts):

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rporec_recbole.cli import main
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.export import export
 from rporec_recbole.finished_run import hash_of_run, load_run
 from rporec_recbole.model.rechead import distinct
@@ -18,7 +19,7 @@ from rporec_recbole.run import run
 from rporec_recbole.scoring import Scorer
 from rporec_recbole.serve.retriever import Retriever
 from rporec_recbole.serve.run_index import build_index, load_index
-from tests.integration.reasoned import with_texts
+from tests.integration.reasoned import with_texts, without_strength
 from tests.toy import SHORT, TEXT
 
 
@@ -63,6 +64,18 @@ def rows_of(loaded, split="test"):
             hide = torch.tensor([one + [0] * (width - len(one)) for one in gone])
         users = names.id2token(names.uid_field, batch[names.uid_field])
         yield users, distinct(batch[model.ITEM_SEQ]), hide
+
+
+def test_reasoning_that_counts_for_nothing_is_neither_written_nor_exported(runs, tmp_path):
+    folder = without_strength(runs["reasoned"], tmp_path / "run")
+    assert set(export(folder, tmp_path / "out")) == {"items", "users"}
+    assert json.loads((tmp_path / "out" / "schema.json").read_text())["reasoning"] is False
+    assert not table(tmp_path / "out" / "users.parquet")["well_formed"].any()
+    with pytest.raises(ConfigError, match="use no reasoning"):
+        export(folder, tmp_path / "other", ["reasoning"])
+    store = CoTStore(folder / "reasoning.sqlite")
+    assert len(store) == 0
+    store.close()
 
 
 @pytest.mark.parametrize("name", ["reasoned", "trunk"])

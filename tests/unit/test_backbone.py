@@ -1,8 +1,11 @@
 """Backbones: named sizes, sources, length limits, LoRA on several architectures."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     AutoModelForCausalLM,
@@ -216,6 +219,24 @@ def test_what_does_not_fit_is_told_before_weights_are_loaded(tmp_path, monkeypat
     with pytest.raises(BackboneError, match="leaves no room for a history"):
         check_backbone(limits(source, max_prompt_tokens=60))
     check_backbone(limits(source, max_prompt_tokens=248))
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    source = Path(folder_of("qwen3", tmp_path))
+    weights = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    torch.save(weights, source / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match=r"no file named model.safetensors.*safetensors and GGUF files alone"):
+        make_backbone(limits(str(source)), [], CPU, 0)
+
+
+def test_a_pickled_adapter_is_not_read(tmp_path):
+    make_backbone(limits(folder_of("qwen3", tmp_path), lora=True), [], CPU, 0).save(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(BackboneError, match=r"adapter without adapter_model.safetensors"):
+        load_backbone(tmp_path / "adapter", limits("x"), CPU)
 
 
 def test_a_run_stops_before_the_trunk_if_the_backbone_cannot_be_used(toy, tmp_path, monkeypatch):

@@ -138,9 +138,20 @@ def test_other_rows_doubled_seeds_and_missing_folders_are_refused(tmp_path):
         read_run(tmp_path / "nothing")
 
 
+def test_a_run_without_the_split_says_so(tmp_path):
+    folder = write_run(tmp_path / "trial").folder
+    with pytest.raises(RunFolderError, match=r"no ranks of the split `valid`, only of \['test'\]: trials of a search"):
+        read_run(folder, "valid")
+
+
 def test_runs_of_one_model_are_told_apart_by_what_differs(tmp_path):
     runs = [
-        write_run(tmp_path / f"{width}-{seed}", "A", seed, config={"width": width, "gpu_id": str(seed)})
+        write_run(
+            tmp_path / f"{width}-{seed}",
+            "A",
+            seed,
+            config={"width": width, "gpu_id": str(seed), "start_from": f"stage 1 of {seed}"},
+        )
         for width in (8, 16)
         for seed in (1, 2)
     ]

@@ -56,7 +56,7 @@ def test_the_best_round_comes_back():
         ([0.2, 0.2, 0.1], True, 1),
     ):
         model = Model()
-        best = BestRound(model, Progress(None))
+        best = BestRound(model, Progress(None), len(scores))
         offered(model, best, scores, bigger)
         assert best.take()["round"] == number
         assert model.weight.item() == model.backbone.number.item() == number
@@ -65,9 +65,9 @@ def test_the_best_round_comes_back():
 
 def test_the_best_round_comes_back_in_another_process(tmp_path):
     model = Model()
-    before = BestRound(model, Progress(tmp_path))
+    before = BestRound(model, Progress(tmp_path), 2)
     offered(model, before, [0.3, 0.2], True)
-    after = BestRound(model.at(9), Progress(tmp_path))
+    after = BestRound(model.at(9), Progress(tmp_path), 2)
     after.rounds = before.rounds
     assert after.take()["valid"] == {"ndcg@10": 0.3}
     assert model.weight.item() == model.backbone.number.item() == 1
@@ -75,13 +75,21 @@ def test_the_best_round_comes_back_in_another_process(tmp_path):
 
 def test_a_round_that_a_full_disk_kept_out_is_not_mistaken_for_the_one_before(tmp_path, monkeypatch):
     model, progress = Model(), Progress(tmp_path)
-    best = BestRound(model, progress)
+    best = BestRound(model, progress, 3)
     offered(model, best, [0.1], True)
     monkeypatch.setattr(progress, "save", lambda *_: False)
     model.at(2)
     best.offer(2, 0.3, {}, True)
     best.offer(3, 0.2, {}, True)
-    after_a_kill = BestRound(model, progress)
+    after_a_kill = BestRound(model, progress, 3)
     after_a_kill.rounds = best.rounds
     with pytest.raises(RunFolderError, match="round 2, the best one, is gone"):
         after_a_kill.take()
+
+
+def test_an_only_round_leaves_no_copy_of_the_weights(tmp_path):
+    model = Model()
+    best = BestRound(model, Progress(tmp_path), 1)
+    offered(model, best, [0.1], True)
+    assert list(tmp_path.iterdir()) == []
+    assert best.take()["round"] == model.weight.item() == 1

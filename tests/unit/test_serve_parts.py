@@ -5,10 +5,13 @@ import sqlite3
 
 import pytest
 
+from rporec_recbole.cot.store import Decoding
+from rporec_recbole.errors import StoreError
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending, count_pending
 from rporec_recbole.serve.problem import Problem, shown
 from rporec_recbole.serve.question import question_schema, read_question
+from rporec_recbole.serve.worker import _write
 
 LIMITS = Limits(top_k=50, history=4)
 
@@ -28,6 +31,23 @@ def test_what_is_queued_stays_until_it_is_removed(tmp_path):
     queue.close()
 
 
+def test_a_store_that_fails_sets_no_history_aside(tmp_path):
+    class Reasoner:
+        def complete(self, prompts, decoding):
+            raise self.error
+
+    reasoner, queue = Reasoner(), Pending(tmp_path / PENDING, limit=3)
+    queue.add({"a": "A", "b": "B"})
+    reasoner.error = StoreError("the store is damaged")
+    with pytest.raises(StoreError, match="is damaged"):
+        _write(reasoner, queue.first(2), [Decoding()], queue)
+    assert queue.first(2) == {"a": "A", "b": "B"}
+    reasoner.error = ValueError("no words")
+    assert _write(reasoner, queue.first(2), [Decoding()], queue) == 0
+    assert queue.first(2) == {}
+    queue.close()
+
+
 def test_a_damaged_queue_is_moved_aside(tmp_path):
     (tmp_path / PENDING).write_bytes(b"not a database at all" * 100)
     queue = Pending(tmp_path / PENDING, limit=3)
@@ -37,8 +57,6 @@ def test_a_damaged_queue_is_moved_aside(tmp_path):
 
 
 def test_another_process_that_writes_makes_nobody_wait(tmp_path):
-    from rporec_recbole.errors import StoreError
-
     queue = Pending(tmp_path / PENDING, limit=3, patience=0.01)
     other = sqlite3.connect(tmp_path / PENDING, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
