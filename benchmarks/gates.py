@@ -18,7 +18,7 @@ import numpy as np
 
 from rporec_recbole import load_run
 from rporec_recbole.cot.compose import compose_completion
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.rewards.gates import GATES
@@ -53,7 +53,7 @@ def main() -> None:
     prompts = [template.prompt(*row) for row in histories]
     targets = rows[model.ITEM_ID].tolist()
     composed = [compose_completion(catalogue, items, target) for items, target in zip(shown, targets, strict=True)]
-    limits = Limits(**settings.backbone.quality_limits)
+    limits = QualityLimits(**settings.backbone.quality_limits)
     trial = trial_record(catalogue, lambda _: None, settings.rl.reward_k, limits)
 
     def report(name: str, texts: Sequence[str]) -> None:

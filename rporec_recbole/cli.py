@@ -16,11 +16,12 @@ COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "export", "in
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec --model=A,B,... --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
+       rporec --compare=FILE --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
        rporec compare RUN RUN [...] [--reference=NAME]
        rporec --model=MODEL --dataset=DATASET --sweep=FILE [--trials=N] [--storage=URL] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]
        rporec cots write RUN [--split=valid|test]
-       rporec controls RUN
+       rporec controls RUN [--only=NAME,NAME]
        rporec explain RUN --user=ID[,ID...]|--sample=20 [--seed=0] [--split=test] [--format=html|json] [--output=FILE]
        rporec recommend RUN [--users=ID,...|FILE] [--histories=FILE] [--split=test] [--top_k=100] [--output=recs.parquet]
        rporec export RUN [--what=items,users,reasoning] [--output=vectors] [--dtype=float32|float16] [--split=test]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rporec_recbole.data.histories import History, history_rows, read_histories
+from rporec_recbole.data.histories import History, interaction_of, read_histories
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import LoadedRun, load_run
 from rporec_recbole.ranking import top_of
@@ -29,7 +29,7 @@ _NAMED = 5  # unknown users in a message
 
 
 @dataclass(frozen=True)
-class Written:
+class Recommended:
     """What was written.
 
     Attributes:
@@ -55,7 +55,7 @@ def recommend(
     top_k: int = 100,
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
-) -> Written:
+) -> Recommended:
     """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
 
     A user has fewer than `top_k` rows where fewer items are left to rank.
@@ -112,7 +112,7 @@ def recommend(
     finally:
         if getattr(run.model, "reasoner", None) is not None:
             run.model.reasoner.store.close()
-    return Written(wanted, count, skipped_items, skipped_users)
+    return Recommended(wanted, count, skipped_items, skipped_users)
 
 
 def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) -> dict[str, np.ndarray]:
@@ -181,7 +181,7 @@ def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> I
     length, size = int(run.config["MAX_ITEM_LIST_LENGTH"]), int(run.config["eval_batch_size"])
     for first in range(0, len(found), size):
         part = found[first : first + size]
-        rows = history_rows(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+        rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
         hidden = None
         if run.config["hide_seen"]:  # the whole past, longer than what the model reads
             numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])

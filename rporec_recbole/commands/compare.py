@@ -40,6 +40,14 @@ _OF_THE_COMPARISON = ("seeds", "compare", "reference", "compare_metrics")
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Compares finished runs, prints the table and writes all forms of it.
+
+    Args:
+        arguments: the words after `rporec compare`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     from rporec_recbole.evaluation.compare import named_runs, read_run
 
     folders, given = split_arguments(arguments, texts=["reference", "output"])

@@ -21,6 +21,14 @@ controls.png. The same as --controls at training.
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Evaluates the controls of a finished run and prints their table.
+
+    Args:
+        arguments: the words after `rporec controls`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     from rporec_recbole.controls import run_controls
 
     words, options = split_arguments(arguments, texts=["only"])

@@ -24,6 +24,14 @@ write   writes the texts that the run's evaluation lacks, shared by all processe
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Shows what the backbone wrote in a run, or has the rest written.
+
+    Args:
+        arguments: the words after `rporec cots`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     from rporec_recbole.cot import report
 
     words, given = split_arguments(arguments, texts=["to", "split"])

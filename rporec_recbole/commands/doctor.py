@@ -14,6 +14,14 @@ Versions of what a result depends on, and the repairs that let RecBole run on th
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Prints versions and repairs.
+
+    Args:
+        arguments: the words after `rporec doctor`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     from rporec_recbole.compat import REPAIRS
     from rporec_recbole.version import versions
 

@@ -28,6 +28,14 @@ ranks.parquet. A run without reasoning gets a page with its history and its rank
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Writes the page, or the facts as JSON.
+
+    Args:
+        arguments: the words after `rporec explain`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     words, given = split_arguments(arguments, texts=["user", "split", "format", "output"])
     options = options_of(
         "explain", given, {"user": None, "sample": 20, "seed": 0, "split": "test", "format": "html", "output": None}

@@ -25,6 +25,14 @@ Where the run uses reasoning, what is missing is written first. Memory does not 
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Writes the vectors of a run and says where.
+
+    Args:
+        arguments: the words after `rporec export`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     words, given = split_arguments(arguments, texts=["what", "output", "dtype", "split"])
     defaults = {"what": None, "output": "vectors", "dtype": "float32", "split": "test"}
     options = options_of("export", given, defaults)

@@ -26,6 +26,14 @@ What they cost and find: docs/serving.md, benchmarks/index_recall.py.
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Builds the index of a run's items and says what it finds.
+
+    Args:
+        arguments: the words after `rporec index`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     words, options = split_arguments(arguments, texts=["kind", "output"])
     if len(words) != 1:
         raise ConfigError("Write `rporec index RUN` with the folder of a finished RPORec run.")

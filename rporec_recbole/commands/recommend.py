@@ -31,6 +31,14 @@ GRU4Rec, ...). Where the run uses reasoning, what is missing is written first.
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Writes the best items and says for whom.
+
+    Args:
+        arguments: the words after `rporec recommend`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     words, given = split_arguments(
         arguments, texts=["users", "histories", "split", "output"], switches=["skip_unknown", "hide_seen"]
     )

@@ -49,6 +49,14 @@ _PACKAGES = ("fastapi", "starlette", "pydantic", "uvicorn", "prometheus_client",
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Serves a run until it is told to stop.
+
+    Args:
+        arguments: the words after `rporec serve`.
+
+    Raises:
+        RPORecError: they cannot be followed; the message says why.
+    """
     words, given = split_arguments(arguments, texts=["host", "token", "watch", "index"], switches=[*_SWITCHES, "watch"])
     try:
         from rporec_recbole.serve.limits import Limits

@@ -27,7 +27,7 @@ _REPEATED, _COPIED = 3, 4  # words of an n-gram
 
 
 @dataclass(frozen=True)
-class Limits:
+class QualityLimits:
     """From where on a text is bad.
 
     Attributes:
@@ -58,28 +58,28 @@ class Written:
     target: str | None = None
 
 
-def bad_format(one: Written, limits: Limits) -> bool:
+def bad_format(one: Written, limits: QualityLimits) -> bool:
     """The completion is malformed."""
     return not one.completion.well_formed
 
 
-def bad_length(one: Written, limits: Limits) -> bool:
+def bad_length(one: Written, limits: QualityLimits) -> bool:
     """The cot is too short or too long."""
     words = words_of(one.completion.cot)  # dashes and dots are no words, and one word again and again is no text
     return len(set(words)) < limits.min_words or len(words) > limits.max_words
 
 
-def bad_repetition(one: Written, limits: Limits) -> bool:
+def bad_repetition(one: Written, limits: QualityLimits) -> bool:
     """The cot says the same thing again and again."""
     return repeated_share(one.completion.cot) > limits.repetition
 
 
-def bad_copying(one: Written, limits: Limits) -> bool:
+def bad_copying(one: Written, limits: QualityLimits) -> bool:
     """The cot repeats the history instead of reasoning about it."""
     return copied_share(one.completion.cot, one.prompt) > limits.copying
 
 
-def bad_evidence(one: Written, limits: Limits) -> bool:
+def bad_evidence(one: Written, limits: QualityLimits) -> bool:
     """The evidence holds more than titles of the prompt. A cot without a section for evidence passes."""
     evidence = evidence_of(one.completion.cot)
     if evidence is None:
@@ -89,12 +89,12 @@ def bad_evidence(one: Written, limits: Limits) -> bool:
     return evidence.strip("; ") != ""
 
 
-def leak(one: Written, limits: Limits) -> bool:
+def leak(one: Written, limits: QualityLimits) -> bool:
     """The cot names the target, which the writer cannot know of."""
     return one.target is not None and names(one.completion.cot, one.target) and not names(one.prompt, one.target)
 
 
-REASONS: dict[str, Callable[[Written, Limits], bool]] = {
+REASONS: dict[str, Callable[[Written, QualityLimits], bool]] = {
     "format": bad_format,
     "length": bad_length,
     "repetition": bad_repetition,
@@ -104,19 +104,19 @@ REASONS: dict[str, Callable[[Written, Limits], bool]] = {
 }
 
 
-def first_reason(one: Written, limits: Limits, asked: Collection[str] = tuple(REASONS)) -> str | None:
+def first_reason(one: Written, limits: QualityLimits, asked: Collection[str] = tuple(REASONS)) -> str | None:
     """The first of `REASONS` against a text, among those asked for; None if there is none."""
     return next((name for name, is_bad in REASONS.items() if name in asked and is_bad(one, limits)), None)
 
 
 def sift(
-    texts: Iterable[Written], limits: Limits, asked: Collection[str] = tuple(REASONS)
+    texts: Iterable[Written], limits: QualityLimits, asked: Collection[str] = tuple(REASONS)
 ) -> tuple[list[int], Counter[str]]:
     """Which texts nothing speaks against, and how many fell for each reason.
 
     Args:
         texts: in any order.
-        limits: see `Limits`.
+        limits: see `QualityLimits`.
         asked: names of the reasons that count; they are tried in the order of `REASONS`.
 
     Returns:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rporec_recbole.cot.quality import REASONS, Limits, Written, sift
+from rporec_recbole.cot.quality import REASONS, QualityLimits, Written, sift
 from rporec_recbole.cot.store import CoTStore, StoredText
 from rporec_recbole.errors import StoreError
 from rporec_recbole.properties import read_yaml
@@ -35,7 +35,7 @@ def open_store(path: str | Path) -> CoTStore:
     return CoTStore(path)
 
 
-def limits_of(path: str | Path) -> Limits:
+def limits_of(path: str | Path) -> QualityLimits:
     """The `quality_limits` of the run that a store belongs to; the defaults for a store that lies elsewhere.
 
     Raises:
@@ -45,7 +45,7 @@ def limits_of(path: str | Path) -> Limits:
     config = (path if path.is_dir() else path.parent) / CONFIG
     values = read_yaml(config) if config.is_file() else {}
     own = {key: value for key, value in values.items() if key == "quality_limits"}
-    return Limits(**default_settings(**own).backbone.quality_limits)
+    return QualityLimits(**default_settings(**own).backbone.quality_limits)
 
 
 def by_writer(store: Iterable[StoredText]) -> Groups:
@@ -74,7 +74,7 @@ def statistics(groups: Groups) -> str:
     return "\n".join(lines)
 
 
-def faults(groups: Groups, limits: Limits) -> str:
+def faults(groups: Groups, limits: QualityLimits) -> str:
     """One line per group: how many texts each reason of `cot.quality` speaks against that needs no target.
 
     A text counts for its first reason only.

@@ -144,7 +144,7 @@ def _from_text(line: str) -> tuple[str, list[str] | str]:
     return user, items.split()
 
 
-def history_rows(histories: Sequence[History], length: int, item_list: str, length_field: str) -> Interaction:
+def interaction_of(histories: Sequence[History], length: int, item_list: str, length_field: str) -> Interaction:
     """Rows shaped like evaluation rows, but for users whom the data set does not know: the history and nothing else.
 
     Args:

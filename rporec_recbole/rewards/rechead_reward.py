@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import find_part, pay
@@ -67,7 +67,7 @@ class RecheadReward:
         weights: Mapping[str, float],
         gates: Sequence[str],
         k: int,
-        limits: Limits,
+        limits: QualityLimits,
         folder: Path,
         observe: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
@@ -174,7 +174,7 @@ class RecheadReward:
         raise RewardError(f"{what}, so the run stops. {where}") from cause
 
 
-def trial_record(catalogue: Catalogue, encode: Encode, k: int, limits: Limits) -> RewardRecord:
+def trial_record(catalogue: Catalogue, encode: Encode, k: int, limits: QualityLimits) -> RewardRecord:
     """A record of a well-formed and a malformed completion on made-up scores, to try parts on before training.
 
     Args:

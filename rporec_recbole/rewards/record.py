@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.ranking import target_rank
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import Completion
@@ -79,7 +79,7 @@ class RewardRecord:
     catalogue: Catalogue
     mentions: Mentions
     k: int
-    limits: Limits
+    limits: QualityLimits
     make_vectors: Callable[[], TextVectors]
     make_entropies: Callable[[], list[Tensor]]
 

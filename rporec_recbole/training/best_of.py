@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.cot.quality import Limits, Written, sift
+from rporec_recbole.cot.quality import QualityLimits, Written, sift
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.training.crossfit import FitTrunk, cross_fitted_gains
@@ -67,7 +67,7 @@ def best_of_lessons(
         for prompt, title, texts in zip(prompts, titles, zip(*samples, strict=True), strict=True)
         for text in texts
     ]
-    kept, dropped = sift(written, Limits(**settings.quality_limits), settings.best_of_filters)
+    kept, dropped = sift(written, QualityLimits(**settings.quality_limits), settings.best_of_filters)
     allowed = np.isin(np.arange(len(written)), kept).reshape(len(ends), settings.best_of)
     facts = {"sampled": len(written), "kept": len(kept), "dropped": dict(dropped), "learned": 0}
     if not kept:

@@ -9,7 +9,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from rporec_recbole.backbone.entropy import cot_entropies
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.rewards.parts import check_parts
 from rporec_recbole.rewards.rechead_reward import RecheadReward, Score, trial_record
@@ -61,7 +61,7 @@ def head_reward(
         weights=settings.reward_weights,
         gates=settings.reward_gates,
         k=settings.reward_k,
-        limits=Limits(**model.settings.backbone.quality_limits),
+        limits=QualityLimits(**model.settings.backbone.quality_limits),
         folder=folder,
         observe=observe,
     )
@@ -76,7 +76,7 @@ def check_reward(model: RPORec) -> None:
     """
     assert model.catalogue is not None, "reasoning needs item text"
     settings = model.settings.rl
-    limits = Limits(**model.settings.backbone.quality_limits)
+    limits = QualityLimits(**model.settings.backbone.quality_limits)
     trial = trial_record(model.catalogue, lambda completions: _vectors(model, completions), settings.reward_k, limits)
     check_parts(settings.reward_weights, trial)
 

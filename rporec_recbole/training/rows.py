@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import Pairs, items_before
 from rporec_recbole.model.rechead import score_items
 from rporec_recbole.model.rporec import RPORec
+from rporec_recbole.rewards.rechead_reward import Score
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from rporec_recbole.training.fusion import FusionRows, fusion_rows
@@ -94,12 +95,8 @@ def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tu
     return reasoned_rows(model, dataset.histories(ends), model.fusion_decoding, desc)
 
 
-Scorer = Callable[[Sequence[int], Sequence[Completion]], Tensor]
-"""Numbers of rows and a completion for each in, `[B, N]` scores out."""
-
-
-def frozen_scorer(model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool) -> Scorer:
-    """Scores of training positions (stage 2; see `rechead_reward.Score`).
+def frozen_scorer(model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool) -> Score:
+    """Scores of training positions (stage 2).
 
     Args:
         model: its head stays as it is.
@@ -114,7 +111,7 @@ def frozen_scorer(model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool
     return row_scorer(model, dataset.histories(ends), hidden)
 
 
-def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Scorer:
+def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Score:
     """Scores `[B, N]` of the frozen head for completions of given rows: the evaluation path, with the trunk run once.
 
     Args:

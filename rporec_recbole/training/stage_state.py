@@ -22,13 +22,15 @@ _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "r
 
 
 def identity(trainer: Any, loader: Any) -> str:
-    """Digest of what a run must share with the snapshots it goes on from: data, settings, versions."""
+    """Digest of what a run must share with the snapshots it goes on from: data, versions, and what shapes the model. That every
+    setting is the same, `run_folder.make_run_folder` sees to."""
     digest = hashlib.sha256(
         f"{versions()} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
     )
     timeline = loader.dataset.timeline
-    for field in (loader.dataset.uid_field, loader.dataset.iid_field):
-        digest.update(timeline[field].numpy().tobytes())
+    for field in (loader.dataset.uid_field, loader.dataset.iid_field, trainer.config["RATING_FIELD"]):
+        if field in timeline:
+            digest.update(timeline[field].numpy().tobytes())
     if trainer.model.catalogue is not None:
         digest.update("\n".join(trainer.model.catalogue.lines).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -15,10 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.recbole_bridge import build_trainer
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import held
+from rporec_recbole.training import stage_state
 from rporec_recbole.training.resume import Progress
-from tests.toy import FLUENT, SHORT, TEXT, write_toy
+from tests.toy import FLUENT, SHORT, TEXT, toy_model, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = {
@@ -172,3 +174,17 @@ def test_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
     monkeypatch.setattr("rporec_recbole.training.resume.save_file", full)
     assert not progress.save("stage", {"x": torch.ones(1)}, {})
     assert torch.equal(progress.load("stage").tensors["x"], torch.zeros(1))
+
+
+def test_an_edited_rating_makes_it_another_run(tmp_path):
+    def identity(parent):
+        config, model, train, *_ = toy_model(parent)
+        return stage_state.identity(build_trainer(config, model), train)
+
+    parent = write_toy(tmp_path)
+    before, path = identity(parent), parent / "toy" / "toy.inter"
+    assert identity(parent) == before
+    head, first, *others = path.read_text().splitlines()
+    user, item, rating, time = first.split("\t")
+    path.write_text("\n".join([head, f"{user}\t{item}\t{int(rating) % 5 + 1}\t{time}", *others]) + "\n")
+    assert identity(parent) != before

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rporec_recbole.backbone.load import make_backbone
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.rechead_reward import FAILURE, RecheadReward
 from rporec_recbole.rewards.record import Positions
@@ -43,7 +43,7 @@ def step(tmp_path):
             weights=weights,
             gates=[],
             k=10,
-            limits=Limits(3, 150, 0.3, 0.7),
+            limits=QualityLimits(3, 150, 0.3, 0.7),
             folder=tmp_path,
             observe=observed.append,
         )

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rporec_recbole.cot.compose import compose_completion, evidence_of
-from rporec_recbole.cot.quality import Limits, Written, bad_evidence, leak, titles_in
+from rporec_recbole.cot.quality import QualityLimits, Written, bad_evidence, leak, titles_in
 from rporec_recbole.text.catalogue import build_catalogue, names
 from rporec_recbole.text.completions import parse_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
-LIMITS = Limits(min_words=1, max_words=1000, repetition=1, copying=1)
+LIMITS = QualityLimits(min_words=1, max_words=1000, repetition=1, copying=1)
 COT = re.compile(r"evidence: (?P<evidence>.*)\. preference: (?P<preference>.*)\. intent: (?P<intent>.*)\.", re.DOTALL)
 # No digits, no semicolons and few words: so titles share words with genres and with each other, and yet a count or the
 # border between two titles is never a part of a title.

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.model.encoder import LSAEncoder
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import PARTS
@@ -32,7 +32,7 @@ def test_range(texts, data):
     completions = [parse_completion(text) for text in texts]
     some = st.lists(st.floats(0, 12), max_size=9)
     record = dataclasses.replace(
-        trial_record(CATALOGUE, lambda _: None, 5, Limits(3, 20, 0.3, 0.7)),
+        trial_record(CATALOGUE, lambda _: None, 5, QualityLimits(3, 20, 0.3, 0.7)),
         completions=completions,
         prompts=[data.draw(st.text(max_size=40)) for _ in texts],
         histories=(histories := [data.draw(st.lists(st.integers(1, 5), max_size=4)) for _ in texts]),

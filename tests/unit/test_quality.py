@@ -2,7 +2,7 @@ import pytest
 
 from rporec_recbole.cot.quality import (
     REASONS,
-    Limits,
+    QualityLimits,
     Written,
     copied_share,
     first_reason,
@@ -14,7 +14,7 @@ from rporec_recbole.settings import QUALITY_LIMITS, QUALITY_REASONS
 from rporec_recbole.settings_reader import default_settings
 from rporec_recbole.text.completions import parse_completion, render_completion
 
-LIMITS = Limits(**default_settings().backbone.quality_limits)
+LIMITS = QualityLimits(**default_settings().backbone.quality_limits)
 PROMPT = "Read this.\nAlien | Horror | 1979 | rated 5\nAlien 3 | Horror | 1992 | rated 2\nHeat; Dust | Drama | 1983 | rated 4\n"
 GOOD = "evidence: Alien 3; Heat; Dust. preference: Horror 2, Drama 1. intent: Horror."
 
@@ -63,7 +63,7 @@ def test_only_the_reasons_asked_for_count():
 
 
 def test_limits_move_the_verdicts():
-    strict = Limits(min_words=2, max_words=150, repetition=0, copying=0)
+    strict = QualityLimits(min_words=2, max_words=150, repetition=0, copying=0)
     assert first_reason(written("likes horror, likes horror, likes horror"), strict) == "repetition"
     assert first_reason(written("alien horror 1979 rated five"), strict) == "copying"
     assert first_reason(written("alien horror 1979 and more"), strict) is None

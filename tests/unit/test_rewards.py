@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rporec_recbole.cot.quality import Limits
+from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.errors import ConfigError, RewardError
 from rporec_recbole.properties import preset_file, read_yaml
 from rporec_recbole.rewards.gates import GATES
@@ -26,7 +26,7 @@ CATALOGUE = Catalogue(
     ("title", "genre", "year"),
 )  # fmt: skip
 PROMPT = "Toy Story | Animation | 1995 | rated 4\nUp | Animation | 2009 | rated 5\n"
-LIMITS = Limits(min_words=3, max_words=23, repetition=0.3, copying=0.7)
+LIMITS = QualityLimits(min_words=3, max_words=23, repetition=0.3, copying=0.7)
 DEFAULT = default_settings().rl
 
 
