@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from rporec_recbole.errors import RPORecError
+from rporec_recbole.version import __version__
 
 COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "export", "index", "serve", "doctor")
 """Sub-commands, each a file of `commands/`; without one of them, a run."""
@@ -28,6 +29,7 @@ usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a
        rporec index RUN [--kind=exact|hnsw|ivfpq] [--output=FOLDER] [--key=value ...]
        rporec serve RUN [--host=127.0.0.1] [--port=8000] [--token=TOKEN] [--watch=True|FOLDER] [--index=FOLDER]
        rporec doctor
+       rporec --version
 
 Trains and evaluates one model on one data set and writes a run folder; or several, and compares them.
 
@@ -77,12 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
+        asks_for_help = not {"-h", "--help"}.isdisjoint(given)
         if given[0] in COMMANDS:
             command = importlib.import_module(f"rporec_recbole.commands.{given[0]}")
-            if given[1:] in (["-h"], ["--help"]):
+            if asks_for_help:
                 print(command.HELP, end="")
             else:
                 command.main(given[1:])
+        elif asks_for_help:
+            print(HELP, end="")
+        elif given == ["--version"]:
+            print(f"rporec_recbole {__version__}")
         else:
             train = importlib.import_module("rporec_recbole.commands.train")
             train.main(given, COMMANDS)

@@ -15,6 +15,7 @@ from rporec_recbole.evaluation.plots import plot_comparison
 from rporec_recbole.evaluation.tables import to_csv, to_json, to_latex, to_markdown
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_config, known_keys, repeatable_config
+from rporec_recbole.recbole_data import check_dataset_files
 from rporec_recbole.run import run
 from rporec_recbole.run_folder import finished, read_config
 
@@ -117,6 +118,7 @@ def run_missing(
 
     Raises:
         ConfigError: a setting is wrong; nothing has been trained then.
+        DatasetError: the files lack something that one of the models needs; likewise.
         RunFolderError: a finished run of that name has other settings.
     """
     settings = _settings_of_each(contestants, dataset, config_files, shared or {}, say)
@@ -125,7 +127,9 @@ def run_missing(
         for seed in seeds:
             wanted = {**own, "seed": seed}
             where = folder / f"{re.sub(r'[^-.=,+()A-Za-z0-9]+', '-', one.name)},seed={seed}"
-            written = repeatable_config(build_config(one.model, dataset, overrides=wanted))
+            config = build_config(one.model, dataset, overrides=wanted)
+            check_dataset_files(config)
+            written = repeatable_config(config)
             done = finished(where)
             if done:
                 _refuse_others(where, written)

@@ -14,6 +14,7 @@ import torch
 
 from rporec_recbole import baseline
 from rporec_recbole.cot.reasoner import SHARED
+from rporec_recbole.data.digest import check_digest
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
 from rporec_recbole.recbole_data import RankCollector, build_data
@@ -93,7 +94,7 @@ def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
         gpu: number of the GPU to use, where there are any; None takes the one that the run used.
 
     Raises:
-        RunFolderError: the folder holds no finished run, or a file of it is damaged.
+        RunFolderError: the folder holds no finished run, a file of it is damaged, or the data set has changed since.
         RPORecError: the data set of the run is not there any more.
     """
     folder = Path(path)
@@ -104,6 +105,7 @@ def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
     with logging_to(None):
         dataset, train, valid, test = build_data(config)
+        check_digest(folder, dataset.digest)
         model = build_model(config, train)
     if config["model"] == "RPORec":
         checkpoint.restore(model, folder)

@@ -15,8 +15,9 @@ import recbole
 from recbole.config import Config
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
+from rporec_recbole import recbole_rules
 from rporec_recbole.compat import install_repairs
-from rporec_recbole.errors import ConfigError, did_you_mean
+from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 from rporec_recbole.properties import layered_properties, read_yaml
 from rporec_recbole.settings_reader import backbone_defaults, reward_defaults
 
@@ -138,6 +139,7 @@ def known_keys(model: str, dataset: str) -> dict[str, Any]:
         if path.is_file():
             keys.update(read_yaml(path))
     keys.update(layered_properties(model, dataset))
+    keys.pop("device", None)  # RecBole makes it of `gpu_id`
     return keys
 
 
@@ -248,6 +250,8 @@ def build_config(
         values.update(read_yaml(file))
     values.update(overrides or {})
     values = {key: value for key, value in values.items() if key not in ("model", "dataset")}
+    if type(values.get("gpu_id")) is int:
+        values["gpu_id"] = str(values["gpu_id"])  # as YAML reads it
     check_overrides(model, dataset, values)
     try:
         get_model(model)
@@ -261,12 +265,9 @@ def build_config(
     # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
-    wanted = str(config["valid_metric"]).lower().split("@")
-    metrics = [metric.lower() for metric in config["metrics"]]
-    if wanted[0] not in metrics or (len(wanted) == 2 and wanted[1] not in [str(k) for k in config["topk"]]):
-        raise ConfigError(
-            f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}."
-        )
+    problems = recbole_rules.setting_problems(config)
+    if problems:
+        raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     return config
 
 
@@ -311,9 +312,21 @@ def _plain(value: Any) -> Any:
 
 
 def build_model(config: Config, train_data: Any) -> Any:
-    """A new model on the config's device; seeds first, so that equal seeds give equal weights."""
+    """A new model on the config's device; seeds first, so that equal seeds give equal weights.
+
+    Raises:
+        ConfigError: a model of RecBole's refuses its settings or its data.
+    """
     init_seed(config["seed"], config["reproducibility"])
-    return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+    try:
+        return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+    except RPORecError:
+        raise
+    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"{config['model']} cannot be made with these settings and data: {type(error).__name__}: {error}. Its own settings are "
+            f"explained in RecBole's documentation; `--load_col` names the columns that it reads."
+        ) from error
 
 
 def build_trainer(config: Config, model: Any) -> Any:

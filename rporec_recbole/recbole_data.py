@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from recbole.evaluator import Collector
 from recbole.utils import ModelType, init_seed
 
 from rporec_recbole.data.atomic import check_rows, read_header
-from rporec_recbole.errors import DatasetError
+from rporec_recbole.data.digest import digest_of
+from rporec_recbole.errors import DatasetError, RPORecError
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.ranking import target_rank
@@ -47,6 +50,12 @@ def check_dataset_files(config: Config) -> None:
         raise DatasetError(
             f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
         )
+    for field in needed:  # RecBole would order times that are tokens by where they stand in the file
+        wanted_type = "float" if field == config["TIME_FIELD"] else "token"
+        if fields[field] != wanted_type:
+            raise DatasetError(
+                f"{inter}, line 1: `{field}:{fields[field]}` must be `{field}:{wanted_type}`. Times are numbers, ids are names."
+            )
     check_rows(inter, separator, required=tuple(needed))
     items = folder / f"{name}.item"
     wanted = (config["load_col"] or {}).get("item")
@@ -59,40 +68,70 @@ def check_dataset_files(config: Config) -> None:
                 f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
             )
     if items.is_file() and wanted:
+        there, item_id = read_header(items, separator), config["ITEM_ID_FIELD"]
+        if there.get(item_id) != "token":
+            raise DatasetError(
+                f"{items} has the columns {list(there)}, but its items are known by `{item_id}:token`. Add that column."
+            )
         check_rows(items, separator)
 
 
 def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """Data set and the three loaders: (dataset, train, valid, test).
 
-    `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`.
+    `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`;
+    `dataset.digest` stands for all that was loaded.
 
     Raises:
-        DatasetError: a file is missing or malformed, or nothing is left after filtering.
+        DatasetError: a file is missing or malformed, nothing is left after filtering, or RecBole cannot do with the data what the
+            settings ask for.
     """
     check_dataset_files(config)
     init_seed(config["seed"], config["reproducibility"])
-    try:
+    with _one_message(config):
         dataset = create_dataset(config)
-    except OSError as error:
+    most = max(config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]])
+    if most >= dataset.item_num:
         raise DatasetError(
-            f"The data set `{config['dataset']}` could not be downloaded or read ({error}). Put its atomic files into "
-            f"{config['data_path']} or name their parent folder with --data_path=DIR."
-        ) from error
-    if not len(dataset.inter_feat):
-        raise DatasetError(
-            f"No interaction of `{config['dataset']}` is left after filtering. Widen user_inter_num_interval, item_inter_num_interval or val_interval."
+            f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )
+    dataset.digest = digest_of(dataset)
     counts = {
         field: np.bincount(dataset.inter_feat[field], minlength=dataset.num(field))
         for field in (dataset.uid_field, dataset.iid_field)
     }  # now: RecBole puts prefix rows in the place of interactions
-    train, valid, test = data_preparation(config, dataset)
+    with _one_message(config):
+        train, valid, test = data_preparation(config, dataset)
     for field, count in counts.items():
         for loader in (valid, test):
             count -= np.bincount(loader.dataset.inter_feat[field].numpy(), minlength=len(count))
     dataset.training_counts = counts
     return dataset, train, valid, test
+
+
+@contextlib.contextmanager
+def _one_message(config: Config) -> Iterator[None]:
+    """One message in the place of what RecBole raises where it reads, filters and splits."""
+    name = config["dataset"]
+    try:
+        yield
+    except RPORecError:
+        raise
+    except OSError as error:
+        raise DatasetError(
+            f"The data set `{name}` could not be downloaded or read ({error}). Put its atomic files into {config['data_path']} or name "
+            "their parent folder with --data_path=DIR."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+        if "feat is empty" in str(error):
+            filters = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
+            raise DatasetError(
+                f"No interaction of `{name}` is left after filtering by {', '.join(f'{key}={config[key]!r}' for key in filters)}. Widen one."
+            ) from error
+        raise DatasetError(
+            f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}). What it was told: "
+            f"load_col={config['load_col']}, val_interval={config['val_interval']}, eval_args={config['eval_args']}."
+        ) from error
 
 
 class RankCollector(Collector):

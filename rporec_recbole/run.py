@@ -16,6 +16,7 @@ import torch
 
 from rporec_recbole import baseline
 from rporec_recbole.controls import Contrast, check_controls, run_controls
+from rporec_recbole.data import digest
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
@@ -30,6 +31,7 @@ from rporec_recbole.run_folder import (
     logging_to,
     make_run_folder,
     read_results,
+    saying_when_full,
     write_config,
     write_results,
 )
@@ -87,7 +89,7 @@ def run(
         check_start(written)
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
-    with held(folder), logging_to(folder):
+    with held(folder), logging_to(folder), saying_when_full(folder):
         write_config(folder, written)
         (folder / RESUME).mkdir(exist_ok=True)
         if (folder / METRICS).is_file():  # killed while it made its controls
@@ -189,6 +191,8 @@ def _run(
         "users": int(data.user_num - 1),
         "candidates": int(data.item_num - 1),
         "hide_seen": bool(config["hide_seen"]),
+        "mode": _mode(config),
+        digest.KEY: data.digest,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **results,
         "validations": validations,
@@ -203,6 +207,12 @@ def _run(
     _close(trainer, model)
     write_results(folder, metrics, pd.concat(tables, ignore_index=True))
     return metrics
+
+
+def _mode(config: Any) -> str:
+    """What the test split is ranked against: `full`, or RecBole's name for a sample such as `uni100`."""
+    mode = config["eval_args"]["mode"]
+    return str(mode["test"] if isinstance(mode, dict) else mode)
 
 
 def _results_of(config: Any, folder: Path) -> dict[str, Any]:

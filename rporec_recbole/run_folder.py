@@ -30,7 +30,7 @@ import pandas as pd
 import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError
 from rporec_recbole.properties import read_yaml
 
 try:
@@ -49,7 +49,9 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
     "checkpoints",
     "lock",
 )
+_OF_STAGES = ("rporec.json", "model.json", "positions.parquet", "controls.parquet", "controls.json", "controls.png")
 _LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, CHECKPOINTS}
+_NO_ROOM = 1 << 20  # bytes
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -138,12 +140,46 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def saying_when_full(folder: Path) -> Iterator[None]:
+    """One message in the place of whatever a library raises when the disk of a folder is full.
+
+    Raises:
+        RunFolderError: something failed, and there is no room left.
+    """
+    try:
+        yield
+    except RPORecError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(folder).free < _NO_ROOM:
+            raise RunFolderError(
+                f"The disk of {folder} is full ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}). Free "
+                "space; the same command goes on where this one stopped."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process is inside this block for the folder; a process that dies leaves it."""
     with (folder / LOCK).open("a") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def refuse_own_file(output: Path) -> None:
+    """Refuses to write over what a run left in its folder.
+
+    Args:
+        output: the file that a command is about to write.
+
+    Raises:
+        ConfigError: it is one of a run's own.
+    """
+    own = output.name in (CONFIG, METRICS, RANKS, LOG, CURVES) or output.suffix in (".safetensors", ".sqlite")
+    if (own or output.name in _OF_STAGES) and (output.parent / CONFIG).is_file():
+        raise ConfigError(f"`--output={output}` is a file of the run itself, and would be lost. Choose another.")
 
 
 def _in_use(folder: Path) -> RunFolderError:
@@ -222,7 +258,7 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
-    _write(folder / CONFIG, _config_text(values))
+    write_text(folder / CONFIG, _config_text(values))
 
 
 def _config_text(values: Mapping[str, Any]) -> str:
@@ -240,7 +276,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to."
         )
-    return read_yaml(folder / CONFIG)
+    config = read_yaml(folder / CONFIG)
+    if not config.get("model") or not config.get("dataset"):
+        raise RunFolderError(
+            f"{folder / CONFIG} names no model or no data set, so it is none that a run wrote. Bring the old file back."
+        )
+    return config
 
 
 def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:
@@ -255,12 +296,22 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
         raise RunFolderError(
             f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far."
         ) from error
-    _write(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, option: str = "--run_dir") -> None:
+    """Writes a text file; a full disk or a kill leaves the old one, never half a new one.
+
+    Args:
+        path: the file.
+        text: all of it.
+        option: that names another place, for the message.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
     fresh = path.with_name(path.name + ".writing")
-    try:  # a full disk or a kill leaves the old file, never half a new one
+    try:
         with fresh.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -269,5 +320,5 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise RunFolderError(
-            f"{path} cannot be written: {error}. Free disk space or choose another --run_dir."
+            f"{path} cannot be written: {error}. Free disk space or choose another {option}."
         ) from error

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.run_folder import refuse_own_file
 
 Columns = Mapping[str, np.ndarray]
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -27,7 +28,7 @@ def check_output(path: Path) -> None:
     """Refuses a file that could not be written, before any work is done.
 
     Raises:
-        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself.
+        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself or a file of a run.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
@@ -37,6 +38,7 @@ def check_output(path: Path) -> None:
         raise ConfigError(f"`--output={path}`: the folder {path.parent} does not exist. Make it, or name another.")
     if path.is_dir():
         raise ConfigError(f"`--output={path}` is a folder. Name a file.")
+    refuse_own_file(path)
 
 
 @contextlib.contextmanager

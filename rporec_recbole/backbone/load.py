@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -70,10 +71,29 @@ def check_backbone(settings: BackboneSettings) -> None:
     if is_embedded(settings.backbone):
         return
     weights, _ = _where_weights_are(settings.backbone)
+    _check_weights(Path(weights), settings.backbone)
     with _one_message(settings.backbone):
         config = AutoConfig.from_pretrained(**_where(weights))
         tokenizer = _tokenizer(settings.backbone)
     _check_lengths(config, PromptEncoder(tokenizer, settings.max_prompt_tokens, _chat(settings)), settings)
+
+
+def _check_weights(folder: Path, source: str) -> None:
+    """Refuses a local folder whose safetensors files are missing or cut off; only their headers are read."""
+    if not folder.is_dir():
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BackboneError(
+            f"`backbone={source}`: no *.safetensors file in {folder}, and weights of another form are not read. `save_pretrained` writes "
+            "such files."
+        )
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise BackboneError(f"`backbone={source}`: {file} is damaged ({error}). Copy or save it again.") from error
 
 
 def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings) -> Backbone:
@@ -183,6 +203,12 @@ def _where_weights_are(source: str, base: str | None = None) -> tuple[str, bool]
 
 def _tokenizer(source: str) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(**_where(source))
+    # Where the files are missing transformers makes up a tokenizer that knows no word.
+    if not set(tokenizer(INSTRUCTIONS["instruct"])["input_ids"]) - set(tokenizer.all_special_ids):
+        raise BackboneError(
+            f"`backbone={source}` has no tokenizer: not a word of an instruction is a token of it. Put the tokenizer files (tokenizer.json, "
+            "tokenizer_config.json) beside the weights, as `tokenizer.save_pretrained` writes them."
+        )
     return _as_it_is(tokenizer) if _is_gguf(source) else tokenizer
 
 

@@ -15,6 +15,7 @@ TEXTS = frozenset(
         "config_files",
         "run_dir",
         "data_path",
+        "gpu_id",
         "backbone",
         "text_encoder",
         "compare",

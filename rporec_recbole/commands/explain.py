@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rporec_recbole.commands.arguments import options_of, split_arguments
-from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.errors import ConfigError
 
 HELP = """\
 usage: rporec explain RUN --user=ID[,ID...] [--split=test] [--format=html|json] [--output=FILE]
@@ -56,16 +56,16 @@ def main(arguments: Sequence[str]) -> None:
 
     from rporec_recbole.explain.explanation import differing, explain
     from rporec_recbole.explain.page import page
+    from rporec_recbole.run_folder import refuse_own_file, write_text
+
+    refuse_own_file(output)
 
     facts = explain(words[0], users, options["sample"], options["seed"], options["split"])
     if options["format"] == "json":
         text = json.dumps(dataclasses.asdict(facts), indent=2, allow_nan=False) + "\n"
     else:
         text = page(facts)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(f"{output} cannot be written: {error}. Choose another file with --output=FILE.") from error
+    write_text(output, text, "--output")
     others = differing(facts, words[0])
     if others:
         print(

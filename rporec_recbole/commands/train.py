@@ -33,6 +33,9 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         compare.train_and_compare(values)
         return
     model, dataset, files = named(values)
+    alone = [key for key in ("trials", "sampler", "pruner", "metric", "storage", "study") if key in values]
+    if alone and "sweep" not in values:
+        raise ConfigError(f"`--{alone[0]}` is an option of a search. Name what to search with --sweep=FILE.")
     if "sweep" in values:
         sweep.main(model, dataset, files, values)
         return
@@ -71,10 +74,16 @@ def named(values: dict[str, Any]) -> tuple[str, str, list[str]]:
 def summary(metrics: dict[str, Any], run_dir: str) -> str:
     """The last words of a run: results, seconds by stage, where everything is."""
     shown = [name for name in metrics["test"] if name.split("@")[0] in ("ndcg", "hit", "mrr")] or list(metrics["test"])
+    mode = metrics.get("mode", "full")
+    against = (
+        f"{metrics['candidates']:,} candidates"
+        if mode == "full"
+        else f"samples of {metrics['candidates']:,} items (`{mode}`)"
+    )
     width = max(9, *(len(name) + 2 for name in shown)) if shown else 9
     lines = [
         "",
-        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {metrics['candidates']:,} candidates, seen items {'hidden' if metrics['hide_seen'] else 'ranked too'}, seed {metrics['seed']}",
+        f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {against}, seen items {'hidden' if metrics['hide_seen'] else 'ranked too'}, seed {metrics['seed']}",
         " " * 8 + "".join(f"{name:>{width}}" for name in shown),
     ]
     for split in ("valid", "test"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -118,13 +119,22 @@ def export(store: Iterable[StoredText], path: str | Path) -> int:
     Raises:
         StoreError: the file exists, or cannot be written.
     """
+    path = Path(path)
+    growing = path.with_name(f"{path.name}.{os.getpid()}.writing")
     try:
-        with Path(path).open("x", encoding="utf-8") as file:
-            count = 0
-            for line in _as_json(store):
-                file.write(line + "\n")
-                count += 1
+        path.touch(exist_ok=False)
+        try:
+            with growing.open("w", encoding="utf-8") as file:
+                count = 0
+                for line in _as_json(store):
+                    file.write(line + "\n")
+                    count += 1
+            os.replace(growing, path)
             return count
+        except BaseException:
+            path.unlink()
+            growing.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error}). Choose another file with --to=FILE.jsonl.") from error
 

@@ -117,7 +117,8 @@ class CoTStore:
                     self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"The store of reasoning texts at {path} cannot be opened ({error}). Move it away to start a new one."
+                f"The store of reasoning texts at {path} cannot be opened ({error}). Free space if the disk is full; otherwise move "
+                "it away to start a new one."
             ) from error
 
     def __len__(self) -> int:

@@ -19,6 +19,10 @@ def read_header(path: Path, separator: str = "\t") -> dict[str, str]:
     try:
         with path.open(encoding="utf-8") as file:
             head = file.readline().rstrip("\r\n")
+        if head.startswith("\ufeff"):
+            raise DatasetError(
+                f"{path} starts with a byte order mark, which RecBole takes for a part of the first column. Save it as UTF-8 without one."
+            )
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"Cannot read {path}: {error}.") from error
     fields: dict[str, str] = {}

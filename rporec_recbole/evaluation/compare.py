@@ -28,6 +28,7 @@ from rporec_recbole.evaluation.significance import (
 from rporec_recbole.properties import read_yaml
 
 _EQUAL = ("dataset", "eval_args", "hide_seen", "valid_metric")
+_READ = ("model", "seed", "dataset", "candidates", "hide_seen", "parameters", "stages")  # of metrics.json
 _NO_NAME = (
     "seed",
     "data_path",
@@ -151,7 +152,9 @@ def read_run(folder: str | Path, split: str = "test") -> Run:
     path = Path(folder)
     try:
         facts = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if missing := [key for key in _READ if key not in facts]:
+            raise ValueError(f"metrics.json lacks {missing}")
+    except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(
             f"{path} holds no finished run ({error}). Name the folder that a run said it wrote to."
         ) from error

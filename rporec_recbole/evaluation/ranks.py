@@ -81,8 +81,10 @@ def read_rows(run_dir: str | Path, split: str) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
         there = sorted(table["split"].unique())
+        if not (table["rank"] >= 1).all():
+            raise ValueError("a rank is none of at least 1")
         rows = table[table["split"] == split].drop(columns="split").set_index(["user_id", "item_id"]).sort_index()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
     if not len(rows):
         raise RunFolderError(

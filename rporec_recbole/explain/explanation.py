@@ -117,7 +117,7 @@ def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -
             with _without_reasoning(run.model):
                 without = scorer.scores(rows, hidden)[places].cpu()
             thoughts = _thoughts(run.model, chosen)
-        users = run.dataset.id2token(run.dataset.uid_field, chosen[run.dataset.uid_field])
+        users = run.dataset.id2token(run.dataset.uid_field, chosen[run.dataset.uid_field].numpy())
         for index, (user, history, target) in enumerate(
             zip(users, _histories(run, chosen), targets[places], strict=True)
         ):

@@ -24,7 +24,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.serve.index_options import check_fits, check_options
 
 _POINTS = 64  # of each list, to find its centre: a fourth of faiss's own number, for a fourth of the time
-_JSON, _FORMAT = "index.json", 1
+DESCRIPTION, _FORMAT = "index.json", 1
 
 
 class ItemIndex:
@@ -151,7 +151,7 @@ class ItemIndex:
                 "file": content,
             }
             growing.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            os.replace(growing, folder / _JSON)  # from here on the new file is the index
+            os.replace(growing, folder / DESCRIPTION)  # from here on the new file is the index
             for old in set(folder.glob("items-*.faiss")) - {folder / _file(content)}:
                 old.unlink()
         except (OSError, RuntimeError) as error:  # faiss raises the second
@@ -177,22 +177,22 @@ class ItemIndex:
         folder = Path(folder)
         again = "Make it again with `rporec index RUN`."
         try:
-            about = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+            about = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         except OSError as error:
             raise RunFolderError(f"{folder} holds no index: {error}. {again}") from error
         except ValueError as error:
-            raise RunFolderError(f"{folder / _JSON} is damaged: {error}. {again}") from error
+            raise RunFolderError(f"{folder / DESCRIPTION} is damaged: {error}. {again}") from error
         found = about.get("format") if isinstance(about, dict) else None
         if found != _FORMAT:
             raise RunFolderError(
-                f"{folder / _JSON} has the format {found}, this version reads format {_FORMAT}. {again}"
+                f"{folder / DESCRIPTION} has the format {found}, this version reads format {_FORMAT}. {again}"
             )
         try:
             kind, made_from, content = (str(about[name]) for name in ("kind", "vectors", "file"))
             options = check_options(kind, dict(about["options"]))
             shape = int(about["count"]), int(about["dimension"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{folder / _JSON} is damaged: {_first_line(error)}. {again}") from error
+            raise RunFolderError(f"{folder / DESCRIPTION} is damaged: {_first_line(error)}. {again}") from error
         if vectors_hash is not None and vectors_hash != made_from:
             raise RunFolderError(
                 f"The index in {folder} was made from other item vectors (hash {made_from[:12]}, here {vectors_hash[:12]}): from another "
@@ -205,7 +205,9 @@ class ItemIndex:
                 raise RuntimeError("its content has changed since it was written")
             index = cls(faiss.read_index(str(path)), kind, options, made_from)
             if (index.count, index.dimension) != shape:
-                raise RuntimeError(f"it holds {index.count} items of dimension {index.dimension}, {_JSON} says {shape}")
+                raise RuntimeError(
+                    f"it holds {index.count} items of dimension {index.dimension}, {DESCRIPTION} says {shape}"
+                )
         except (OSError, RuntimeError, AttributeError) as error:
             raise RunFolderError(f"{path} is damaged or missing: {_first_line(error)}. {again}") from error
         return index

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from rporec_recbole.errors import ConfigError
 from rporec_recbole.finished_run import hash_of_run, load_rporec
-from rporec_recbole.serve.index import ItemIndex
+from rporec_recbole.serve.index import DESCRIPTION, ItemIndex
 from rporec_recbole.serve.index_options import check_options
 from rporec_recbole.training.checkpoint import HEAD
 
@@ -34,17 +35,22 @@ def build_index(
         the index, and its folder.
 
     Raises:
-        ConfigError: kind or options cannot be, the run is none of RPORec, or faiss is not installed.
+        ConfigError: kind or options cannot be, the folder holds other files, the run is none of RPORec, or faiss is not installed.
         RunFolderError: there is no finished run, or the index cannot be written.
     """
     check_options(kind, options or {})
+    folder = Path(path) / FOLDER if output is None else Path(output)
+    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(name for name in there - {DESCRIPTION} if not name.startswith("items")):
+        raise ConfigError(
+            f"`--output={folder}` holds other files than an index, such as `{others[0]}`. Name a new folder."
+        )
     run = load_rporec(path, "an index")
     if run.model.reasoner is not None:
         run.model.reasoner.store.close()
     with torch.no_grad():
         vectors = run.model.head.item_vectors().cpu().numpy()
     index = ItemIndex.build(vectors, kind, options, hash_of_run(path, [HEAD]))
-    folder = Path(path) / FOLDER if output is None else Path(output)
     index.save(folder)
     return index, folder
 

@@ -65,9 +65,15 @@ def load_head(model: Any, path: Path) -> None:
         weights = load_file(path)
         model.load_state_dict({name: tensor.to(model.device) for name, tensor in weights.items()})
     except Exception as error:
+        what = " ".join(line.strip() for line in str(error).splitlines()[:3])
         raise RunFolderError(
-            f"{path} cannot be restored: {str(error).splitlines()[0]}. It must be the head of a run with the same data set and sizes."
+            f"{path} cannot be restored: {what} It must be the head of a run with the same data set and sizes."
         ) from error
+    broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise RunFolderError(
+            f"{path} is damaged: `{broken[0]}` holds values that are no finite numbers. Train the run again."
+        )
 
 
 def restore(model: Any, folder: Path, store: CoTStore | None = None) -> None:
@@ -82,8 +88,8 @@ def restore(model: Any, folder: Path, store: CoTStore | None = None) -> None:
         RunFolderError: a file is missing or damaged.
     """
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        state = dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(
             f"{folder / STATE} cannot be read ({error}); {folder} holds no finished RPORec run."
         ) from error
@@ -94,8 +100,12 @@ def restore(model: Any, folder: Path, store: CoTStore | None = None) -> None:
     if model.encoder is not None:
         model.use_encoder(load_encoder(model.settings.text.text_encoder, folder / ENCODER, str(model.device)))
     load_head(model, folder / HEAD)
-    if state["has_backbone"]:
+    if state.get("has_backbone"):
+        if not (folder / BACKBONE).is_dir():
+            raise RunFolderError(
+                f"{folder} is not whole: its folder {BACKBONE}/ is gone. Copy all of the run, or train it again."
+            )
         backbone = load_backbone(folder / BACKBONE, model.settings.backbone, torch.device(model.device))
         model.connect(backbone, CoTStore(folder / STORE) if store is None else store)
-    model.reasoning_on = bool(state["reasoning_on"])
+    model.reasoning_on = bool(state.get("reasoning_on"))
     model.eval()

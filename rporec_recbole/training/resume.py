@@ -91,12 +91,12 @@ class Progress:
                 snapshot = Snapshot({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{path} is damaged ({error}), so the run cannot go on from it. Delete {path.parent} to start it again."
+                f"{path} is damaged ({error}), so the run cannot go on from it. Delete the files in {path.parent} to start it again."
             ) from error
         if facts.get("identity") != self._identity:
             raise RunFolderError(
                 f"{path} was written with other data, settings or versions of the packages, so the run cannot go on from it. "
-                f"Delete {path.parent} to start it again."
+                f"Delete the files in {path.parent} to start it again."
             )
         return snapshot
 

@@ -98,7 +98,7 @@ class BestRound:
             )
             if kept is None or kept.facts["round"] != best["round"]:  # a full disk keeps an older one
                 raise RunFolderError(
-                    f"The snapshot of round {best['round']}, the best one, is gone. Delete the run's folder resume/ to start again."
+                    f"The snapshot of round {best['round']}, the best one, is gone. Delete the files in the run's folder resume/ to start again."
                 )
             self._model.load_state_dict(kept.under("head"))
             self._model.backbone.set_weights(kept.under("backbone"))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.data.digest import check_digest
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.training import checkpoint
 from rporec_recbole.training.positions import POSITIONS
@@ -36,6 +37,7 @@ def start_from(folder: Path, trainer: Any, loader: Any) -> list[str]:
         raise RunFolderError(
             f"`start_from={folder}` holds no whole run ({error}). Name the folder of a run that has ended."
         ) from error
+    check_digest(folder, loader.dataset.digest)
     trainer.positions.read(positions, loader.dataset)
     store, before = CoTStore(trainer.folder / checkpoint.STORE), CoTStore(folder / checkpoint.STORE)
     store.take_from(before)

@@ -215,7 +215,8 @@ class RPORecTrainer(Trainer):
 
     def _validate(self, name: str, valid_data: Any, show_progress: bool) -> dict[str, float]:
         """The validation metrics after a stage, which are kept under its name."""
-        result = dict(self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {})
+        result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {}
+        result = {metric: float(value) for metric, value in result.items()}  # NumPy's own numbers are no JSON
         self.best_valid_result, self.stage_results[name] = result, result
         self.best_valid_score = calculate_valid_score(result, self.valid_metric)
         return result

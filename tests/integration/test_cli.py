@@ -1,10 +1,14 @@
 """Bad input ends with exit code 2 and one clear message."""
 
+import shutil
+
 import pytest
+import torch
 
 from rporec_recbole.cli import COMMANDS, main
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.recbole_bridge import build_config
 from tests.toy import SHORT, TEXT, write_toy
 
 
@@ -34,6 +38,32 @@ def fails(capsys, given):
         ({"item_text_fields": "[name]"}, "no item text in ['name']"),
         ({"stages": "[2]"}, "needs stage 1c"),
         ({"stages": "[1c]"}, "trains no trunk"),
+        ({"learning_rate": -0.1}, "`learning_rate=-0.1` must be a number above 0"),
+        ({"weight_decay": -1.0}, "`weight_decay=-1.0` must be"),
+        ({"train_batch_size": 0}, "`train_batch_size=0` must be"),
+        ({"eval_batch_size": -1}, "`eval_batch_size=-1` must be"),
+        ({"epochs": -1}, "`epochs=-1` must be"),
+        ({"eval_step": -1}, "`eval_step=-1` must be"),
+        ({"stopping_step": -3}, "`stopping_step=-3` must be"),
+        ({"seed": -5}, "`seed=-5` must be"),
+        ({"seed": 2**32}, "from 0 to 4294967295"),
+        ({"learner": "sgdd"}, "`learner='sgdd'` must be one of adam"),
+        ({"gpu_id": "abc"}, "numbers of GPUs, such as 0"),
+        ({"device": "cuda"}, "`device` is not a setting"),
+        ({"valid_metric": "NDCG"}, "`valid_metric=NDCG` must be one of metrics"),
+        ({"topk": "[10,1000]"}, "has 25 items, and `topk=[10, 1000]`"),
+        ({"clip_grad_norm": "{max_nrm: 1}"}, "such as {max_norm: 5"),
+        ({"user_inter_num_interval": "abc"}, "an interval such as [5,inf)"),
+        ({"user_inter_num_interval": "[1000,inf)"}, "is left after filtering by user_inter_num_interval='[1000,inf)'"),
+        ({"val_interval": "{rating: abc}"}, "a mapping of columns to intervals"),
+        ({"val_interval": "{ratng: '[3,inf)'}"}, "cannot make `toy` ready"),
+        ({"load_col": "{intr: [user_id]}"}, "cannot make `toy` ready"),
+        ({"eval_args": "{splt: {LS: valid_and_test}}"}, "`eval_args` has no part `splt`. Did you mean `split`?"),
+        ({"eval_args": "{split: {LS: valid_only}}"}, "LS must be valid_and_test"),
+        ({"eval_args": "{split: {RS: [8,1]}}"}, "RS must be three numbers"),
+        ({"eval_args": "{order: TOO}"}, "must be TO (by time)"),
+        ({"eval_args": "{group_by: usr}"}, "`eval_args.group_by='usr'`"),
+        ({"trials": 3}, "`--trials` is an option of a search"),
         ({"stages": "[1b,1c]", "cot_weight": 0}, "`cot_weight=0` and `warmup_examples="),
         ({"data_path": "/nowhere"}, "--data_path"),
         ({"run_dir": "/proc/nothing/here"}, "--run_dir"),
@@ -43,6 +73,93 @@ def fails(capsys, given):
 def test_bad_settings(capsys, toy, tmp_path, extra, message):
     given = {**extra}
     assert message in fails(capsys, arguments(given.pop("data_path", toy), tmp_path, **given))
+
+
+@pytest.mark.parametrize(
+    ("model", "extra", "message"),
+    [
+        ("SASRec", {"hidden_size": 7}, "SASRec cannot be made with these settings"),
+        ("KGAT", {}, "[toy.kg] not found"),
+        ("GRU4RecF", {}, "GRU4RecF cannot be made"),
+    ],
+)
+def test_what_recbole_refuses_is_one_message(capsys, toy, tmp_path, model, extra, message):
+    given = [f"--{key}={value}" for key, value in {"data_path": toy, "run_dir": tmp_path / "run", **extra}.items()]
+    assert message in fails(capsys, [f"--model={model}", "--dataset=toy", *given])
+
+
+@pytest.mark.parametrize("given", ["0", "", "0,1"])
+def test_a_gpu_is_named_by_its_number(toy, given, tmp_path):
+    assert main(arguments(toy, tmp_path, stages="[1a]", gpu_id=given)) == 0
+    file = tmp_path / "mine.yaml"
+    file.write_text("gpu_id: 0\n")
+    assert build_config("RPORec", "toy", [str(file)], {"data_path": str(toy), **TEXT})["gpu_id"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "message"),
+    [
+        ("inter", "timestamp:float", "timestamp:token", "`timestamp:token` must be `timestamp:float`"),
+        ("inter", "user_id:token", "user_id:float", "`user_id:float` must be `user_id:token`"),
+        ("inter", "item_id:token", "item_id:token_seq", "`item_id:token_seq` must be"),
+        ("inter", "user_id:token", "\ufeffuser_id:token", "byte order mark"),
+        ("item", "item_id:token", "\ufeffitem_id:token", "byte order mark"),
+        ("item", "item_id:token", "item:token", "its items are known by `item_id:token`"),
+    ],
+)
+def test_columns_that_cannot_be(capsys, tmp_path, file, before, after, message):
+    parent = write_toy(tmp_path / "data")
+    path = parent / "toy" / f"toy.{file}"
+    path.write_text(path.read_text(encoding="utf-8").replace(before, after, 1), encoding="utf-8")
+    assert message in fails(capsys, arguments(parent, tmp_path))
+
+
+def test_help_and_version_anywhere(capsys):
+    for words, shown in (
+        (["explain", "RUN", "--help"], "usage: rporec explain"),
+        (["--model=RPORec", "--help"], "usage: rporec --model"),
+        (["--version"], "rporec_recbole "),
+    ):
+        assert main(words) == 0
+        assert capsys.readouterr().out.startswith(shown)
+
+
+def test_a_name_twice_in_a_file(capsys, tmp_path, toy):
+    path = tmp_path / "a.yaml"
+    path.write_text("epochs: 1\nepochs: 2\n")
+    assert "`epochs` stands there twice" in fails(capsys, arguments(toy, tmp_path, config_files=path))
+
+
+def test_a_sample_of_candidates_is_said(capsys, tmp_path, toy):
+    assert (
+        main(
+            arguments(
+                toy,
+                tmp_path,
+                stages="[1a]",
+                eval_args="{split: {LS: valid_and_test}, order: TO, group_by: user, mode: {valid: full, test: uni10}}",
+            )
+        )
+        == 0
+    )
+    assert "samples of 25 items (`uni10`)" in capsys.readouterr().out
+
+
+def test_metrics_that_numpy_made_are_kept(tmp_path, toy):
+    assert main(arguments(toy, tmp_path, stages="[1a,1b,1c]", metrics="[NDCG,GAUC]")) == 0
+
+
+def test_a_full_disk_is_one_message(capsys, tmp_path, toy, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] unexpected pos")
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(torch, "save", full)
+    given = ["--model=SASRec", "--dataset=toy", f"--data_path={toy}", "--epochs=1", f"--run_dir={tmp_path / 'run'}"]
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        main(given)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    assert "is full ([enforce fail" in fails(capsys, given)
 
 
 def test_bad_words(capsys):

@@ -78,6 +78,14 @@ def test_ranks_are_those_of_the_run(trained, split):
     assert found(explain(trained, sample=1000, split=split)) == ranks_of(trained, split)
 
 
+@pytest.mark.parametrize("user", ["u1", "u12"])
+def test_a_single_user(reasoned, facts, user):
+    (one,) = explain(reasoned, [user]).users
+    assert one.user_id == user
+    (same,) = [other for other in facts.users if other.user_id == user]
+    assert one.target.rank == same.target.rank
+
+
 def test_reasoning_that_counts_for_nothing_is_neither_written_nor_shown(reasoned, tmp_path):
     folder = without_strength(reasoned, tmp_path / "run")
     for one in explain(folder, sample=3).users:

@@ -230,6 +230,26 @@ def test_pickled_weights_are_not_read(tmp_path):
         make_backbone(limits(str(source)), [], CPU, 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_without_a_tokenizer_is_refused(kind, tmp_path):
+    source = Path(folder_of(kind, tmp_path))
+    for file in source.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(BackboneError, match=r"no tokenizer|cannot be loaded"):
+        check_backbone(limits(str(source)))
+
+
+def test_weights_that_cannot_be_read_are_found_before_the_first_stage(tmp_path):
+    source = Path(folder_of("qwen3", tmp_path))
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(BackboneError, match="is damaged"):
+        check_backbone(limits(str(source)))
+    weights.unlink()
+    with pytest.raises(BackboneError, match=r"no \*.safetensors file"):
+        check_backbone(limits(str(source)))
+
+
 def test_a_pickled_adapter_is_not_read(tmp_path):
     make_backbone(limits(folder_of("qwen3", tmp_path), lora=True), [], CPU, 0).save(tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_model.safetensors"

@@ -1,0 +1,60 @@
+"""The digest of a data set as it was loaded: a run's weights know users, items and texts by their numbers in it.
+
+RecBole numbers everything in the order of the file, so even rows in another order make other numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rporec_recbole.errors import RunFolderError
+
+KEY = "data"  # of `metrics.json`
+
+
+def digest_of(dataset: Any) -> str:
+    """SHA-256 over names and columns of everything that RecBole loaded.
+
+    Args:
+        dataset: RecBole's data set before it is split.
+    """
+    digest = hashlib.sha256()
+    for field in sorted(dataset.field2id_token):
+        names = "\n".join(map(str, dataset.field2id_token[field]))
+        digest.update(f"{field}\n{names}\n".encode("utf-8", "surrogatepass"))
+    for feature in (dataset.inter_feat, dataset.item_feat, dataset.user_feat):
+        if isinstance(feature, pd.DataFrame):
+            for name in sorted(feature.columns):
+                values = feature[name].to_numpy()
+                whole = values if values.dtype != object else np.concatenate([np.ravel(one) for one in values])
+                digest.update(f"{name} {len(values)} {len(whole)}\n".encode())
+                digest.update(np.ascontiguousarray(whole).tobytes())
+    return digest.hexdigest()
+
+
+def check_digest(run: Path, digest: str) -> None:
+    """Refuses data that are not those of a finished run. Runs of versions that kept no digest pass.
+
+    Args:
+        run: its folder.
+        digest: of the data as they are now.
+
+    Raises:
+        RunFolderError: they have changed since, or the run's `metrics.json` is damaged.
+    """
+    path = run / "metrics.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")).get(KEY, digest)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
+    if kept != digest:
+        raise RunFolderError(
+            f"The data files are not those that {run} was made with: rows, their order or texts have changed since, and the run knows users "
+            "and items by their numbers. Bring the old files back (--data_path is in its config.yaml), or train again."
+        )

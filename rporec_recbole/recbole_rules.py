@@ -1,0 +1,120 @@
+"""Rules for RecBole's own settings, which it checks in the middle of a run or not at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rporec_recbole.errors import did_you_mean
+
+_Rule = tuple[Callable[[Any], bool], str]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+_INTERVAL = re.compile(r"[\[(]\s*[-+.\w]+\s*,\s*[-+.\w]+\s*[\])](;[\[(]\s*[-+.\w]+\s*,\s*[-+.\w]+\s*[\])])*")
+_LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
+_EVAL_KEYS = ("split", "order", "group_by", "mode")
+_SEEDS = 2**32  # NumPy's generators take no other
+
+_RULES: dict[str, _Rule] = {
+    "epochs": (_whole(1), "a whole number of at least 1"),
+    "train_batch_size": (_whole(1), "a whole number of at least 1"),
+    "eval_batch_size": (_whole(1), "a whole number of at least 1"),
+    "eval_step": (_whole(0), "a whole number of at least 0 (0: no validation while the model trains)"),
+    "stopping_step": (_whole(0), "a whole number of at least 0"),
+    "seed": (_whole(0, _SEEDS - 1), f"a whole number from 0 to {_SEEDS - 1}"),
+    "learning_rate": (lambda v: _is_number(v) and v > 0, "a number above 0"),
+    "weight_decay": (lambda v: _is_number(v) and v >= 0, "a number of at least 0"),
+    "learner": (lambda v: str(v).lower() in _LEARNERS, f"one of {', '.join(_LEARNERS)}"),
+    "gpu_id": (
+        lambda v: re.fullmatch(r"(\d+(,\d+)*)?", str(v)) is not None,
+        "numbers of GPUs, such as 0 or 0,1; empty means the CPU",
+    ),
+    "topk": (
+        lambda v: bool(v) and all(_whole(1)(k) for k in (v if isinstance(v, (list, tuple)) else [v])),
+        "whole numbers of at least 1, such as [5,10]",
+    ),
+    "clip_grad_norm": (
+        lambda v: (
+            v is None
+            or (
+                isinstance(v, Mapping) and set(v) <= {"max_norm", "norm_type", "error_if_nonfinite"} and "max_norm" in v
+            )
+        ),
+        "a mapping such as {max_norm: 5, norm_type: 2}",
+    ),
+    **dict.fromkeys(
+        ("user_inter_num_interval", "item_inter_num_interval"),
+        (lambda v: v is None or _INTERVAL.fullmatch(str(v)) is not None, "an interval such as [5,inf)"),
+    ),
+    "val_interval": (
+        lambda v: v is None or (isinstance(v, Mapping) and all(_INTERVAL.fullmatch(str(one)) for one in v.values())),
+        "a mapping of columns to intervals, such as {rating: '[3,inf)'}",
+    ),
+}
+
+
+def setting_problems(config: Any) -> list[str]:
+    """What is wrong with RecBole's own settings.
+
+    Args:
+        config: RecBole's Config of a run.
+
+    Returns:
+        a sentence for each problem.
+    """
+    found = [
+        f"`{key}={config[key]!r}` must be {allowed}"
+        for key, (holds, allowed) in _RULES.items()
+        if key in config and not holds(config[key])
+    ]
+    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config)
+
+
+def _evaluation_problems(given: Any) -> list[str]:
+    if not isinstance(given, Mapping):
+        return [f"`eval_args={given!r}` must be a mapping of {list(_EVAL_KEYS)}"]
+    found = [
+        f"`eval_args` has no part `{key}`.{did_you_mean(str(key), _EVAL_KEYS)}"
+        for key in given
+        if key not in _EVAL_KEYS
+    ]
+    split = given.get("split")
+    if not isinstance(split, Mapping) or len(split) != 1 or next(iter(split)) not in ("RS", "LS"):
+        found.append(f"`eval_args.split={split!r}` must be {{LS: valid_and_test}} or {{RS: [0.8,0.1,0.1]}}")
+    elif "LS" in split and split["LS"] != "valid_and_test":
+        found.append(
+            f"`eval_args.split={dict(split)!r}`: LS must be valid_and_test. Validation chooses, and the test split is reported"
+        )
+    elif "RS" in split and not (
+        isinstance(split["RS"], (list, tuple))
+        and len(split["RS"]) == 3
+        and all(_is_number(one) and one > 0 for one in split["RS"])
+    ):
+        found.append(f"`eval_args.split={dict(split)!r}`: RS must be three numbers above 0, such as [0.8,0.1,0.1]")
+    if given.get("order") not in ("RO", "TO"):
+        found.append(f"`eval_args.order={given.get('order')!r}` must be TO (by time) or RO (at random)")
+    if given.get("group_by") not in (None, "user", "none", "None"):
+        found.append(f"`eval_args.group_by={given.get('group_by')!r}` must be user or None")
+    return found
+
+
+def _metric_problems(config: Any) -> list[str]:
+    """`valid_metric` is what RecBole looks up in its results: a metric of `metrics`, at one of `topk` where it has a K."""
+    given, metrics = str(config["valid_metric"]).lower(), [str(metric).lower() for metric in config["metrics"]]
+    name, at, k = given.partition("@")
+    without = name in ("auc", "gauc", "mae", "rmse", "logloss")
+    ks = config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]]
+    if name in metrics and (not at if without else k in [str(one) for one in ks]):
+        return []
+    return [
+        f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}"
+    ]
