@@ -7,6 +7,7 @@ matrices are stored as tensors, plain numbers and texts as JSON.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def save(model: Any, folder: Path) -> None:
     try:
         save_file(tensors, folder / WEIGHTS)
         (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
+        shutil.copymode(folder / EXTRA, folder / WEIGHTS)  # safetensors lets nobody but its owner read a file
     except (OSError, SafetensorError) as error:
         raise RunFolderError(
             f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."

@@ -19,7 +19,7 @@ def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and least <= value <= most
 
 
-_INTERVAL = re.compile(r"[\[(]\s*[-+.\w]+\s*,\s*[-+.\w]+\s*[\])](;[\[(]\s*[-+.\w]+\s*,\s*[-+.\w]+\s*[\])])*")
+_INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*)*")
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _SEEDS = 2**32  # NumPy's generators take no other

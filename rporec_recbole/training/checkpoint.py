@@ -11,6 +11,7 @@ controls/           what only the controls need: the backbone before stage 2, a 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def save(model: Any, folder: Path) -> None:
             model.backbone.save(folder / BACKBONE)
         state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
         (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        for file in (
+            folder / HEAD,
+            *(folder / ENCODER).glob("**/*.safetensors"),
+            *(folder / BACKBONE).glob("**/*.safetensors"),
+        ):
+            shutil.copymode(folder / STATE, file)  # safetensors lets nobody but its owner read a file
     except (OSError, SafetensorError) as error:
         raise RunFolderError(
             f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."

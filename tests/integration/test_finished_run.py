@@ -80,6 +80,13 @@ def test_other_data_are_refused(runs, data, tmp_path, monkeypatch, capsys, chang
         load_run(folder)
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(runs):
+    for folder in runs.values():
+        weights = list(folder.rglob("*.safetensors"))
+        assert weights
+        assert {file.stat().st_mode for file in weights} == {(folder / "config.yaml").stat().st_mode}
+
+
 def test_a_run_of_a_version_without_a_digest_comes_back(runs, tmp_path):
     folder = shutil.copytree(runs["RPORec"], tmp_path / "run")
     facts = json.loads((folder / "metrics.json").read_text())
