@@ -31,13 +31,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Numbers such as `1e-3` are floats, as in RecBole's files (YAML 1.1 alone would make them strings).
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or is no mapping of names to values.
+        ConfigError: the file is missing, is no YAML, has a name twice, or is no mapping of names to values.
     """
     path = Path(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
     except OSError as error:
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}. Check the path.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The config file {path} is not valid YAML: {error}") from error
     if content is None:
@@ -53,10 +55,13 @@ def _loader() -> type[yaml.SafeLoader]:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-            if twice:
-                raise yaml.constructor.ConstructorError(None, None, f"`{twice[0]}` stands there twice", node.start_mark)
+            names = set()
+            for key, _ in node.value:
+                if key.value in names:  # YAML takes the last one
+                    raise ConfigError(
+                        f"line {key.start_mark.line + 1}: `{key.value}` stands twice. Leave one of them out."
+                    )
+                names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
             return super().construct_mapping(node, deep)
 
     Loader.add_implicit_resolver(

@@ -116,10 +116,9 @@ class CoTStore:
                     self._db.execute(f"PRAGMA user_version={FORMAT}")
                     self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"The store of reasoning texts at {path} cannot be opened ({error}). Free space if the disk is full; otherwise move "
-                "it away to start a new one."
-            ) from error
+            full = any(sign in str(error) for sign in ("disk I/O", "is full", "No space"))
+            advice = "Free space on its disk." if full else "Move it away to start a new one."
+            raise StoreError(f"The store of reasoning texts at {path} cannot be opened ({error}). {advice}") from error
 
     def __len__(self) -> int:
         """How many rows there are, damaged ones included; raises what `get` does."""

@@ -234,13 +234,7 @@ def _lines(path: Path) -> list[tuple[str, int]]:
     """The keys below `space`, in order, with their lines."""
     tree: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     below = next(value for key, value in tree.value if key.value == "space")
-    found: list[tuple[str, int]] = []
-    for key, _ in below.value:
-        line = key.start_mark.line + 1
-        if key.value in [name for name, _ in found]:
-            raise ConfigError(f"{path}, line {line}: `{key.value}` stands twice. Leave one of them out.")
-        found.append((key.value, line))
-    return found
+    return [(key.value, key.start_mark.line + 1) for key, _ in below.value]
 
 
 def _parameter(path: Path, line: int, name: str, kind: str, given: Any, before: Sequence[str]) -> Parameter:

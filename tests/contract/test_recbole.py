@@ -33,6 +33,9 @@ def write(folder, name, inter, item=None):
     return str(folder)
 
 
+TOP = {"topk": [2], "valid_metric": "NDCG@2"}  # of a handful of items
+
+
 def last_items(legacy, tmp_path):
     # Four stamps inside one step of float32 at this magnitude (64 s), written newest first.
     stamps = [900_000_016, 900_000_014, 900_000_012, 900_000_010]
@@ -42,7 +45,13 @@ def last_items(legacy, tmp_path):
     config = build_config(
         "SASRec",
         "time",
-        overrides={"data_path": path, "legacy_time_order": legacy, "normalize_all": False, "MAX_ITEM_LIST_LENGTH": 5},
+        overrides={
+            "data_path": path,
+            "legacy_time_order": legacy,
+            "normalize_all": False,
+            "MAX_ITEM_LIST_LENGTH": 5,
+            **TOP,
+        },
     )
     dataset, _, _, test = build_data(config)
     return set(dataset.id2token("item_id", test.dataset.inter_feat["item_id"]))
@@ -141,7 +150,7 @@ def test_benchmark_lengths(tmp_path):
         "SASRec", "bench",
         overrides={
             "data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"],
-            "load_col": {"inter": ["user_id", "item_id_list", "item_id"]},
+            "load_col": {"inter": ["user_id", "item_id_list", "item_id"]}, **TOP,
         },
     )  # fmt: skip
     dataset, *_ = build_data(config)
@@ -209,7 +218,7 @@ def test_numpy_aliases_leave_numpys_own_names_alone():
 def test_na_is_a_token(tmp_path):
     rows = [f"u{u}\t{item}\t{t}" for u in range(2) for t, item in enumerate(["NA", "x", "null", "y", f"own{u}"])]
     path = write(tmp_path, "na", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
-    dataset, *_ = build_data(build_config("Pop", "na", overrides={"data_path": path}))
+    dataset, *_ = build_data(build_config("Pop", "na", overrides={"data_path": path, **TOP}))
     assert set(dataset.field2id_token["item_id"]) == {"[PAD]", "NA", "x", "null", "y", "own0", "own1"}
 
 

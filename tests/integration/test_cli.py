@@ -127,7 +127,7 @@ def test_help_and_version_anywhere(capsys):
 def test_a_name_twice_in_a_file(capsys, tmp_path, toy):
     path = tmp_path / "a.yaml"
     path.write_text("epochs: 1\nepochs: 2\n")
-    assert "`epochs` stands there twice" in fails(capsys, arguments(toy, tmp_path, config_files=path))
+    assert "line 2: `epochs` stands twice" in fails(capsys, arguments(toy, tmp_path, config_files=path))
 
 
 def test_a_sample_of_candidates_is_said(capsys, tmp_path, toy):

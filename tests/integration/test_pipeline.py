@@ -287,7 +287,7 @@ def test_a_refresh_that_is_worse_changes_nothing(toy, monkeypatch):
     def train_worse(name, *more):
         if name == "1a trunk":
             return train_head(name, *more)
-        monkeypatch.setattr(trainer, "_valid_epoch", lambda *_: (-1.0, {}))
+        monkeypatch.setattr(trainer, "validation_score", lambda _: -1.0)
         return {"epochs": 0}
 
     monkeypatch.setattr(trainer.head_stages, "_train", train_worse)

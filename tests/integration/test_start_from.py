@@ -142,5 +142,5 @@ def test_what_is_no_run(settings, first, tmp_path):
 def test_other_data_are_refused(settings, first, tmp_path):
     data = write_toy(tmp_path, users=60, seed=1)
     own = {"data_path": str(data), "stages": [*FIRST, "2"], "run_dir": str(tmp_path / "run")}
-    with pytest.raises(RunFolderError, match="learned from other data"):
+    with pytest.raises(RunFolderError, match="The data files are not those"):
         run("RPORec", "toy", overrides={**settings, **own, "start_from": str(first.run_dir)})

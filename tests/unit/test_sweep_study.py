@@ -213,12 +213,27 @@ def test_what_a_worker_finished_before_it_died_is_not_trained_again(planned, mon
     lost = study.claim()
     folder = plan.trial_folder(1)
     folder.mkdir()
-    write_config(folder, {**plan.settings, **lost.values})
+    write_config(folder, {"model": plan.model, "dataset": plan.dataset, **plan.settings, **lost.values})
     write_results(folder, {"valid": {plan.metric: 0.75}}, pd.DataFrame({"rank": [1]}))
     let_die(plan, lost)
     monkeypatch.setattr(worker, "run", None)
     worker._work(plan, study, study.claim())
     assert [(r.state, r.score) for r in study.records()] == [("complete", 0.75)]
+
+
+def test_an_error_that_nobody_expected_fails_its_trial_and_leaves_its_traceback(planned, monkeypatch):
+    plan = planned(trials=1)
+    study = opened(plan)
+    claimed = study.claim()
+
+    def run(model, dataset, files, values, **_):
+        plan.trial_folder(1).mkdir()
+        return {}["nothing"]
+
+    monkeypatch.setattr(worker, "run", run)
+    worker._work(plan, study, claimed)
+    assert [(r.state, r.message) for r in study.records()] == [("failed", "KeyError: 'nothing'")]
+    assert "Traceback" in (plan.trial_folder(1) / "error.txt").read_text()
 
 
 def test_a_worker_that_only_slept_keeps_its_trial_while_it_holds_the_folder(planned):
