@@ -122,15 +122,17 @@ def run_missing(
         RunFolderError: a finished run of that name has other settings.
     """
     settings = _settings_of_each(contestants, dataset, config_files, shared or {}, say)
-    plan = []
+    plan, checked = [], set()
     for one, own in zip(contestants, settings, strict=True):
         for seed in seeds:
             wanted = {**own, "seed": seed}
             where = folder / f"{re.sub(r'[^-.=,+()A-Za-z0-9]+', '-', one.name)},seed={seed}"
             config = build_config(one.model, dataset, overrides=wanted)
-            check_dataset_files(config)
-            written = repeatable_config(config)
-            done = finished(where)
+            written, done = repeatable_config(config), finished(where)
+            columns = str([config[key] for key in ("data_path", "load_col", "item_text_fields")])
+            if not done and columns not in checked:
+                check_dataset_files(config)
+                checked.add(columns)
             if done:
                 _refuse_others(where, written)
             plan.append((one, seed, wanted, where, done))

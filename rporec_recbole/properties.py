@@ -35,7 +35,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        text = path.read_text(encoding="utf-8")
+        _refuse_names_twice(yaml.compose(text, Loader=yaml.SafeLoader), set())
+        content = yaml.load(text, Loader=_loader())
     except OSError as error:
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}. Check the path.") from error
     except ConfigError as error:
@@ -49,20 +51,32 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _refuse_names_twice(node: Any, seen: set[int]) -> None:
+    """YAML takes the last of two values of one name without a word; merges (`<<`) may be repeated and overruled."""
+    if id(node) in seen:  # an anchor
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for one in node.value:
+            _refuse_names_twice(one, seen)
+    if isinstance(node, yaml.MappingNode):
+        names = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in names:
+                    raise ConfigError(
+                        f"line {key.start_mark.line + 1}: `{key.value}` stands twice. Leave one of them out."
+                    )
+                names.add(key.value)
+            _refuse_names_twice(value, seen)
+
+
 @cache
 def _loader() -> type[yaml.SafeLoader]:
     import re
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = set()
-            for key, _ in node.value:
-                if key.value in names:  # YAML takes the last one
-                    raise ConfigError(
-                        f"line {key.start_mark.line + 1}: `{key.value}` stands twice. Leave one of them out."
-                    )
-                names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-            return super().construct_mapping(node, deep)
+        pass
 
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")

@@ -320,9 +320,9 @@ def build_model(config: Config, train_data: Any) -> Any:
     init_seed(config["seed"], config["reproducibility"])
     try:
         return get_model(config["model"])(config, train_data.dataset).to(config["device"])
-    except RPORecError:
-        raise
     except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+        if config["model"] == "RPORec" or isinstance(error, RPORecError):
+            raise
         raise ConfigError(
             f"{config['model']} cannot be made with these settings and data: {type(error).__name__}: {error}. Its own settings are "
             f"explained in RecBole's documentation; `--load_col` names the columns that it reads."

@@ -21,6 +21,7 @@ from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.ranking import target_rank
 from rporec_recbole.recbole_bridge import RECBOLE
+from rporec_recbole.recbole_rules import ranks_items
 
 
 def check_dataset_files(config: Config) -> None:
@@ -80,7 +81,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """Data set and the three loaders: (dataset, train, valid, test).
 
     `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`;
-    `dataset.digest` stands for all that was loaded.
+    `dataset.digest` stands for all that was loaded (`data.digest`).
 
     Raises:
         DatasetError: a file is missing or malformed, nothing is left after filtering, or RecBole cannot do with the data what the
@@ -91,7 +92,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     with _one_message(config):
         dataset = create_dataset(config)
     most = max(config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]])
-    if most >= dataset.item_num:
+    if ranks_items(config) and most >= dataset.item_num:
         raise DatasetError(
             f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )

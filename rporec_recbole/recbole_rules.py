@@ -22,6 +22,7 @@ def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
 _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*)*")
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
+_WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
 _SEEDS = 2**32  # NumPy's generators take no other
 
 _RULES: dict[str, _Rule] = {
@@ -35,8 +36,8 @@ _RULES: dict[str, _Rule] = {
     "weight_decay": (lambda v: _is_number(v) and v >= 0, "a number of at least 0"),
     "learner": (lambda v: str(v).lower() in _LEARNERS, f"one of {', '.join(_LEARNERS)}"),
     "gpu_id": (
-        lambda v: re.fullmatch(r"(\d+(,\d+)*)?", str(v)) is not None,
-        "numbers of GPUs, such as 0 or 0,1; empty means the CPU",
+        lambda v: re.fullmatch(r"(-1|\d+(\s*,\s*\d+)*|(GPU|MIG)-[\w/,-]+)?", str(v)) is not None,
+        "what CUDA_VISIBLE_DEVICES takes: numbers of GPUs, such as 0 or 0,1; empty or -1 means the CPU",
     ),
     "topk": (
         lambda v: bool(v) and all(_whole(1)(k) for k in (v if isinstance(v, (list, tuple)) else [v])),
@@ -107,11 +108,16 @@ def _evaluation_problems(given: Any) -> list[str]:
     return found
 
 
+def ranks_items(config: Any) -> bool:
+    """Whether one of the metrics is of a ranking, so that `topk` counts."""
+    return any(str(metric).lower() not in _WITHOUT_K for metric in config["metrics"])
+
+
 def _metric_problems(config: Any) -> list[str]:
     """`valid_metric` is what RecBole looks up in its results: a metric of `metrics`, at one of `topk` where it has a K."""
     given, metrics = str(config["valid_metric"]).lower(), [str(metric).lower() for metric in config["metrics"]]
     name, at, k = given.partition("@")
-    without = name in ("auc", "gauc", "mae", "rmse", "logloss")
+    without = name in _WITHOUT_K
     ks = config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]]
     if name in metrics and (not at if without else k in [str(one) for one in ks]):
         return []

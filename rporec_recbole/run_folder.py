@@ -89,7 +89,7 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
             raise _in_use(folder)
         if _interrupted(folder):
             before = (folder / CONFIG).read_text(encoding="utf-8")
-            if before != text and any((folder / RESUME).iterdir()):
+            if before != text and ((folder / METRICS).is_file() or any((folder / RESUME).iterdir())):
                 changed = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
                 raise RunFolderError(
                     f"{folder} holds an interrupted run with other settings (- then, + now): {'; '.join(changed[:6])}. "
@@ -310,15 +310,22 @@ def write_text(path: Path, text: str, option: str = "--run_dir") -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
-    fresh = path.with_name(path.name + ".writing")
+    if path.exists() and not path.is_file():  # a terminal, a pipe
+        fresh = path
+    else:
+        path = path.resolve()  # of a link, what it points to
+        fresh = path.with_name(path.name + ".writing")
     try:
         with fresh.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+            if fresh is not path:
+                file.flush()
+                os.fsync(file.fileno())
+        if fresh is not path:
+            os.replace(fresh, path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        if fresh is not path:
+            fresh.unlink(missing_ok=True)
         raise RunFolderError(
             f"{path} cannot be written: {error}. Free disk space or choose another {option}."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import has_file
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.lora import attach_lora
@@ -22,6 +24,7 @@ from rporec_recbole.errors import BackboneError
 from rporec_recbole.settings import TINY, BackboneSettings, is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -71,22 +74,30 @@ def check_backbone(settings: BackboneSettings) -> None:
     if is_embedded(settings.backbone):
         return
     weights, _ = _where_weights_are(settings.backbone)
-    _check_weights(Path(weights), settings.backbone)
     with _one_message(settings.backbone):
+        _check_weights(weights, settings.backbone)
         config = AutoConfig.from_pretrained(**_where(weights))
         tokenizer = _tokenizer(settings.backbone)
     _check_lengths(config, PromptEncoder(tokenizer, settings.max_prompt_tokens, _chat(settings)), settings)
 
 
-def _check_weights(folder: Path, source: str) -> None:
-    """Refuses a local folder whose safetensors files are missing or cut off; only their headers are read."""
+def _check_weights(weights: str, source: str) -> None:
+    """Refuses a model whose safetensors files are missing or cut off; of a local one the headers are read, of one on a hub the names."""
+    folder = Path(weights)
     if not folder.is_dir():
+        whole = [_ADAPTER_WEIGHTS] if has_file(weights, _ADAPTER) else _WEIGHTS
+        if not _is_gguf(weights) and not any(has_file(weights, name) for name in whole):
+            raise BackboneError(
+                f"`backbone={source}` has none of {whole}, and weights of another form are not read. Take a model that has, or save it "
+                "with `save_pretrained` and name the folder."
+            )
         return
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    wanted = {folder / name for index in folder.glob("*.safetensors.index.json") for name in _files_of(index)}
+    missing = sorted(wanted - set(files)) if files else [folder / _WEIGHTS[0]]
+    if missing:
         raise BackboneError(
-            f"`backbone={source}`: no *.safetensors file in {folder}, and weights of another form are not read. `save_pretrained` writes "
-            "such files."
+            f"`backbone={source}`: no file {missing[0]}, and weights of another form are not read. `save_pretrained` writes such files."
         )
     for file in files:
         try:
@@ -94,6 +105,11 @@ def _check_weights(folder: Path, source: str) -> None:
                 pass
         except (OSError, SafetensorError) as error:
             raise BackboneError(f"`backbone={source}`: {file} is damaged ({error}). Copy or save it again.") from error
+
+
+def _files_of(index: Path) -> set[str]:
+    """The files that the index of a model in several files names."""
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
 
 
 def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings) -> Backbone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rporec_recbole.commands.arguments import split_arguments
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         RPORecError: they cannot be followed; the message says why.
     """
     from rporec_recbole.controls import run_controls
+    from rporec_recbole.run_folder import finish, in_use
 
     words, options = split_arguments(arguments, texts=["only"])
     only = options.pop("only", None)
@@ -38,7 +40,10 @@ def main(arguments: Sequence[str]) -> None:
             "Write `rporec controls RUN` with the folder of a finished RPORec run, and `--only=NAME,NAME` if you like."
         )
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-    show(run_controls(words[0], names), words[0])
+    contrasts = run_controls(words[0], names)
+    if names is None and not in_use(Path(words[0])):
+        finish(Path(words[0]))  # a run that was killed in its controls has them now
+    show(contrasts, words[0])
 
 
 def show(contrasts: list[Any], run_dir: str) -> None:

@@ -28,13 +28,17 @@ def digest_of(dataset: Any) -> str:
     for field in sorted(dataset.field2id_token):
         names = "\n".join(map(str, dataset.field2id_token[field]))
         digest.update(f"{field}\n{names}\n".encode("utf-8", "surrogatepass"))
-    for feature in (dataset.inter_feat, dataset.item_feat, dataset.user_feat):
+    for table in sorted({*dataset.feat_name_list, "kg_feat"}):
+        feature = getattr(dataset, table, None)
         if isinstance(feature, pd.DataFrame):
             for name in sorted(feature.columns):
-                values = feature[name].to_numpy()
-                whole = values if values.dtype != object else np.concatenate([np.ravel(one) for one in values])
-                digest.update(f"{name} {len(values)} {len(whole)}\n".encode())
-                digest.update(np.ascontiguousarray(whole).tobytes())
+                values, lengths = feature[name].to_numpy(), np.empty(0, dtype=np.int64)
+                if values.dtype == object:  # sequences: their borders count too
+                    rows = [np.ravel(one) for one in values]
+                    values, lengths = np.concatenate(rows), np.array([len(row) for row in rows])
+                digest.update(f"{table} {name} {len(values)} {len(lengths)}\n".encode())
+                digest.update(lengths.tobytes())
+                digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

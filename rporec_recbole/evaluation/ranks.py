@@ -86,6 +86,10 @@ def read_rows(run_dir: str | Path, split: str) -> pd.DataFrame:
         rows = table[table["split"] == split].drop(columns="split").set_index(["user_id", "item_id"]).sort_index()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
+    if not there:
+        raise RunFolderError(
+            f"{path} has no ranks at all: the evaluation of that run ranks no items. Name runs that rank them."
+        )
     if not len(rows):
         raise RunFolderError(
             f"{path} has no ranks of the split `{split}`, only of {there}: trials of a search leave the test split out. Name runs that "

@@ -132,6 +132,8 @@ def make_plan(
         DatasetError: the data set is missing or malformed.
     """
     files, settings = tuple(files), dict(values or {})
+    if type(settings.get("gpu_id")) is int:
+        settings["gpu_id"] = str(settings["gpu_id"])  # as a run's config has it
     space = read_space(sweep_file)
     own = _own(sweep_file, {key: settings.pop(key) for key in DEFAULTS if key in settings})
     wanted = settings.pop("run_dir", None)

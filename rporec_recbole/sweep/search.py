@@ -18,7 +18,7 @@ from typing import Any
 from rporec_recbole.errors import RPORecError, RunFolderError, SweepError
 from rporec_recbole.finished_run import add_test
 from rporec_recbole.run import run
-from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, read_config, read_results
+from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
 from rporec_recbole.sweep.plan import Plan, enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, write_report
 from rporec_recbole.sweep.study import Claimed, Pruned, Record, Study, TakenOver
@@ -123,6 +123,7 @@ def _left_by_another(plan: Plan, values: Mapping[str, Any], folder: Path) -> dic
     before = read_config(folder) if (folder / CONFIG).is_file() else {}
     same = all(before.get(name) == value for name, value in values.items())
     if same and (folder / METRICS).is_file():
+        finish(folder)
         return read_results(folder)[0]
     if not same or before.get("gpu_id") != plan.settings.get("gpu_id", before.get("gpu_id")):
         shutil.rmtree(folder)

@@ -50,11 +50,7 @@ def save(model: Any, folder: Path) -> None:
             model.backbone.save(folder / BACKBONE)
         state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
         (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        for file in (
-            folder / HEAD,
-            *(folder / ENCODER).glob("**/*.safetensors"),
-            *(folder / BACKBONE).glob("**/*.safetensors"),
-        ):
+        for file in folder.rglob("*.safetensors"):
             shutil.copymode(folder / STATE, file)  # safetensors lets nobody but its owner read a file
     except (OSError, SafetensorError) as error:
         raise RunFolderError(

@@ -37,7 +37,8 @@ def start_from(folder: Path, trainer: Any, loader: Any) -> list[str]:
         raise RunFolderError(
             f"`start_from={folder}` holds no whole run ({error}). Name the folder of a run that has ended."
         ) from error
-    check_digest(folder, loader.dataset.digest)
+    if hasattr(loader.dataset, "digest"):  # data that RecBole's own functions made have none
+        check_digest(folder, loader.dataset.digest)
     trainer.positions.read(positions, loader.dataset)
     store, before = CoTStore(trainer.folder / checkpoint.STORE), CoTStore(folder / checkpoint.STORE)
     store.take_from(before)

@@ -8,7 +8,9 @@ import torch
 from rporec_recbole.cli import COMMANDS, main
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.properties import read_yaml
 from rporec_recbole.recbole_bridge import build_config
+from rporec_recbole.recbole_data import build_data
 from tests.toy import SHORT, TEXT, write_toy
 
 
@@ -128,6 +130,39 @@ def test_a_name_twice_in_a_file(capsys, tmp_path, toy):
     path = tmp_path / "a.yaml"
     path.write_text("epochs: 1\nepochs: 2\n")
     assert "line 2: `epochs` stands twice" in fails(capsys, arguments(toy, tmp_path, config_files=path))
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (
+            "a: &a {k: 1}\nb: {<<: *a, k: 2}\nc: {d: {<<: *a}, <<: *a}\n",
+            {"a": {"k": 1}, "b": {"k": 2}, "c": {"k": 1, "d": {"k": 1}}},
+        ),
+        ("a: {b: 1}\nc: {b: 2}\n", {"a": {"b": 1}, "c": {"b": 2}}),
+    ],
+)
+def test_names_that_may_stand_twice(tmp_path, text, content):
+    (tmp_path / "a.yaml").write_text(text)
+    assert read_yaml(tmp_path / "a.yaml") == content
+
+
+@pytest.mark.parametrize("text", ["a: {{ x }}\n", "? [a, b]\n: 1\n"])
+def test_names_that_are_none(capsys, tmp_path, toy, text):
+    (tmp_path / "a.yaml").write_text(text)
+    assert "a.yaml" in fails(capsys, arguments(toy, tmp_path, config_files=tmp_path / "a.yaml"))
+
+
+def test_metrics_without_a_k_need_no_topk(toy):
+    own = {
+        "data_path": str(toy),
+        "metrics": ["AUC", "LogLoss"],
+        "valid_metric": "AUC",
+        "topk": [1000],
+        "threshold": {"rating": 3},
+    }
+    own |= {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user", "mode": "labeled"}}
+    build_data(build_config("FM", "toy", overrides={**own, "load_col": {"inter": ["user_id", "item_id", "rating"]}}))
 
 
 def test_a_sample_of_candidates_is_said(capsys, tmp_path, toy):

@@ -103,6 +103,11 @@ def test_a_run_killed_in_its_controls_goes_on_with_them(toy, tmp_path, monkeypat
         patch.setattr(module, "run_controls", killed)
         with pytest.raises(KeyboardInterrupt):
             run("RPORec", "toy", overrides=settings)
+    with pytest.raises(RunFolderError, match="other settings"):
+        run("RPORec", "toy", overrides={**settings, "epochs": 2})
+    by_hand = shutil.copytree(tmp_path / "RPORec,seed=2020", tmp_path / "by hand")
+    assert main(["controls", str(by_hand)]) == 0
+    assert not (by_hand / "resume").exists()
     before = (tmp_path / "RPORec,seed=2020" / "metrics.json").read_bytes()
     monkeypatch.setattr(module, "_run", lambda *_: pytest.fail("it was trained again"))
     words = [f"--{key}={value}" for key, value in {**settings, "run_dir": tmp_path, "seeds": 1}.items()]

@@ -7,7 +7,9 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -84,6 +86,17 @@ def test_a_single_user(reasoned, facts, user):
     assert one.user_id == user
     (same,) = [other for other in facts.users if other.user_id == user]
     assert one.target.rank == same.target.rank
+
+
+def test_the_page_goes_through_a_link_and_down_a_pipe(trained, tmp_path):
+    link, target = tmp_path / "link.json", tmp_path / "target.json"
+    link.symlink_to(target)
+    assert main(["explain", str(trained), "--sample=1", "--format=json", f"--output={link}"]) == 0
+    assert link.is_symlink()
+    entry = Path(__file__).parent.parent.parent / "run_recbole.py"
+    command = [sys.executable, str(entry), "explain", str(trained), "--sample=1", "--format=json"]
+    piped = subprocess.run([*command, "--output=/dev/stdout"], capture_output=True, text=True, check=False)
+    assert target.read_text() in piped.stdout
 
 
 def test_reasoning_that_counts_for_nothing_is_neither_written_nor_shown(reasoned, tmp_path):

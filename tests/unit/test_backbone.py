@@ -246,8 +246,33 @@ def test_weights_that_cannot_be_read_are_found_before_the_first_stage(tmp_path):
     with pytest.raises(BackboneError, match="is damaged"):
         check_backbone(limits(str(source)))
     weights.unlink()
-    with pytest.raises(BackboneError, match=r"no \*.safetensors file"):
+    with pytest.raises(BackboneError, match=r"no file .*model.safetensors"):
         check_backbone(limits(str(source)))
+    AutoModelForCausalLM.from_config(KINDS["qwen3"][0]).save_pretrained(source, max_shard_size="20KB")
+    check_backbone(limits(str(source)))
+    sorted(source.glob("model-*.safetensors"))[1].unlink()
+    with pytest.raises(BackboneError, match=r"no file .*model-00002-of"):
+        check_backbone(limits(str(source)))
+
+
+@pytest.mark.parametrize(
+    ("there", "refused"),
+    [
+        ({"config.json", "model.safetensors"}, False),
+        ({"config.json", "pytorch_model.bin"}, True),
+        ({"adapter_config.json", "adapter_model.bin", "model.safetensors"}, True),
+        ({"adapter_config.json", "adapter_model.safetensors"}, False),
+    ],
+)
+def test_a_hub_s_pickled_weights_are_refused_before_the_first_stage(monkeypatch, there, refused):
+    monkeypatch.setattr(load, "has_file", lambda source, name: name in there)
+    monkeypatch.setattr(load.AutoConfig, "from_pretrained", lambda **_: pytest.fail("went on"))
+    with (
+        pytest.raises(BackboneError, match="weights of another form are not read")
+        if refused
+        else pytest.raises(pytest.fail.Exception)
+    ):
+        check_backbone(limits("some/model"))
 
 
 def test_a_pickled_adapter_is_not_read(tmp_path):
