@@ -189,7 +189,7 @@ def main() -> None:
     generate = max(best.rate, again[0].rate)
     lengths = [len(prompt) for prompt in prompts]
     report = {
-        "backbone": backbone.name,
+        "backbone": Path(backbone.name).name,
         "users": len(prompts),
         "prompt_tokens": {"mean": sum(lengths) / len(lengths), "least": min(lengths), "most": max(lengths)},
         "clock": options.clock,
