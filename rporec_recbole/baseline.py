@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.errors import RunFolderError, first_line
 
 WEIGHTS, EXTRA = "model.safetensors", "model.json"
 
@@ -62,7 +62,7 @@ def restore(model: Any, folder: Path) -> None:
             model.load_other_parameter({name: _unpack(name, kind, tensors) for name, kind in extra.items()})
     except Exception as error:
         raise RunFolderError(
-            f"The model in {folder} cannot be restored: {str(error).splitlines()[0]}. Run the training again."
+            f"The model in {folder} cannot be restored: {first_line(error)}. Run the training again."
         ) from error
 
 

@@ -46,6 +46,11 @@ class RewardError(RPORecError, RuntimeError):
     """A reward failed or was not a finite number; the offending texts were saved."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, in a line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """A hint such as ``" Did you mean `epochs`?"``, or an empty string when nothing is close.
 

@@ -320,6 +320,7 @@ def build_model(config: Config, train_data: Any) -> Any:
     init_seed(config["seed"], config["reproducibility"])
     try:
         return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+    # The kinds that RecBole's models raise for bad settings while they are made.
     except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
         if config["model"] == "RPORec" or isinstance(error, RPORecError):
             raise

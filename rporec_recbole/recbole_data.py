@@ -21,7 +21,7 @@ from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.properties import read_yaml
 from rporec_recbole.ranking import target_rank
 from rporec_recbole.recbole_bridge import RECBOLE
-from rporec_recbole.recbole_rules import ranks_items
+from rporec_recbole.recbole_rules import largest_k
 
 
 def check_dataset_files(config: Config) -> None:
@@ -91,8 +91,8 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     init_seed(config["seed"], config["reproducibility"])
     with _one_message(config):
         dataset = create_dataset(config)
-    most = max(config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]])
-    if ranks_items(config) and most >= dataset.item_num:
+    most = largest_k(config)
+    if most >= dataset.item_num:
         raise DatasetError(
             f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )
@@ -123,6 +123,7 @@ def _one_message(config: Config) -> Iterator[None]:
             f"The data set `{name}` could not be downloaded or read ({error}). Put its atomic files into {config['data_path']} or name "
             "their parent folder with --data_path=DIR."
         ) from error
+    # The kinds that RecBole raises for files and settings that do not go together.
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
         if "feat is empty" in str(error):
             filters = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")

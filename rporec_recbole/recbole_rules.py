@@ -40,7 +40,7 @@ _RULES: dict[str, _Rule] = {
         "what CUDA_VISIBLE_DEVICES takes: numbers of GPUs, such as 0 or 0,1; empty or -1 means the CPU",
     ),
     "topk": (
-        lambda v: bool(v) and all(_whole(1)(k) for k in (v if isinstance(v, (list, tuple)) else [v])),
+        lambda v: bool(v) and all(_whole(1)(k) for k in ks_of(v)),
         "whole numbers of at least 1, such as [5,10]",
     ),
     "clip_grad_norm": (
@@ -108,9 +108,15 @@ def _evaluation_problems(given: Any) -> list[str]:
     return found
 
 
-def ranks_items(config: Any) -> bool:
-    """Whether one of the metrics is of a ranking, so that `topk` counts."""
-    return any(str(metric).lower() not in _WITHOUT_K for metric in config["metrics"])
+def ks_of(topk: Any) -> list[Any]:
+    """`topk` as a list; RecBole takes a single number too."""
+    return list(topk) if isinstance(topk, (list, tuple)) else [topk]
+
+
+def largest_k(config: Any) -> int:
+    """How many items the evaluation looks at; 0 where none of the metrics is of a ranking."""
+    ranks_items = any(str(metric).lower() not in _WITHOUT_K for metric in config["metrics"])
+    return max(ks_of(config["topk"])) if ranks_items else 0
 
 
 def _metric_problems(config: Any) -> list[str]:
@@ -118,8 +124,7 @@ def _metric_problems(config: Any) -> list[str]:
     given, metrics = str(config["valid_metric"]).lower(), [str(metric).lower() for metric in config["metrics"]]
     name, at, k = given.partition("@")
     without = name in _WITHOUT_K
-    ks = config["topk"] if isinstance(config["topk"], (list, tuple)) else [config["topk"]]
-    if name in metrics and (not at if without else k in [str(one) for one in ks]):
+    if name in metrics and (not at if without else k in map(str, ks_of(config["topk"]))):
         return []
     return [
         f"`valid_metric={config['valid_metric']}` must be one of metrics={config['metrics']} at one of topk={config['topk']}"

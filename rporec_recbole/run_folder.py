@@ -30,7 +30,7 @@ import pandas as pd
 import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError
+from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError, first_line
 from rporec_recbole.properties import read_yaml
 
 try:
@@ -153,8 +153,7 @@ def saying_when_full(folder: Path) -> Iterator[None]:
     except Exception as error:
         if shutil.disk_usage(folder).free < _NO_ROOM:
             raise RunFolderError(
-                f"The disk of {folder} is full ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}). Free "
-                "space; the same command goes on where this one stopped."
+                f"The disk of {folder} is full ({first_line(error)}). Free space; the same command goes on where this one stopped."
             ) from error
         raise
 

@@ -20,7 +20,7 @@ from rporec_recbole.backbone.model import BASE, Backbone, context_length, trains
 from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.backbone.vllm_engine import require_vllm
-from rporec_recbole.errors import BackboneError
+from rporec_recbole.errors import BackboneError, first_line
 from rporec_recbole.settings import TINY, BackboneSettings, is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
@@ -179,7 +179,7 @@ def _one_message(source: str) -> Iterator[None]:
     except BackboneError:
         raise
     except Exception as error:  # transformers raises many kinds; the user needs one message
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise BackboneError(
             f"`backbone={source}` cannot be loaded: {reason}. Give `tiny`, a folder that `save_pretrained` wrote, a .gguf "
             "file, or a Hugging Face id that is downloaded already or reachable. Weights are read from safetensors and GGUF files alone."

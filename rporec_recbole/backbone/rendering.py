@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rporec_recbole.errors import BackboneError
+from rporec_recbole.errors import BackboneError, first_line
 
 _HERE = "RPOREC-PROMPT"
 _THINKING = re.compile(r"</?think>")
@@ -82,7 +82,7 @@ def _around(tokenizer: Any) -> tuple[str, str]:
             [{"role": "user", "content": _HERE}], tokenize=False, add_generation_prompt=True, enable_thinking=True
         )
     except Exception as error:  # jinja raises many kinds, and templates raise their own
-        raise _unusable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__) from error
+        raise _unusable(first_line(error)) from error
     if text.count(_HERE) != 1:
         raise _unusable(f"it shows a user's message {text.count(_HERE)} times instead of once")
     before, after = text.split(_HERE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.errors import ConfigError, RunFolderError, first_line
 
 _FILE, _PROBE = "encoder.json", "A user who liked quiet films about the sea."
 _KEPT_TEXTS = 50_000
@@ -36,7 +36,7 @@ class SentenceEncoder:
         try:
             self._model: Any = SentenceTransformer(source, device=device, trust_remote_code=False)
         except Exception as error:  # transformers and the hub raise many kinds; the user needs one message
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise ConfigError(
                 f"`text_encoder={source}` cannot be loaded: {reason}. Give `lsa`, a sentence-transformers folder, or a hub "
                 "id that is downloaded already or reachable."

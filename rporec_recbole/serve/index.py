@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.errors import ConfigError, RunFolderError, first_line
 from rporec_recbole.serve.index_options import check_fits, check_options
 
 _POINTS = 64  # of each list, to find its centre: a fourth of faiss's own number, for a fourth of the time
@@ -156,7 +156,7 @@ class ItemIndex:
                 old.unlink()
         except (OSError, RuntimeError) as error:  # faiss raises the second
             raise RunFolderError(
-                f"The index cannot be written to {folder}: {_first_line(error)}. Free disk space or choose another --output."
+                f"The index cannot be written to {folder}: {first_line(error)}. Free disk space or choose another --output."
             ) from error
         finally:
             if folder.is_dir():
@@ -192,7 +192,7 @@ class ItemIndex:
             options = check_options(kind, dict(about["options"]))
             shape = int(about["count"]), int(about["dimension"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{folder / DESCRIPTION} is damaged: {_first_line(error)}. {again}") from error
+            raise RunFolderError(f"{folder / DESCRIPTION} is damaged: {first_line(error)}. {again}") from error
         if vectors_hash is not None and vectors_hash != made_from:
             raise RunFolderError(
                 f"The index in {folder} was made from other item vectors (hash {made_from[:12]}, here {vectors_hash[:12]}): from another "
@@ -209,7 +209,7 @@ class ItemIndex:
                     f"it holds {index.count} items of dimension {index.dimension}, {DESCRIPTION} says {shape}"
                 )
         except (OSError, RuntimeError, AttributeError) as error:
-            raise RunFolderError(f"{path} is damaged or missing: {_first_line(error)}. {again}") from error
+            raise RunFolderError(f"{path} is damaged or missing: {first_line(error)}. {again}") from error
         return index
 
 
@@ -239,7 +239,3 @@ def _hash_of_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

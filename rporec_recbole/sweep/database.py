@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from rporec_recbole.errors import SweepError
+from rporec_recbole.errors import SweepError, first_line
 from rporec_recbole.sweep.plan import DATABASE, Plan
 
 
@@ -43,7 +43,7 @@ def reachable(url: str | None) -> Iterator[None]:
         if isinstance(error, SweepError):
             raise
         kind = (url or "sqlite").partition(":")[0]
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        cause = first_line(error.__cause__ or error)
         driver = isinstance(error, ImportError) or "NoSuchModule" in type(error).__name__
         raise SweepError(
             f"The study cannot be kept in the {kind} database: {cause}. "

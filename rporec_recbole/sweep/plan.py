@@ -132,8 +132,6 @@ def make_plan(
         DatasetError: the data set is missing or malformed.
     """
     files, settings = tuple(files), dict(values or {})
-    if type(settings.get("gpu_id")) is int:
-        settings["gpu_id"] = str(settings["gpu_id"])  # as a run's config has it
     space = read_space(sweep_file)
     own = _own(sweep_file, {key: settings.pop(key) for key in DEFAULTS if key in settings})
     wanted = settings.pop("run_dir", None)
@@ -148,6 +146,8 @@ def make_plan(
     config = build_config(model, dataset, files, settings)
     if "controls" in config.final_config_dict and config["controls"]:
         raise ConfigError("`controls` ranks the test split, and a sweep leaves it alone. Run them for the best trial.")
+    if "gpu_id" in settings:
+        settings["gpu_id"] = config["gpu_id"]  # in the form in which a run's config.yaml has it
     check_dataset_files(config)
     trials = own["trials"] or _TRIALS
     if own["sampler"] == "grid":

@@ -162,7 +162,10 @@ def test_metrics_without_a_k_need_no_topk(toy):
         "threshold": {"rating": 3},
     }
     own |= {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user", "mode": "labeled"}}
-    build_data(build_config("FM", "toy", overrides={**own, "load_col": {"inter": ["user_id", "item_id", "rating"]}}))
+    config = build_config("FM", "toy", overrides={**own, "load_col": {"inter": ["user_id", "item_id", "rating"]}})
+    dataset, train, *_ = build_data(config)
+    assert dataset.item_num < 1000
+    assert len(train.dataset) > 0
 
 
 def test_a_sample_of_candidates_is_said(capsys, tmp_path, toy):
