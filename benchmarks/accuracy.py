@@ -27,7 +27,7 @@ import pandas as pd
 from rporec_recbole import load_run, run
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap, paired_ratio
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.version import versions
 
 PROTOCOLS = {"seen items ranked": False, "seen items hidden": True}

@@ -29,11 +29,11 @@ from recbole.data.interaction import Interaction
 
 from rporec_recbole import load_run, run
 from rporec_recbole.data.atomic import read_header
+from rporec_recbole.evaluation.ranking import target_rank
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap
-from rporec_recbole.ranking import target_rank
-from rporec_recbole.recbole_bridge import build_config
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config
+from rporec_recbole.host.data import build_data
 from rporec_recbole.version import versions
 
 METRICS = ("ndcg@10", "hit@10")

@@ -32,13 +32,13 @@ from rporec_recbole.cot.substitutes import BareHistory
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap
-from rporec_recbole.finished_run import LoadedRun
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import build_model, check_overrides
+from rporec_recbole.host.bridge import build_model, check_overrides
+from rporec_recbole.runs.finished import LoadedRun
+from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
-from rporec_recbole.training.fusion import choose_strength, train_fusion
-from rporec_recbole.training.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
 
 METRIC = "ndcg@10"
 

@@ -24,7 +24,7 @@ from rporec_recbole.data import ladder
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.rechead_reward import trial_record
 from rporec_recbole.text.completions import parse_completion, render_completion
-from rporec_recbole.training.rows import history_rows
+from rporec_recbole.training.stage1.rows import history_rows
 
 FIXED = (
     "drama comedy action",

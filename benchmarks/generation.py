@@ -29,9 +29,9 @@ import torch
 from rporec_recbole import load_run, run
 from rporec_recbole.backbone.load import Backbone, make_backbone
 from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.recbole_bridge import build_config, build_model
-from rporec_recbole.recbole_data import build_data
-from rporec_recbole.training.rows import history_rows
+from rporec_recbole.host.bridge import build_config, build_model
+from rporec_recbole.host.data import build_data
+from rporec_recbole.training.stage1.rows import history_rows
 from rporec_recbole.version import versions
 
 

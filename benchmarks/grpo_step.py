@@ -30,9 +30,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rporec_recbole import load_run, run
 from rporec_recbole.data import ladder
-from rporec_recbole.training.head_reward import head_reward
-from rporec_recbole.training.rl import Hooks, train_rl
-from rporec_recbole.training.rows import frozen_scorer
+from rporec_recbole.training.stage1.rows import frozen_scorer
+from rporec_recbole.training.stage2.grpo import Hooks, train_rl
+from rporec_recbole.training.stage2.head_reward import head_reward
 from rporec_recbole.version import versions
 
 

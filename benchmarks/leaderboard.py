@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from accuracy import CHOSEN_BY, METRICS, PROTOCOLS, file_name, values
 
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml
 
 MISSING = "not yet run"
 

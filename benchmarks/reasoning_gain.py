@@ -20,9 +20,10 @@ from typing import Any
 
 import pandas as pd
 
-from rporec_recbole import controls, run
+from rporec_recbole import run
 from rporec_recbole.evaluation.plots import plot_intervals
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.runs import controls
+from rporec_recbole.settings.properties import read_yaml
 
 
 def ranks_of(kept: Path, folder: Path, dataset: str, settings: dict[str, Any], only: list[str] | None) -> pd.DataFrame:

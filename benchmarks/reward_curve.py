@@ -27,9 +27,9 @@ from matplotlib.figure import Figure
 from rporec_recbole import load_run, run
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.data import ladder
-from rporec_recbole.training.head_reward import head_reward
-from rporec_recbole.training.rl import Hooks, train_rl
-from rporec_recbole.training.rows import frozen_scorer
+from rporec_recbole.training.stage1.rows import frozen_scorer
+from rporec_recbole.training.stage2.grpo import Hooks, train_rl
+from rporec_recbole.training.stage2.head_reward import head_reward
 
 Curve = dict[str, list[Any]]
 """`steps` `[S]`, `rewards` `[S, P]` by prompt, and the mean of every part of the reward, `[S]`."""

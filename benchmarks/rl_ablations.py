@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rporec_recbole import run
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import paired_bootstrap, paired_randomization
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml
 
 FIRST = ["1a", "1b", "1c"]
 TAG, TEN = "2_reinforcement_learning/reward", 10

@@ -25,12 +25,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rporec_recbole.host.bridge import build_config, build_model
+from rporec_recbole.host.data import build_data
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.losses import recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import distinct
-from rporec_recbole.recbole_bridge import build_config, build_model
-from rporec_recbole.recbole_data import build_data
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 
 INTERACTIONS = (10_000, 31_600, 100_000, 316_000, 1_000_000)
 ITEMS = (1_000, 3_160, 10_000, 31_600, 49_000, 100_000, 316_000, 1_000_000)

@@ -177,7 +177,7 @@ def driven(plan: dict[str, Any]) -> None:
 def make_run(folder: Path) -> Path:
     """A run of ml-1m's size on synthetic data; kept for the next time."""
     from rporec_recbole import run
-    from rporec_recbole.properties import properties_dir, read_yaml
+    from rporec_recbole.settings.properties import properties_dir, read_yaml
 
     if (folder / "run" / "metrics.json").is_file():
         return folder / "run"
@@ -252,8 +252,8 @@ def bare(run: Path, histories: list[list[str]], rows: int, seconds: float) -> fl
     import torch
 
     from rporec_recbole import load_run
+    from rporec_recbole.evaluation.ranking import top_of
     from rporec_recbole.model.rechead import distinct, score_items
-    from rporec_recbole.ranking import top_of
 
     loaded = load_run(run)
     head, ids = loaded.model.head, loaded.dataset.field2token_id[loaded.dataset.iid_field]

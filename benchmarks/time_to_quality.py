@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole import run
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.version import versions
 
 SAME = ("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "n_layers", "n_heads", "seed", "data_path", "hide_seen")

@@ -15,8 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rporec_recbole.recbole_bridge import build_config
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config
+from rporec_recbole.host.data import build_data
 
 
 def measure(model: str, dataset: str, overrides: dict[str, Any]) -> dict[str, float]:

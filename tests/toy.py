@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.recbole_bridge import build_config, build_model
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config, build_model
+from rporec_recbole.host.data import build_data
 
 SHORT = {
     "epochs": 1,

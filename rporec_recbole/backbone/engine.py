@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 from rporec_recbole.backbone.choice import Choice, Stop
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
 from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache
+from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.memory import release_freed_memory
 
 # Prompt tokens of one pass. On a processor more do not fit its cache and are read more slowly.
 _READ_AT_ONCE = {"cpu": 1024}

@@ -21,7 +21,7 @@ from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.backbone.vllm_engine import require_vllm
 from rporec_recbole.errors import BackboneError, first_line
-from rporec_recbole.settings import TINY, BackboneSettings, is_embedded
+from rporec_recbole.settings.types import TINY, BackboneSettings, is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

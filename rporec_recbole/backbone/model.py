@@ -19,7 +19,7 @@ from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.screening import ScreenedOutput, can_screen
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.model.losses import IGNORE
-from rporec_recbole.settings import is_embedded
+from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.completions import ANSWER_END
 
 BASE = "base"

@@ -44,7 +44,7 @@ def split_arguments(
     Raises:
         ConfigError: an option has no value, or stands twice with different ones.
     """
-    from rporec_recbole.recbole_bridge import parse_value
+    from rporec_recbole.host.bridge import parse_value
 
     words: list[str] = []
     values: dict[str, Any] = {}

@@ -69,9 +69,9 @@ def train_and_compare(values: dict[str, Any]) -> None:
     Args:
         values: the options of the command line.
     """
-    from rporec_recbole.comparison import Contestant, default_folder, read_contestants, run_missing
     from rporec_recbole.evaluation.compare import read_run
-    from rporec_recbole.properties import preset_file
+    from rporec_recbole.runs.comparison import Contestant, default_folder, read_contestants, run_missing
+    from rporec_recbole.settings.properties import preset_file
 
     contestants: list[Contestant] = []
     if "compare" in values:
@@ -110,9 +110,9 @@ def _seeds(given: Any, first: Any) -> list[int]:
 
 
 def _compare(runs: dict[str, Any], metrics: Any, reference: str | None, folder: Path) -> None:
-    from rporec_recbole.comparison import write_comparison
     from rporec_recbole.evaluation.compare import compare
     from rporec_recbole.evaluation.tables import to_terminal
+    from rporec_recbole.runs.comparison import write_comparison
 
     if not isinstance(metrics, (list, tuple)) or not metrics:
         raise ConfigError(f'`--metrics={metrics!r}` must be a list such as "[ndcg@10,hit@10]".')

@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    from rporec_recbole.controls import run_controls
-    from rporec_recbole.run_folder import finish, in_use
+    from rporec_recbole.runs.controls import run_controls
+    from rporec_recbole.runs.folder import finish, in_use
 
     words, options = split_arguments(arguments, texts=["only"])
     only = options.pop("only", None)
@@ -48,6 +48,6 @@ def main(arguments: Sequence[str]) -> None:
 
 def show(contrasts: list[Any], run_dir: str) -> None:
     """Prints the table, and where it was written to."""
-    from rporec_recbole.controls import table_of
+    from rporec_recbole.runs.controls import table_of
 
     print(f"\n{table_of(contrasts)}\n\nThe controls are in {run_dir}: controls.json, controls.parquet, controls.png")

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _write(run_dir: str, splits: Sequence[str]) -> None:
-    from rporec_recbole.finished_run import load_run
+    from rporec_recbole.runs.finished import load_run
 
     run = load_run(run_dir, gpu=gpu_of_this_process())
     for split in splits:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    from rporec_recbole.compat import REPAIRS
+    from rporec_recbole.host.repairs import REPAIRS
     from rporec_recbole.version import versions
 
     if arguments:

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from rporec_recbole.explain.explanation import differing, explain
     from rporec_recbole.explain.page import page
-    from rporec_recbole.run_folder import refuse_own_file, write_text
+    from rporec_recbole.runs.folder import refuse_own_file, write_text
 
     refuse_own_file(output)
 

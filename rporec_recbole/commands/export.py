@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(words) != 1:
         raise ConfigError("Write `rporec export RUN` with the folder of a finished RPORec run.")
 
-    from rporec_recbole.export import export
+    from rporec_recbole.outputs.export import export
 
     what = options.pop("what")
     rows = export(words[0], options.pop("output"), None if what is None else what.split(","), **options)

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     if options["top_k"] == 0:
         raise ConfigError("`--top_k=0` asks for nothing. Give a whole number of at least 1.")
 
-    from rporec_recbole.recommend import recommend
+    from rporec_recbole.outputs.recommend import recommend
 
     users = None if options.pop("users") is None else users_of(given["users"])
     output = options.pop("output")

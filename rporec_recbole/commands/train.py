@@ -17,8 +17,8 @@ def main(arguments: Sequence[str], commands: Sequence[str] = ()) -> None:
         arguments: `--key=value` pairs.
         commands: the sub-commands that a mistaken word may have meant.
     """
-    from rporec_recbole.run import help_run, run
-    from rporec_recbole.training.processes import helping, launched
+    from rporec_recbole.runs.run import help_run, run
+    from rporec_recbole.training.state.processes import helping, launched
 
     words, values = split_arguments(arguments, switches=["controls"])
     if words:
@@ -56,7 +56,7 @@ def named(values: dict[str, Any]) -> tuple[str, str, list[str]]:
     Raises:
         ConfigError: model or data set is named neither there nor in a file.
     """
-    from rporec_recbole.properties import preset_file, read_yaml
+    from rporec_recbole.settings.properties import preset_file, read_yaml
 
     files = str(values.pop("config_files", "")).split()
     if "preset" in values:

@@ -11,8 +11,8 @@ from pathlib import Path
 from rporec_recbole.cot.quality import REASONS, QualityLimits, Written, sift
 from rporec_recbole.cot.store import CoTStore, StoredText
 from rporec_recbole.errors import StoreError
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.settings.reader import default_settings
 from rporec_recbole.text.completions import parse_completion
 
 STORE, CONFIG = "reasoning.sqlite", "config.yaml"

@@ -25,7 +25,7 @@ from rporec_recbole.evaluation.significance import (
     paired_bootstrap,
     paired_randomization,
 )
-from rporec_recbole.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml
 
 _EQUAL = ("dataset", "eval_args", "hide_seen", "valid_metric")
 _READ = ("model", "seed", "dataset", "candidates", "hide_seen", "parameters", "stages")  # of metrics.json

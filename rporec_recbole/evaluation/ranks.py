@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.ranking import hit_at, ndcg_at, reciprocal_rank_at
+from rporec_recbole.evaluation.ranking import hit_at, ndcg_at, reciprocal_rank_at
 
 COLUMNS = ["split", "user_id", "item_id", "rank", "user_activity", "item_popularity"]
 METRICS = {"ndcg": ndcg_at, "hit": hit_at, "mrr": reciprocal_rank_at}

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from rporec_recbole.cot.compose import sections_of
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.ranking import target_rank, top_of
 from rporec_recbole.evaluation.ranks import read_ranks
 from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
 from rporec_recbole.explain.titles import Item, items_of
-from rporec_recbole.finished_run import LoadedRun, load_run
-from rporec_recbole.ranking import target_rank, top_of
-from rporec_recbole.scoring import Scorer
+from rporec_recbole.runs.finished import LoadedRun, load_run
+from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.text.completions import Completion, first_well_formed
 
 TOP = 10

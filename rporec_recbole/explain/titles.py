@@ -10,8 +10,8 @@ import pandas as pd
 
 from rporec_recbole.data.atomic import read_header
 from rporec_recbole.errors import DatasetError
-from rporec_recbole.finished_run import LoadedRun
-from rporec_recbole.properties import layered_properties
+from rporec_recbole.runs.finished import LoadedRun
+from rporec_recbole.settings.properties import layered_properties
 from rporec_recbole.text.catalogue import build_catalogue
 
 

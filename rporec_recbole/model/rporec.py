@@ -31,7 +31,7 @@ from rporec_recbole.model.losses import (
 )
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, mean_reasoning
 from rporec_recbole.model.texthead import TextHead
-from rporec_recbole.settings_reader import settings_from
+from rporec_recbole.settings.reader import settings_from
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate

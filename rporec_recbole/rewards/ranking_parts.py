@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rporec_recbole.ranking import ndcg_at, reciprocal_rank_at
+from rporec_recbole.evaluation.ranking import ndcg_at, reciprocal_rank_at
 from rporec_recbole.rewards.record import RewardRecord
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rporec_recbole.cot.quality import QualityLimits
-from rporec_recbole.ranking import target_rank
+from rporec_recbole.evaluation.ranking import target_rank
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.mentions import Mentions

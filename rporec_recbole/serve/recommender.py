@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.explain.titles import items_of
-from rporec_recbole.finished_run import check_rporec, hash_of_run, load_rporec
+from rporec_recbole.runs.finished import check_rporec, hash_of_run, load_rporec
 from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.problem import Problem
@@ -24,7 +24,7 @@ from rporec_recbole.serve.question import Question, Status
 from rporec_recbole.serve.retriever import Retriever
 from rporec_recbole.serve.rows import Row, Rows
 from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
-from rporec_recbole.training.checkpoint import HEAD, STATE, STORE
+from rporec_recbole.training.state.checkpoint import HEAD, STATE, STORE
 
 _KEPT = 20_000  # encoded texts that are remembered: 10 MB with D = 64
 _TAILS = 100_000  # answers after which a text head forgets the vectors of histories

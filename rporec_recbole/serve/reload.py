@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from rporec_recbole.backbone.memory import settle
 from rporec_recbole.errors import RPORecError
-from rporec_recbole.memory import settle
-from rporec_recbole.run_folder import METRICS
+from rporec_recbole.runs.folder import METRICS
 from rporec_recbole.serve.recommender import Recommender, served_dataset
-from rporec_recbole.training.checkpoint import HEAD, STATE
+from rporec_recbole.training.state.checkpoint import HEAD, STATE
 
 logger = logging.getLogger(__name__)
 

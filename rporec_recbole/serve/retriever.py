@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.evaluation.ranking import top_of
 from rporec_recbole.model.rechead import score_items
-from rporec_recbole.ranking import top_of
 from rporec_recbole.serve.index import ItemIndex
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole.data.seen import past_items
-from rporec_recbole.finished_run import LoadedRun
+from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.serve.problem import Problem, shown
 from rporec_recbole.serve.question import Question
 

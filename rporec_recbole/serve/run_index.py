@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.finished_run import hash_of_run, load_rporec
+from rporec_recbole.runs.finished import hash_of_run, load_rporec
 from rporec_recbole.serve.index import DESCRIPTION, ItemIndex
 from rporec_recbole.serve.index_options import check_options
-from rporec_recbole.training.checkpoint import HEAD
+from rporec_recbole.training.state.checkpoint import HEAD
 
 FOLDER = "index"
 

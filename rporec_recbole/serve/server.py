@@ -16,8 +16,8 @@ from typing import Any
 
 import uvicorn
 
+from rporec_recbole.backbone.memory import settle
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.memory import settle
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.recommender import Recommender

@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import build_config
-from rporec_recbole.recbole_data import check_dataset_files
-from rporec_recbole.run_folder import LOCK, alone
+from rporec_recbole.host.bridge import build_config
+from rporec_recbole.host.data import check_dataset_files
+from rporec_recbole.runs.folder import LOCK, alone
+from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.sweep.space import Parameter, check_space, is_yaml, read_space
 
 DEFAULTS: dict[str, Any] = {

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole.errors import RPORecError, RunFolderError, SweepError
-from rporec_recbole.finished_run import add_test
-from rporec_recbole.run import run
-from rporec_recbole.run_folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
+from rporec_recbole.runs.finished import add_test
+from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
+from rporec_recbole.runs.run import run
 from rporec_recbole.sweep.plan import Plan, enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, write_report
 from rporec_recbole.sweep.study import Claimed, Pruned, Record, Study, TakenOver

@@ -25,8 +25,8 @@ from typing import Any
 import yaml
 
 from rporec_recbole.errors import ConfigError, did_you_mean
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import known_keys, parse_value, setting_problem
+from rporec_recbole.host.bridge import known_keys, parse_value, setting_problem
+from rporec_recbole.settings.properties import read_yaml
 
 _FORMS = {
     "choice": "a list of at least one value",

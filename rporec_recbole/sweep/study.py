@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole.errors import SweepError
-from rporec_recbole.run_folder import alone, in_use
+from rporec_recbole.runs.folder import alone, in_use
 from rporec_recbole.sweep.database import engine_of, reachable
 from rporec_recbole.sweep.plan import Plan
 

@@ -9,8 +9,8 @@ from rporec_recbole.backbone.load import check_backbone
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.model.rporec import RPORec
-from rporec_recbole.settings import RLSettings, Settings
-from rporec_recbole.training.head_reward import check_reward
+from rporec_recbole.settings.types import RLSettings, Settings
+from rporec_recbole.training.stage2.head_reward import check_reward
 
 
 def check_work(model: RPORec, dataset: Any, stages: Collection[str], processes: int) -> None:

@@ -18,10 +18,10 @@ import torch
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.training import stage_state
-from rporec_recbole.training.positions import PositionLog
-from rporec_recbole.training.processes import Processes
-from rporec_recbole.training.resume import Progress
+from rporec_recbole.training.state import stage_state
+from rporec_recbole.training.state.positions import PositionLog
+from rporec_recbole.training.state.processes import Processes
+from rporec_recbole.training.state.snapshots import Progress
 
 _REFINE, _WRITE, _END = "refine", "write", "end"
 

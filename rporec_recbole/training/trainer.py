@@ -25,20 +25,20 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 
+from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.memory import release_freed_memory
-from rporec_recbole.settings import STAGES
-from rporec_recbole.training import checkpoint, stage_state
-from rporec_recbole.training.backbone_stages import BackboneStages
+from rporec_recbole.settings.types import STAGES
 from rporec_recbole.training.checks import check_work
-from rporec_recbole.training.head_stages import HeadStages
 from rporec_recbole.training.helpers import Helpers
-from rporec_recbole.training.positions import PositionLog
-from rporec_recbole.training.processes import Processes
-from rporec_recbole.training.recorder import Recorder
-from rporec_recbole.training.resume import Progress
-from rporec_recbole.training.rounds import REPEATED, BestRound, Step, steps_of
-from rporec_recbole.training.start import start_from
+from rporec_recbole.training.stage1.backbone_stages import BackboneStages
+from rporec_recbole.training.stage1.head_stages import HeadStages
+from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, steps_of
+from rporec_recbole.training.state import checkpoint, stage_state
+from rporec_recbole.training.state.positions import PositionLog
+from rporec_recbole.training.state.processes import Processes
+from rporec_recbole.training.state.recorder import Recorder
+from rporec_recbole.training.state.snapshots import Progress
+from rporec_recbole.training.state.start import start_from
 
 
 class RPORecTrainer(Trainer):

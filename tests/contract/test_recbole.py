@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rporec_recbole.compat import REPAIRS
-from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, repeatable_config
-from rporec_recbole.recbole_data import RankCollector, build_data
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
+from rporec_recbole.host.data import RankCollector, build_data
+from rporec_recbole.host.repairs import REPAIRS
 from tests.toy import toy_config, write_toy
 
 

@@ -18,9 +18,9 @@ from rporec_recbole.backbone.vllm_engine import VLLMEngine
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 from rporec_recbole.text.completions import ANSWER_END
-from rporec_recbole.training.rl import train_rl
+from rporec_recbole.training.stage2.grpo import train_rl
 
 PROMPTS = [f"Film {i} | Drama\n" * (1 + i % 3) for i in range(7)]
 
@@ -267,7 +267,7 @@ def test_the_store_keeps_the_engines_apart(vllm):
 
 
 def test_a_run_writes_with_it(vllm, toy):
-    from rporec_recbole.recbole_bridge import build_trainer
+    from rporec_recbole.host.bridge import build_trainer
     from tests.toy import toy_model
 
     config, model, train, valid, test = toy_model(toy, stages=["1a", "1b", "1c"], generation_engine="vllm")

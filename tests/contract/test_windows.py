@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from rporec_recbole.data.dataset import RUNGS, TARGETS
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.data import build_data
 from tests.toy import toy_config
 
 

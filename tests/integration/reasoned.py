@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import completion_key
-from rporec_recbole.finished_run import load_run
+from rporec_recbole.runs.finished import load_run
 
 
 def with_texts(source: Path, folder: Path) -> Path:

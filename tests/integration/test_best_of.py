@@ -9,13 +9,13 @@ from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.recbole_bridge import build_trainer
+from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.text.completions import Completion, parse_completion, render_completion
-from rporec_recbole.training import best_of
-from rporec_recbole.training.best_of import best_of_lessons, best_of_positions
-from rporec_recbole.training.crossfit import cross_fitted_gains
-from rporec_recbole.training.positions import PositionLog
-from rporec_recbole.training.rows import early_order
+from rporec_recbole.training.stage1 import best_of
+from rporec_recbole.training.stage1.best_of import best_of_lessons, best_of_positions
+from rporec_recbole.training.stage1.crossfit import cross_fitted_gains
+from rporec_recbole.training.stage1.rows import early_order
+from rporec_recbole.training.state.positions import PositionLog
 from tests.toy import toy_model
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.recbole_bridge import build_model, build_trainer
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_model, build_trainer
+from rporec_recbole.host.data import build_data
 from rporec_recbole.training.checks import check_work
 from tests.toy import toy_config, toy_model
 

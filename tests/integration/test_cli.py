@@ -8,9 +8,9 @@ import torch
 from rporec_recbole.cli import COMMANDS, main
 from rporec_recbole.commands.arguments import split_arguments
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.recbole_bridge import build_config
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config
+from rporec_recbole.host.data import build_data
+from rporec_recbole.settings.properties import read_yaml
 from tests.toy import SHORT, TEXT, write_toy
 
 

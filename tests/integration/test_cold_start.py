@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.data import build_data
 from tests.toy import toy_config
 
 FILE = Path(__file__).parent.parent.parent / "benchmarks/cold_start.py"

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from rporec_recbole import comparison, run
+from rporec_recbole import run
 from rporec_recbole.cli import main
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.runs import comparison
 from tests.toy import SHORT, TEXT, write_toy
 
 TRUNK = {**SHORT, **TEXT, "stages": ["1a"]}

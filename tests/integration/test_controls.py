@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.controls import FULL, contrasts_of, run_controls
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.errors import ConfigError, RunFolderError
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs.controls import FULL, contrasts_of, run_controls
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from rporec_recbole.text.catalogue import build_catalogue
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
@@ -94,7 +94,7 @@ def test_a_run_killed_in_its_controls_goes_on_with_them(toy, tmp_path, monkeypat
     settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "data_path": str(toy), "controls": True}
     settings["run_dir"] = str(tmp_path / "RPORec,seed=2020")
 
-    module = importlib.import_module("rporec_recbole.run")  # the package gives its function this name
+    module = importlib.import_module("rporec_recbole.runs.run")  # the package gives its function this name
 
     def killed(folder):
         raise KeyboardInterrupt

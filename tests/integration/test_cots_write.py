@@ -11,8 +11,8 @@ import pytest
 from rporec_recbole.cli import main
 from rporec_recbole.commands.cots import gpu_of_this_process
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT
 
 # What a process of torchrun does, and a log of every prompt that it gives its backbone.
@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 import rporec_recbole
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cli import main
-sys.modules["rporec_recbole.finished_run"].SHARED = 5
+sys.modules["rporec_recbole.runs.finished"].SHARED = 5
 generate, logs = Backbone.generate, [Path(path) for path in sys.argv[2:]]
 
 def logged(self, prompts, *arguments):

@@ -20,8 +20,8 @@ from rporec_recbole.explain import titles
 from rporec_recbole.explain.explanation import differing, explain
 from rporec_recbole.explain.page import page
 from rporec_recbole.explain.titles import items_of
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.integration.reasoned import with_texts, without_strength
 from tests.toy import SHORT, TEXT, write_toy
 

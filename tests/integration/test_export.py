@@ -12,11 +12,11 @@ import torch
 from rporec_recbole.cli import main
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.errors import ConfigError, RunFolderError
-from rporec_recbole.export import export
-from rporec_recbole.finished_run import hash_of_run, load_run
 from rporec_recbole.model.rechead import distinct
-from rporec_recbole.run import run
-from rporec_recbole.scoring import Scorer
+from rporec_recbole.outputs.export import export
+from rporec_recbole.runs.finished import hash_of_run, load_run
+from rporec_recbole.runs.run import run
+from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.serve.retriever import Retriever
 from rporec_recbole.serve.run_index import build_index, load_index
 from tests.integration.reasoned import with_texts, without_strength

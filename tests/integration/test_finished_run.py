@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from rporec_recbole.cli import main
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT, write_toy
 
 COMMANDS = {

@@ -21,7 +21,7 @@ import torch
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot import reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 
 store, log, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)

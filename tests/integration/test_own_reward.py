@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from rporec_recbole.errors import ConfigError, RewardError
-from rporec_recbole.properties import preset_file
-from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer, parse_value
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, parse_value
+from rporec_recbole.host.data import build_data
 from rporec_recbole.rewards.rechead_reward import FAILURE
-from rporec_recbole.settings import REWARD_GATES, REWARD_PARTS
-from rporec_recbole.settings_reader import settings_from
+from rporec_recbole.settings.properties import preset_file
+from rporec_recbole.settings.reader import settings_from
+from rporec_recbole.settings.types import REWARD_GATES, REWARD_PARTS
 from tests.toy import toy_config
 
 DOCS = (Path(__file__).parent.parent.parent / "docs/rewards.md").read_text(encoding="utf-8")

@@ -11,10 +11,10 @@ import torch
 
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.recbole_bridge import build_model, build_trainer
-from rporec_recbole.recbole_data import build_data
-from rporec_recbole.run import run
+from rporec_recbole.host.bridge import build_model, build_trainer
+from rporec_recbole.host.data import build_data
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT, toy_config, toy_model
 
 
@@ -131,7 +131,7 @@ def test_recboles_own_api_gives_the_same_metrics(finished, toy):
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
-    from rporec_recbole.recbole_bridge import hidden_arguments
+    from rporec_recbole.host.bridge import hidden_arguments
 
     with hidden_arguments():
         config = Config(model="RPORec", dataset="toy", config_dict={**SHORT, **TEXT, "data_path": str(toy)})

@@ -1,10 +1,10 @@
 """The policy of stage 2 is validated on the texts that an evaluation would write: malformed ones are drawn again."""
 
 from rporec_recbole.backbone.model import Backbone
-from rporec_recbole.recbole_bridge import build_model, build_trainer
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_model, build_trainer
+from rporec_recbole.host.data import build_data
 from rporec_recbole.text.completions import Completion, render_completion
-from rporec_recbole.training import refinement
+from rporec_recbole.training.stage2 import refinement
 from tests.toy import toy_config
 
 DRAWN = render_completion("The user likes dramas.", "Film 3 | Drama | 1995")

@@ -8,8 +8,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from rporec_recbole.text.prompts import INSTRUCTIONS
 from tests.toy import SHORT, TEXT
 from tests.unit.test_rendering import PLAIN, STARTS

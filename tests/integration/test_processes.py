@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.rewards.rechead_reward import FAILURE
-from rporec_recbole.run import run
-from rporec_recbole.run_folder import read_results
-from rporec_recbole.training.processes import Processes
+from rporec_recbole.runs.folder import read_results
+from rporec_recbole.runs.run import run
+from rporec_recbole.training.state.processes import Processes
 from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = """
 import json, sys, torch
-from rporec_recbole.training.processes import Processes
-from rporec_recbole.training.rl import Hooks
+from rporec_recbole.training.state.processes import Processes
+from rporec_recbole.training.stage2.grpo import Hooks
 from tests.unit.test_rl import nano, train, vowels
 
 backbone, settings = nano(rl_steps=6, rl_prompts=2, group_size=4, rl_learning_rate=0.01, rl_validate_every=3)

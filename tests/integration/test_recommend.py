@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rporec_recbole import table_file
 from rporec_recbole.cli import main
 from rporec_recbole.data.histories import read_histories
 from rporec_recbole.errors import DatasetError, RunFolderError
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.ranking import top_of
-from rporec_recbole.recommend import recommend
-from rporec_recbole.run import run
+from rporec_recbole.evaluation.ranking import top_of
+from rporec_recbole.outputs import table_file
+from rporec_recbole.outputs.recommend import recommend
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.integration.reasoned import with_texts
 from tests.toy import SHORT, TEXT
 

@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.recbole_bridge import build_trainer
-from rporec_recbole.run import run
-from rporec_recbole.run_folder import held
-from rporec_recbole.training import stage_state
-from rporec_recbole.training.resume import Progress
+from rporec_recbole.host.bridge import build_trainer
+from rporec_recbole.runs.folder import held
+from rporec_recbole.runs.run import run
+from rporec_recbole.training.state import stage_state
+from rporec_recbole.training.state.snapshots import Progress
 from tests.toy import FLUENT, SHORT, TEXT, toy_model, write_toy
 
 ROOT = Path(__file__).parent.parent.parent
@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr("rporec_recbole.training.resume.save_file", full)
+    monkeypatch.setattr("rporec_recbole.training.state.snapshots.save_file", full)
     assert not progress.save("stage", {"x": torch.ones(1)}, {})
     assert torch.equal(progress.load("stage").tensors["x"], torch.zeros(1))
 

@@ -14,12 +14,12 @@ from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
-from rporec_recbole.recbole_bridge import build_config, build_model, build_trainer
-from rporec_recbole.recbole_data import build_data
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
+from rporec_recbole.host.data import build_data
 from rporec_recbole.text.completions import parse_completion, render_completion
-from rporec_recbole.training.fusion import fusion_rows, train_fusion
-from rporec_recbole.training.head_reward import head_reward
-from rporec_recbole.training.rows import frozen_scorer, history_rows
+from rporec_recbole.training.stage1.fusion import fusion_rows, train_fusion
+from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows
+from rporec_recbole.training.stage2.head_reward import head_reward
 from tests.toy import SHORT, TEXT
 
 COLOURS = ["Amber", "Black", "Crimson", "Golden", "Hollow", "Ivory", "Jade", "Violet"]

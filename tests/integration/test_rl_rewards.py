@@ -13,9 +13,9 @@ from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.rechead_reward import FAILURE, RecheadReward
 from rporec_recbole.rewards.record import Positions
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 from rporec_recbole.text.catalogue import Catalogue, ItemText
-from rporec_recbole.training.rl import train_rl
+from rporec_recbole.training.stage2.grpo import train_rl
 
 CATALOGUE = Catalogue([ItemText(""), ItemText("Heat"), ItemText("Up"), ItemText("Alien")], ("title",))
 PROMPTS = ["Heat\n", "Up\n", "Heat\nUp\n", "Alien\n"]

@@ -10,9 +10,9 @@ import torch
 from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cli import main
 from rporec_recbole.errors import ConfigError, RunFolderError
-from rporec_recbole.finished_run import load_run
 from rporec_recbole.model.sentences import SentenceEncoder
-from rporec_recbole.run import run
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT
 
 

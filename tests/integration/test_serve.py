@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from rporec_recbole.cli import main
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.run import run
+from rporec_recbole.runs.run import run
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending, count_pending

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.run import run
+from rporec_recbole.runs.run import run
 from rporec_recbole.serve.pending import PENDING, Pending, count_pending
 from rporec_recbole.serve.reload import stamp_of
 from tests.integration.reasoned import with_texts

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from rporec_recbole import controls
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.errors import ConfigError, RunFolderError
-from rporec_recbole.finished_run import load_run
-from rporec_recbole.run import run
+from rporec_recbole.runs import controls
+from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.run import run
 from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
 FIRST = ["1a", "1b", "1c"]

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.finished_run import add_test
-from rporec_recbole.properties import read_yaml
-from rporec_recbole.run import run
-from rporec_recbole.run_folder import in_use
+from rporec_recbole.runs.finished import add_test
+from rporec_recbole.runs.folder import in_use
+from rporec_recbole.runs.run import run
+from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.sweep.plan import enter_folder, make_plan
 from rporec_recbole.sweep.study import Study
 from tests.integration.postgres import database, why_not

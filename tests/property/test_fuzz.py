@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.data.ladder import EARLY, FUSION, RL, rungs
-from rporec_recbole.ranking import target_rank
+from rporec_recbole.evaluation.ranking import target_rank
 from rporec_recbole.text.catalogue import build_catalogue, clean_text
 from rporec_recbole.text.completions import TAGS, parse_completion
 from rporec_recbole.text.prompts import PromptTemplate

@@ -11,10 +11,10 @@ from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
-from rporec_recbole.settings import REWARD_GATES
-from rporec_recbole.settings_reader import default_settings
-from rporec_recbole.training.head_reward import head_reward
-from rporec_recbole.training.rows import frozen_scorer, history_rows
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.settings.types import REWARD_GATES
+from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows
+from rporec_recbole.training.stage2.head_reward import head_reward
 from tests.toy import toy_model
 
 WEIGHTS = {

@@ -22,8 +22,8 @@ from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
 from rporec_recbole.model.losses import IGNORE
-from rporec_recbole.settings import TINY
-from rporec_recbole.settings_reader import backbone_defaults, default_settings
+from rporec_recbole.settings.reader import backbone_defaults, default_settings
+from rporec_recbole.settings.types import TINY
 from rporec_recbole.text.prompts import INSTRUCTIONS
 from tests.unit.test_rendering import PLAIN, STARTS
 
@@ -72,7 +72,7 @@ def test_one_line_is_all_that_changes_for_a_pretrained_backbone():
 
 
 def test_the_config_has_what_changes_and_the_user_wins():
-    from rporec_recbole.recbole_bridge import build_config, repeatable_config
+    from rporec_recbole.host.bridge import build_config, repeatable_config
 
     overrides = {"backbone": "Qwen/Qwen3-0.6B", "warmup_examples": 5}
     written = repeatable_config(build_config("RPORec", "ml-100k", overrides=overrides))
@@ -285,7 +285,7 @@ def test_a_pickled_adapter_is_not_read(tmp_path):
 
 
 def test_a_run_stops_before_the_trunk_if_the_backbone_cannot_be_used(toy, tmp_path, monkeypatch):
-    from rporec_recbole.recbole_bridge import build_trainer
+    from rporec_recbole.host.bridge import build_trainer
     from tests.toy import toy_model
 
     config, model, train, valid, _ = toy_model(toy, backbone=str(tmp_path), stages=["1a", "1c"])

@@ -5,7 +5,7 @@ import torch
 
 from rporec_recbole.backbone.entropy import cot_entropies, cot_span
 from rporec_recbole.backbone.load import make_backbone
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 
 PROMPTS = ["Heat | Crime | 1995\n", "Up | Animation | 2009\nToy Story | Animation | 1995\nHeat | Crime | 1995\n"]
 TEXTS = [

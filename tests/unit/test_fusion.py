@@ -7,8 +7,8 @@ import torch
 
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
-from rporec_recbole.settings_reader import default_settings
-from rporec_recbole.training.fusion import FusionRows, train_fusion
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.training.stage1.fusion import FusionRows, train_fusion
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from rporec_recbole.memory import settle
+from rporec_recbole.backbone.memory import settle
 
 
 class Part:

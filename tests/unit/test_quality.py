@@ -10,8 +10,8 @@ from rporec_recbole.cot.quality import (
     sift,
     titles_in,
 )
-from rporec_recbole.settings import QUALITY_LIMITS, QUALITY_REASONS
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.settings.types import QUALITY_LIMITS, QUALITY_REASONS
 from rporec_recbole.text.completions import parse_completion, render_completion
 
 LIMITS = QualityLimits(**default_settings().backbone.quality_limits)

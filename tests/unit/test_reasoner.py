@@ -10,7 +10,7 @@ from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.serve.stored import StoredReasoning
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.reader import default_settings
 
 GOOD = "<think>draw {}</think><answer>Film</answer>"
 THREE = Decoding(instead=Decoding(0.7, sample=0, instead=Decoding(0.7, sample=1)))

@@ -10,13 +10,13 @@ import torch
 
 from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.errors import ConfigError, RewardError
-from rporec_recbole.properties import preset_file, read_yaml
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import PARTS, check_parts, find_part
 from rporec_recbole.rewards.rechead_reward import FAILURE, RecheadReward, trial_record
 from rporec_recbole.rewards.record import Positions, TextVectors
-from rporec_recbole.settings import REWARD_GATES, REWARD_PARTS
-from rporec_recbole.settings_reader import default_settings
+from rporec_recbole.settings.properties import preset_file, read_yaml
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.settings.types import REWARD_GATES, REWARD_PARTS
 from rporec_recbole.text.catalogue import Catalogue, ItemText
 from rporec_recbole.text.completions import parse_completion, render_completion
 

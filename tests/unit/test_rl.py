@@ -8,10 +8,10 @@ import torch
 
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.errors import RewardError
-from rporec_recbole.settings_reader import default_settings
-from rporec_recbole.training import rl
-from rporec_recbole.training.rl import Hooks, prompt_order, train_rl
-from rporec_recbole.training.rollout import flat_groups
+from rporec_recbole.settings.reader import default_settings
+from rporec_recbole.training.stage2 import grpo
+from rporec_recbole.training.stage2.grpo import Hooks, prompt_order, train_rl
+from rporec_recbole.training.stage2.rollout import flat_groups
 
 WORDS = ["Drama Comedy Action Crime", "Film of the year", "one two three four five"]
 
@@ -50,7 +50,7 @@ def test_one_token_decides():
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_mixed_precision_ends_with_the_stage(lora, monkeypatch):
-    monkeypatch.setattr(rl, "trains_in_bfloat16", lambda device: True)
+    monkeypatch.setattr(grpo, "trains_in_bfloat16", lambda device: True)
     backbone, settings = nano(rl_steps=2, rl_learning_rate=0.01, lora=lora)
     dtypes = set()
     layer = backbone.model.base_model.get_submodule("model.model" if lora else "").layers[0].mlp.down_proj

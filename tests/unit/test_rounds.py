@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.training.resume import Progress
-from rporec_recbole.training.rounds import BestRound, steps_of
+from rporec_recbole.training.stage2.rounds import BestRound, steps_of
+from rporec_recbole.training.state.snapshots import Progress
 
 ALL = ["1a", "1b", "1c", "2", "2b", "refresh"]
 

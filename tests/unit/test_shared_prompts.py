@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from rporec_recbole.training.shared_prompts import SharedPrompts, shared_prompts
+from rporec_recbole.training.stage2.shared_prompts import SharedPrompts, shared_prompts
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rporec_recbole.text.catalogue import Catalogue, ItemText
-from rporec_recbole.training.rollout import Batch
-from rporec_recbole.training.signs import signs_of_hacking
-from rporec_recbole.training.watch import PopularItems, watched
+from rporec_recbole.training.stage2.rollout import Batch
+from rporec_recbole.training.stage2.signs import signs_of_hacking
+from rporec_recbole.training.stage2.watch import PopularItems, watched
 
 
 def curve(first, last, steps=40, noise=0.0):

@@ -5,7 +5,7 @@ import torch
 
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
-from rporec_recbole.training.fusion import choose_strength
+from rporec_recbole.training.stage1.fusion import choose_strength
 
 
 @pytest.fixture

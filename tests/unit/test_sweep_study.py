@@ -10,7 +10,7 @@ import pytest
 
 from rporec_recbole.errors import ConfigError, RunFolderError, SweepError
 from rporec_recbole.evaluation.plots import plot_history, plot_shares
-from rporec_recbole.run_folder import held, write_config, write_results
+from rporec_recbole.runs.folder import held, write_config, write_results
 from rporec_recbole.sweep import search as worker
 from rporec_recbole.sweep.plan import enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, table_of

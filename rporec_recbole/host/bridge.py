@@ -1,0 +1,335 @@
+"""The border with RecBole: registration, config, model, trainer. No other file knows how RecBole finds things."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.config import Config
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+
+from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
+from rporec_recbole.host import rules
+from rporec_recbole.host.repairs import install_repairs
+from rporec_recbole.settings.properties import layered_properties, read_yaml
+from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
+
+_PACKAGES = (
+    "sequential_recommender",
+    "general_recommender",
+    "context_aware_recommender",
+    "knowledge_aware_recommender",
+    "exlib_recommender",
+)
+RECBOLE = Path(recbole.__file__).parent
+_CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
+_registered = False
+
+
+def register() -> None:
+    """Makes `RPORec` a RecBole sequential model for RecBole's own look-ups, and installs the repairs.
+
+    Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the name, and `Config` stands on this
+    package's defaults. Called when `rporec_recbole` is imported; later calls do nothing.
+    """
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    install_repairs()
+    import recbole.data.dataset
+    import recbole.model.sequential_recommender as sequential
+    import recbole.trainer
+
+    from rporec_recbole.data import seen
+    from rporec_recbole.data.dataset import RPORecDataset
+    from rporec_recbole.model import rporec
+    from rporec_recbole.training.trainer import RPORecTrainer
+
+    sys.modules["recbole.model.sequential_recommender.rporec"] = rporec
+    sequential.rporec = rporec
+    sequential.RPORec = rporec.RPORec
+    recbole.trainer.RPORecTrainer = RPORecTrainer
+    recbole.data.dataset.RPORecDataset = RPORecDataset
+    seen.install()
+
+    load_internal = Config._load_internal_config_dict
+    set_defaults = Config._set_default_parameters
+
+    @functools.wraps(load_internal)
+    def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
+        load_internal(self, model, model_class, dataset)
+        ours = layered_properties(model, dataset)
+        texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
+        if texts is not None and not isinstance(texts, (list, tuple)):
+            raise ConfigError(
+                f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
+            )
+        if model != "RPORec":
+            ours.pop("item_text_fields", None)
+        else:
+            ours |= backbone_defaults(self.external_config_dict.get("backbone", ours["backbone"]))
+            ours |= reward_defaults(self.external_config_dict.get("reward", ours["reward"]))
+            if texts:
+                ours["load_col"] = _with_columns(
+                    ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts]
+                )
+        if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
+            ours = {
+                key: value
+                for key, value in ours.items()
+                if key not in ("eval_args", "metrics", "valid_metric", "load_col")
+            }
+        self.internal_config_dict.update(ours)
+        loss = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
+        if model_class.type == ModelType.SEQUENTIAL and loss == "CE" and not hasattr(model_class, "input_type"):
+            # RecBole's own default, one uniform negative, is an error for the cross-entropy that these models default to.
+            self.internal_config_dict["train_neg_sample_args"] = None
+
+    @functools.wraps(set_defaults)
+    def set_defaults_and_paths(self: Config) -> None:
+        given = self.final_config_dict.get("data_path")
+        set_defaults(self)
+        if (
+            self.dataset == "ml-100k"
+            and "data_path" in self.external_config_dict
+            and (Path(str(given)) / "ml-100k" / "ml-100k.inter").is_file()
+        ):
+            self.final_config_dict["data_path"] = str(Path(str(given)) / "ml-100k")
+
+    Config._load_internal_config_dict = load_internal_and_ours
+    Config._set_default_parameters = set_defaults_and_paths
+
+
+def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequence[str]) -> dict[str, Any]:
+    merged = dict(load_col or {})
+    if merged.get(source) != "*":
+        merged[source] = list(dict.fromkeys([*merged.get(source, []), *columns]))
+    return merged
+
+
+# --- config -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def model_names() -> tuple[str, ...]:
+    """Names of all models that can be run: RecBole's classes and RPORec."""
+    names = {"RPORec"}
+    for package in _PACKAGES:
+        for path in (RECBOLE / "model" / package).glob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names |= {
+                node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem
+            }
+    return tuple(sorted(names))
+
+
+def known_keys(model: str, dataset: str) -> dict[str, Any]:
+    """Config keys that mean something for this model and data set, with their default values."""
+    keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding"} | _keys_in_code(model))
+    for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
+        path = RECBOLE / f"properties/{name}.yaml"
+        if path.is_file():
+            keys.update(read_yaml(path))
+    keys.update(layered_properties(model, dataset))
+    keys.pop("device", None)  # RecBole makes it of `gpu_id`
+    return keys
+
+
+@functools.cache  # a search makes a config for every trial
+def _keys_in_code(model: str) -> frozenset[str]:
+    """Keys that RecBole's core or the model's own file reads, whether or not a YAML file names them."""
+    core = [
+        path
+        for part in ("config", "data", "evaluator", "trainer", "utils", "sampler")
+        for path in (RECBOLE / part).rglob("*.py")
+    ]
+    core += [RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
+    own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
+    return frozenset(
+        key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
+    )
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as Python sees it: numbers, True, False, None, lists, dicts; anything else is text."""
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() in ("none", "null", "~"):
+        return None
+    if text[:1] in "[{":
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.safe_load(text)
+    return text
+
+
+def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> None:
+    """Refuses keys that nothing reads and values of another type than the default.
+
+    Raises:
+        ConfigError: lists all problems, with the likely spelling.
+    """
+    allowed = known_keys(model, dataset)
+    problems = [
+        problem
+        for key, value in overrides.items()
+        if (problem := setting_problem(key, value, allowed, f"{model} on {dataset}"))
+    ]
+    if problems:
+        raise ConfigError("Settings:\n  " + "\n  ".join(problems))
+
+
+def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str) -> str | None:
+    """What is wrong with one setting, None if nothing is.
+
+    Args:
+        key: its name.
+        value: as given.
+        allowed: `known_keys` of the model and the data set.
+        what: these two, for the message.
+    """
+    if key not in allowed:
+        return f"`{key}` is not a setting of {what}.{did_you_mean(key, allowed)}"
+    default = allowed[key]
+    kinds: tuple[type, ...] = (
+        (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
+    )
+    if default is None or value is None or key in ("topk", "metrics", "stages"):
+        return None
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
+    return None
+
+
+@contextlib.contextmanager
+def hidden_arguments() -> Iterator[None]:
+    """RecBole's Config reads `sys.argv` whenever it is made; inside this block it finds nothing there."""
+    kept = sys.argv
+    sys.argv = kept[:1]
+    try:
+        yield
+    finally:
+        sys.argv = kept
+
+
+def build_config(
+    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """RecBole's Config for a model and a data set.
+
+    Args:
+        model: a name among `model_names()`.
+        dataset: name of the data set.
+        config_files: YAML files; later ones win.
+        overrides: win over the files.
+
+    Raises:
+        ConfigError: unknown model, misspelt key, value of the wrong type, unreadable file.
+    """
+    register()
+    names = model_names()
+    if model not in names:
+        same = [name for name in names if name.lower() == model.lower()]
+        hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
+        raise ConfigError(
+            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run."
+        )
+    values: dict[str, Any] = {}
+    for file in config_files:
+        values.update(read_yaml(file))
+    values.update(overrides or {})
+    values = {key: value for key, value in values.items() if key not in ("model", "dataset")}
+    if type(values.get("gpu_id")) is int:
+        values["gpu_id"] = str(values["gpu_id"])  # as YAML reads it
+    check_overrides(model, dataset, values)
+    try:
+        get_model(model)
+    except ImportError as error:
+        raise ConfigError(
+            f"{model} needs a package that is not installed: {error}. Install it and try again."
+        ) from error
+    try:
+        with hidden_arguments():
+            config = Config(model=model, dataset=dataset, config_dict=_protected(values))
+    # The kinds that RecBole raises for bad settings while it makes a Config.
+    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
+    problems = rules.setting_problems(config)
+    if problems:
+        raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
+    return config
+
+
+def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
+    # RecBole `eval`s every text in config_dict; a quoted literal comes back as the text itself.
+    return {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def repeatable_config(config: Config) -> dict[str, Any]:
+    """The complete config as plain YAML values, enough to build it again.
+
+    Data that comes with RecBole is named by its name alone, so that the config holds in any environment.
+    """
+    skipped = {
+        "run_dir",
+        "checkpoint_dir",
+        "device",
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "valid_metric_bigger",
+        "local_rank",
+        "single_spec",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+    }
+    values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
+    parent = Path(values.pop("data_path")).parent
+    if Path(recbole.__file__).parent.resolve() not in parent.resolve().parents:
+        values["data_path"] = str(parent)
+    if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
+        values["train_neg_sample_args"] = None
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def build_model(config: Config, train_data: Any) -> Any:
+    """A new model on the config's device; seeds first, so that equal seeds give equal weights.
+
+    Raises:
+        ConfigError: a model of RecBole's refuses its settings or its data.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    try:
+        return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+    # The kinds that RecBole's models raise for bad settings while they are made.
+    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+        if config["model"] == "RPORec" or isinstance(error, RPORecError):
+            raise
+        raise ConfigError(
+            f"{config['model']} cannot be made with these settings and data: {type(error).__name__}: {error}. Its own settings are "
+            f"explained in RecBole's documentation; `--load_col` names the columns that it reads."
+        ) from error
+
+
+def build_trainer(config: Config, model: Any) -> Any:
+    """The trainer that RecBole names for this model."""
+    return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

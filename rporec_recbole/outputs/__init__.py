@@ -1,0 +1,1 @@
+"""What leaves a finished run: lists of recommendations, vectors, and the tables they are written to."""

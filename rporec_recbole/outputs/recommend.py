@@ -1,0 +1,203 @@
+"""The best items of a finished run for its users, or for histories that are new to it, streamed into a table.
+
+A user of the run gets what the evaluation ranked for the user's row of a split: the same history, the same scores, the same
+hidden items, and so the target of that row stands where `ranks.parquet` has it. Where a split has several rows of a user, the
+last one counts. Scores need the memory of one batch of the run's evaluation (`eval_batch_size` rows, all items).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from rporec_recbole.data.histories import History, interaction_of, read_histories
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.ranking import top_of
+from rporec_recbole.outputs.table_file import check_output, table_writer
+from rporec_recbole.runs.finished import LoadedRun, load_run
+from rporec_recbole.runs.scoring import Scorer
+
+SCHEMA = {"user_id": "string", "rank": "int32", "item_id": "string", "score": "float32"}
+_NAMED = 5  # unknown users in a message
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What was written.
+
+    Attributes:
+        users: how many users.
+        rows: how many rows.
+        skipped_items: unknown items of histories that were left out.
+        skipped_users: users who are unknown, or have no known item, and were left out.
+    """
+
+    users: int
+    rows: int
+    skipped_items: int
+    skipped_users: int
+
+
+def recommend(
+    path: str | Path,
+    output: str | Path = "recs.parquet",
+    *,
+    users: Sequence[str] | None = None,
+    histories: str | Path | None = None,
+    split: str = "test",
+    top_k: int = 100,
+    hide_seen: bool | None = None,
+    skip_unknown: bool = False,
+) -> Recommended:
+    """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
+
+    A user has fewer than `top_k` rows where fewer items are left to rank.
+
+    Args:
+        path: the run folder.
+        output: .parquet, .csv or .jsonl; an older file is replaced when the new one is complete.
+        users: user ids as in the data files; None means all users of the split.
+        histories: a file of histories (`data.histories`), in place of users of the run. The newest `MAX_ITEM_LIST_LENGTH`
+            items of each are read; ratings are not known. Needs a sequential model that reads nothing but histories.
+        split: `valid` or `test`: whose rows give the histories of the users.
+        top_k: items per user.
+        hide_seen: leave out everything that a user has chosen before; None does as the run does. As in the evaluation, a target
+            that repeats an older item stays.
+        skip_unknown: leave out unknown users and items instead of refusing.
+
+    Raises:
+        RunFolderError: there is no finished run, or the table cannot be written.
+        ConfigError: a user is unknown, or the model cannot do it.
+        DatasetError: the file of histories cannot be used.
+    """
+    output = Path(output)
+    check_output(output)
+    if users is not None and histories is not None:
+        raise ConfigError(
+            "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
+        )
+    run = load_run(path)
+    if hide_seen is not None:
+        run.config["hide_seen"] = hide_seen
+    if histories is not None:
+        _check_reads_histories(run)
+        ids = run.dataset.field2token_id[run.dataset.iid_field]
+        read = read_histories(histories, ids, skip_unknown)
+        wanted, skipped_items, skipped_users = len(read.found), read.skipped_items, read.skipped_users
+        parts = _of_histories(run, Scorer(run), read.found)
+    else:
+        scorer = Scorer(run)
+        rows, skipped_users = _rows_of(run, scorer.last_rows(split), users, split, skip_unknown)
+        wanted, skipped_items = len(rows), 0
+        parts = _of_split(run, scorer, split, rows)
+    tokens = np.array(run.dataset.field2id_token[run.dataset.iid_field], dtype=object)
+    count = 0
+    try:
+        with (
+            table_writer(output, SCHEMA) as append,
+            tqdm(total=wanted, desc="recommend", unit="user", leave=False) as bar,
+        ):
+            for names, scores in parts:
+                columns = _columns(names, scores, tokens, top_k)
+                append(columns)
+                count += len(columns["rank"])
+                bar.update(len(names))
+    finally:
+        if getattr(run.model, "reasoner", None) is not None:
+            run.model.reasoner.store.close()
+    return Recommended(wanted, count, skipped_items, skipped_users)
+
+
+def _columns(users: np.ndarray, scores: Tensor, tokens: np.ndarray, top_k: int) -> dict[str, np.ndarray]:
+    values, ids = (part.cpu().numpy() for part in top_of(scores, min(top_k, scores.shape[1] - 1)))
+    rows, places = np.nonzero(values > -np.inf)  # what is hidden stands at the end
+    return {
+        "user_id": users[rows],
+        "rank": places.astype(np.int32) + 1,
+        "item_id": tokens[ids[rows, places]],
+        "score": values[rows, places],
+    }
+
+
+# --- users of the run -------------------------------------------------------------------------------------------------
+
+
+def _rows_of(
+    run: LoadedRun, last: dict[int, int], users: Sequence[str] | None, split: str, skip_unknown: bool
+) -> tuple[np.ndarray, int]:
+    """The last row of each user, and how many users were skipped."""
+    if users is None:
+        return np.array(sorted(last.values()), dtype=np.int64), 0
+    ids = run.dataset.field2token_id[run.dataset.uid_field]
+    asked = list(dict.fromkeys(users))
+    unknown = [user for user in asked if not ids.get(user, 0)]
+    absent = [user for user in asked if ids.get(user, 0) and ids[user] not in last]
+    if (unknown or absent) and not skip_unknown:
+        parts = [f"The run does not know {_some(unknown)}."] if unknown else []
+        parts += [f"The {split} split has no row of {_some(absent)}: too few interactions."] if absent else []
+        raise ConfigError(
+            " ".join(parts)
+            + " Name users as user_id of the .inter file has them, give the histories of new users with "
+            "--histories=FILE, or leave such users out with --skip_unknown=True."
+        )
+    rows = sorted(last[ids[user]] for user in asked if ids.get(user, 0) and ids[user] in last)
+    if not rows:
+        raise ConfigError(f"None of the {len(asked)} users has a row in the {split} split. Nothing was written.")
+    return np.array(rows, dtype=np.int64), len(unknown) + len(absent)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"the user{'s' if len(names) > 1 else ''} " + ", ".join(f"`{name}`" for name in names[:_NAMED]) + more
+
+
+def _of_split(run: LoadedRun, scorer: Scorer, split: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    field = run.dataset.uid_field
+    for places, (batch, hidden, _, _) in scorer.batches(split, rows):
+        users = np.array(run.dataset.id2token(field, batch[field].numpy()[places]), dtype=object)
+        yield users, scorer.scores(batch, hidden)[torch.from_numpy(places)]
+
+
+# --- histories --------------------------------------------------------------------------------------------------------
+
+
+def _check_reads_histories(run: LoadedRun) -> None:
+    if not hasattr(run.model, "ITEM_SEQ"):
+        raise ConfigError(
+            f"{run.config['model']} knows users by what it learned of each, so it can recommend nothing for histories of new ones. "
+            "Use a run of RPORec or of a sequential model of RecBole, or train again with these users in the .inter file."
+        )
+
+
+def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    model, loader = run.model, run.loaders["test"]
+    length, size = int(run.config["MAX_ITEM_LIST_LENGTH"]), int(run.config["eval_batch_size"])
+    for first in range(0, len(found), size):
+        part = found[first : first + size]
+        rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+        hidden = None
+        if run.config["hide_seen"]:  # the whole past, longer than what the model reads
+            numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
+            hidden = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
+        try:
+            scores = scorer.scores(loader.transform(loader.dataset, rows), hidden)
+        except KeyError as error:
+            raise _needs_more(run, error) from error
+        yield np.array([one.user for one in part], dtype=object), scores
+
+
+def _needs_more(run: LoadedRun, error: KeyError) -> Exception:
+    columns: Any = run.loaders["test"].dataset.inter_feat.columns
+    if error.args[:1] and error.args[0] in columns:
+        return ConfigError(
+            f"{run.config['model']} reads `{error.args[0]}` of each user, which a new history does not have. Use a run of RPORec or "
+            "of a model that reads histories alone, such as SASRec or GRU4Rec, or train again with these users in the .inter file."
+        )
+    return error

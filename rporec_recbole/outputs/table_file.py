@@ -1,0 +1,162 @@
+"""Tables that are written piece by piece: memory stays flat, and the file stands in its place when it is complete, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.runs.folder import refuse_own_file
+
+Columns = Mapping[str, np.ndarray]
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+_ROW_GROUP, _ROW_GROUP_BYTES = 1 << 18, 1 << 26  # rows, or bytes before compression: rows of vectors are long
+
+
+def check_output(path: Path) -> None:
+    """Refuses a file that could not be written, before any work is done.
+
+    Raises:
+        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself or a file of a run.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"`--output={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form."
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"`--output={path}`: the folder {path.parent} does not exist. Make it, or name another.")
+    if path.is_dir():
+        raise ConfigError(f"`--output={path}` is a folder. Name a file.")
+    refuse_own_file(path)
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    """A function that appends columns of equal length to a new table, as Parquet, CSV or JSON lines by the suffix of `path`.
+
+    The table grows in a file beside `path` and takes its place at the end of the block; after an error or a kill `path` is as
+    it was.
+
+    Args:
+        path: see `check_output`.
+        schema: column -> Arrow type; `float32[64]` for vectors of 64 numbers, whose column is an array `[rows, 64]`.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    growing = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    opened = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}[path.suffix.lower()]
+    try:
+        with opened(growing, schema) as append:
+            yield append
+        with growing.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(growing, path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFolderError(
+            f"{path} cannot be written: {error}. Free disk space or choose another --output."
+        ) from error
+    finally:
+        growing.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_writer(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, with all that it holds, at the end of the block.
+
+    After an error `folder` is as it was; a kill leaves it too, or, between two renamings, `folder.PID.old` beside the new one.
+
+    Args:
+        folder: what stands there is removed; its parent exists.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    folder = folder.resolve()
+    growing, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
+    try:
+        growing.mkdir()
+        yield growing
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(growing, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder} cannot be written: {error}. Free disk space or choose another --output."
+        ) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    kinds = pa.schema([(name, _type(kind)) for name, kind in schema.items()])
+    waiting: list[Any] = []
+    with pq.ParquetWriter(path, kinds, compression="zstd") as writer:
+
+        def append(columns: Columns) -> None:
+            waiting.append(pa.table({name: _array(columns[name], kinds.field(name).type) for name in schema}))
+            if (
+                sum(len(part) for part in waiting) >= _ROW_GROUP
+                or sum(part.nbytes for part in waiting) >= _ROW_GROUP_BYTES
+            ):
+                flush()
+
+        def flush() -> None:  # small batches share a row group
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting).combine_chunks())
+                waiting.clear()
+
+        yield append
+        flush()
+
+
+def _type(kind: str) -> Any:
+    vector = re.fullmatch(r"(\w+)\[(\d+)\]", kind)
+    return pa.list_(pa.type_for_alias(vector[1]), int(vector[2])) if vector else pa.type_for_alias(kind)
+
+
+def _array(values: np.ndarray, kind: Any) -> Any:
+    if values.ndim == 1:
+        return pa.array(values, kind)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+
+
+@contextlib.contextmanager
+def _csv(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(schema)
+        yield lambda columns: writer.writerows(_rows(columns, schema))
+
+
+@contextlib.contextmanager
+def _json_lines(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    with path.open("w", encoding="utf-8") as file:
+
+        def append(columns: Columns) -> None:
+            for row in _rows(columns, schema):
+                file.write(json.dumps(dict(zip(schema, row, strict=True))) + "\n")
+
+        yield append
+
+
+def _rows(columns: Columns, schema: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+    return zip(*(columns[name].tolist() for name in schema), strict=True)

@@ -1,0 +1,314 @@
+"""Controls: is it the reasoning that helps? What else could have, evaluated on the test split beside the full model.
+
+Every control ranks the same test rows with the trunk of the run, but for `trunk alone`. Where other text is read in place of
+the reasoning, a new fusion is fitted to it, from zero and by the recipe of stage 1c, so that it has the same chance. A fusion reads
+the history's own text too (`fusion_reads_history`), in all controls but `no CoT` and `trunk alone`: the gain over those two is that of
+both texts, and the gain over `empty text`, where nothing else changes, is the reasoning's.
+
+controls.parquet    control, split, user_id, item_id, rank
+controls.json       the table
+controls.png        the differences with their intervals
+controls/           what the controls are made of
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from rporec_recbole.backbone.load import load_backbone
+from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, GivesReasoning, Without
+from rporec_recbole.data import ladder
+from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
+from rporec_recbole.evaluation.plots import plot_intervals
+from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.significance import Interval, effect_size, holm, paired_bootstrap, paired_randomization
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
+from rporec_recbole.runs.finished import LoadedRun, check_rporec, load_run
+from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to, read_config
+from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.state import checkpoint
+
+FULL = "RPORec"
+RANKS, TABLE, PLOT = "controls.parquet", "controls.json", "controls.png"
+METRICS = ("ndcg@10", "hit@10")
+
+
+class Contrast(NamedTuple):
+    """One control beside the full model.
+
+    Attributes:
+        control: its name.
+        means: metric -> mean over the test rows.
+        differences: metric -> full model minus control, paired over users, with its 95 % interval.
+        p: metric -> p-value of a paired randomization test.
+        p_holm: the same, adjusted for all controls of the table (Holm, 1979).
+        effect: metric -> Cohen's d of the paired differences.
+    """
+
+    control: str
+    means: dict[str, float]
+    differences: dict[str, Interval]
+    p: dict[str, float]
+    p_holm: dict[str, float]
+    effect: dict[str, float]
+
+
+def check_controls(stages: list[str], ids_only: bool) -> None:
+    """Refuses controls for a run without reasoning.
+
+    Raises:
+        ConfigError: stage 1c does not run.
+    """
+    if ids_only or "1c" not in [str(stage) for stage in stages]:
+        raise ConfigError(
+            "`controls` ask what reasoning is worth, and this run has none: stage 1c must be among `stages`, and `ids_only` off."
+        )
+
+
+def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Contrast]:
+    """Evaluates every control on the test split of a finished RPORec run, and writes table, ranks and plot into its folder.
+
+    Args:
+        path: the run folder.
+        only: names of controls, which are added to those that the folder has or take their place; None evaluates all that the
+            run allows.
+
+    Returns:
+        the full model first, then the controls.
+
+    Raises:
+        RunFolderError: there is no finished run.
+        ConfigError: the run has no reasoning, or a control does not exist there.
+    """
+    folder = Path(path)
+    written = check_rporec(folder, "a table of controls")
+    check_controls(written["stages"], written["ids_only"])
+    loaded = load_run(folder)
+    controls = _controls(loaded)
+    for name in only or ():
+        if name not in controls:
+            names = ", ".join(f"`{one}`" for one in controls if one != FULL)
+            raise ConfigError(f"This run has no control `{name}`.{did_you_mean(name, controls)} It has {names}.")
+    known = list(controls)
+    if only is not None:
+        controls = {name: ranks for name, ranks in controls.items() if name == FULL or name in only}
+    tables = [] if only is None else _others(folder, controls)
+    for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
+        logging.getLogger().info(f"control: {name}")
+        tables.append(ranks().assign(control=name))
+    table = pd.concat(tables, ignore_index=True)
+    order = {name: place for place, name in enumerate(known)}
+    table = table.sort_values("control", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    table.to_parquet(folder / RANKS, index=False)
+    contrasts = contrasts_of(table)
+    facts = {
+        one.control: {
+            "mean": one.means,
+            f"{FULL} minus it": {metric: interval._asdict() for metric, interval in one.differences.items()},
+            "p": one.p,
+            "p (Holm)": one.p_holm,
+            "d": one.effect,
+        }
+        for one in contrasts
+    }
+    (folder / TABLE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    title = f"{written['dataset']}, test, seed {written['seed']}: NDCG@10 of {FULL} minus each control, 95 % intervals"
+    bars = {one.control: one.differences[METRICS[0]] for one in contrasts[1:]}
+    plot_intervals(bars, title).savefig(folder / PLOT, dpi=110)
+    loaded.model.reasoner.store.close()
+    return contrasts
+
+
+def _others(folder: Path, now: Collection[str]) -> list[pd.DataFrame]:
+    """The controls that stand in the folder already, those without that are evaluated now.
+
+    Raises:
+        RunFolderError: their file is damaged.
+    """
+    if not (folder / RANKS).is_file():
+        return []
+    try:
+        table = pd.read_parquet(folder / RANKS)
+        return [table[~table["control"].isin(list(now))]]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{folder / RANKS} cannot be read ({error}). Delete it, and `rporec controls {folder}` makes all of them anew."
+        ) from error
+
+
+def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
+    """Paired statistics over users.
+
+    Args:
+        table: `control`, `user_id`, `item_id`, `rank`, in any order. Where a row of a control stands several times, as in
+            the tables of several seeds put together, its metrics are averaged first.
+
+    Raises:
+        ConfigError: a control lacks rows that the full model has, those of a seed for example: they would not be pairs.
+    """
+    keys = ["control", "user_id", "item_id"]
+    table = table.assign(**{metric: metric_values(table["rank"].to_numpy(), metric) for metric in METRICS})
+    grouped = table.groupby(keys, sort=True)
+    mean, times = grouped[list(METRICS)].mean(), grouped.size()
+    full, found = mean.loc[FULL], []
+    for name in table["control"].unique():
+        its = mean.loc[name]
+        ranked, wanted = times.xs(name), times.xs(FULL)
+        if not ranked.equals(wanted):
+            raise ConfigError(
+                f"The control `{name}` has {ranked.sum():,} ranks and `{FULL}` {wanted.sum():,}, so they are no pairs. Run it "
+                f"for every seed (`rporec controls RUN --only='{name}'`), or leave it out of the table."
+            )
+        pairs = {metric: (full[metric].to_numpy(), its[metric].to_numpy()) for metric in METRICS}
+        found.append(
+            Contrast(
+                str(name),
+                {metric: float(its[metric].mean()) for metric in METRICS},
+                {metric: paired_bootstrap(*pair) for metric, pair in pairs.items()},
+                {metric: paired_randomization(*pair) for metric, pair in pairs.items()},
+                {},
+                {metric: effect_size(*pair) for metric, pair in pairs.items()},
+            )
+        )
+    for metric in METRICS:
+        others = [one for one in found if one.control != FULL]
+        for one, p in zip(others, holm([one.p[metric] for one in others]), strict=True):
+            one.p_holm[metric] = p
+    return found
+
+
+def table_of(contrasts: list[Contrast]) -> str:
+    """The table for a terminal."""
+    width = max(len(one.control) for one in contrasts) + 2
+    title = f"{FULL} minus it, NDCG@10 [95 %]"
+    lines = [f"{'test':<{width}}{'NDCG@10':>9}{'HR@10':>9}   {title:<30}{'p':>6}{'p (Holm)':>10}{'d':>7}"]
+    for one in contrasts:
+        line = f"{one.control:<{width}}{one.means['ndcg@10']:>9.4f}{one.means['hit@10']:>9.4f}"
+        if one.control != FULL:
+            gap = one.differences["ndcg@10"]
+            difference = f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+            line += f"   {difference:<30}{one.p['ndcg@10']:>6.3f}{one.p_holm['ndcg@10']:>10.3f}{one.effect['ndcg@10']:>+7.3f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
+    """Name -> what gives its test ranks."""
+    model, stages = loaded.model, loaded.model.settings.stage.stages
+    after = model.reasoner
+    users = loaded.loaders["test"].dataset.inter_feat
+    ratings = users[model.rating_list].tolist() if model.rating_list else None
+
+    def anothers() -> AnotherUsers:
+        histories = users[model.ITEM_SEQ].tolist()
+        return AnotherUsers(after, histories, ratings, model.seed)
+
+    controls: dict[str, Callable[[], pd.DataFrame]] = {
+        FULL: lambda: _test_ranks(loaded, after),
+        "no CoT": lambda: _test_ranks(loaded, None),
+        "trunk alone": lambda: _trunk_alone(loaded),
+        "another user's CoT": lambda: _test_ranks(loaded, anothers()),
+        "history text": lambda: _refitted(loaded, BareHistory(after.template)),
+        "answer only": lambda: _refitted(loaded, Without(after, "cot")),
+    }
+    if model.head.read_history(users[model.ITEM_SEQ][:1].to(model.device)) is not None:
+        controls["empty text"] = lambda: _refitted(loaded, Without(after, "cot", "answer"))
+    if "2" in stages:
+        before = _reasoner_before_stage_2(loaded)
+        if before is None:
+            logging.getLogger().warning(
+                "two controls of stage 2 are left out: the backbone before it is kept only by runs with controls=True"
+            )
+        else:
+            controls["stage 1 without stage 2"] = lambda: _refitted(loaded, before)
+            if "2b" in stages:
+                controls["stage 2 without re-alignment"] = lambda: _refitted(loaded, before, shown=after)
+    return controls
+
+
+def _test_ranks(loaded: LoadedRun, reasoner: GivesReasoning | None) -> pd.DataFrame:
+    """Ranks of the run's own head with other reasoning, or none."""
+    model = loaded.model
+    own, on = model.reasoner, model.reasoning_on
+    try:
+        model.reasoner, model.reasoning_on = reasoner, on and reasoner is not None
+        return loaded.evaluate("test")[1]
+    finally:
+        model.reasoner, model.reasoning_on = own, on
+
+
+def _refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning | None = None) -> pd.DataFrame:
+    """Ranks of a new fusion on the run's trunk.
+
+    Args:
+        loaded: the run.
+        reasoner: gives what the fusion is fitted to.
+        shown: gives what it reads at test time; the same if None.
+    """
+    model, settings = loaded.model, loaded.model.settings.fusion
+    own, on = model.reasoner, model.reasoning_on
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fresh = build_model(loaded.config, loaded.loaders["train"]).state_dict()
+    new = {name: fresh[name] if name.startswith("head.fusion.") else tensor for name, tensor in kept.items()}
+    try:
+        model.load_state_dict(new)
+        model.reasoner, model.reasoning_on = reasoner, True
+        dataset = loaded.loaders["train"].dataset
+        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+        train, _ = fusion_texts(model, dataset, ends, "control, texts")
+        rows = loaded.loaders["valid"].dataset.inter_feat
+        valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
+        train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")
+        metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
+        choose_strength(model.head, settings.fusion_strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
+        return _test_ranks(loaded, shown or reasoner)
+    finally:
+        model.load_state_dict(kept)
+        model.reasoner, model.reasoning_on = own, on
+
+
+def _trunk_alone(loaded: LoadedRun) -> pd.DataFrame:
+    """Ranks of a trunk that was trained by itself, on all positions, with as many epochs as the run gives its own."""
+    stage, values = loaded.model.settings.stage, read_config(loaded.run_dir)
+    epochs = stage.refresh_epochs if "refresh" in stage.stages else values["epochs"]
+    folder = loaded.run_dir / checkpoint.CONTROLS / "trunk-alone"
+    (folder / RESUME).mkdir(parents=True, exist_ok=True)
+    own = {**values, "stages": ["1a"], "epochs": epochs, "controls": False, "start_from": None}
+    config = build_config("RPORec", values["dataset"], overrides=own)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    model = build_model(config, loaded.loaders["train"])
+    alone = LoadedRun(folder, config, loaded.dataset, loaded.loaders, model)
+    if (folder / checkpoint.STATE).is_file():
+        checkpoint.restore(model, folder)
+    else:
+        with logging_to(None):
+            trainer = build_trainer(config, model)
+            trainer.fit(loaded.loaders["train"], loaded.loaders["valid"])
+            trainer.tensorboard.close()
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
+    return alone.evaluate("test")[1]
+
+
+def _reasoner_before_stage_2(loaded: LoadedRun) -> Reasoner | None:
+    """What the backbone wrote before stage 2; None if that backbone was not kept."""
+    folder = loaded.run_dir / checkpoint.BEFORE_RL
+    if not folder.is_dir():
+        return None
+    model = loaded.model
+    own = model.backbone, model.reasoner
+    backbone = load_backbone(folder, model.settings.backbone, torch.device(model.device))
+    model.connect(backbone, model.reasoner.store)
+    before = model.reasoner
+    model.backbone, model.reasoner = own
+    return before

@@ -1,0 +1,203 @@
+"""A finished run, restored from its folder: the same data, the same model, the same scores."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rporec_recbole.cot.reasoner import SHARED
+from rporec_recbole.data.digest import check_digest
+from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.host import baseline
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
+from rporec_recbole.host.data import RankCollector, build_data
+from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
+from rporec_recbole.training.state import checkpoint
+
+_MAY_LACK = (checkpoint.ENCODER, checkpoint.BACKBONE)
+_MAKES_SCORES = (CONFIG, checkpoint.STATE, checkpoint.HEAD, *_MAY_LACK)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, restored: the same data, the same model, the same scores.
+
+    Attributes:
+        run_dir: the run folder.
+        config: RecBole's Config of the run.
+        dataset: RecBole's data set.
+        loaders: split -> RecBole's loader (`train`, `valid`, `test`).
+        model: the trained model, in eval mode.
+    """
+
+    run_dir: Path
+    config: Any
+    dataset: Any
+    loaders: dict[str, Any]
+    model: Any
+
+    def evaluate(self, split: str = "test") -> tuple[dict[str, float], pd.DataFrame]:
+        """Evaluates again with RecBole's evaluator.
+
+        Args:
+            split: `valid` or `test`.
+
+        Returns:
+            the metrics, and the ranks as in `ranks.parquet`.
+        """
+        with logging_to(None):
+            trainer = build_trainer(self.config, self.model)
+            trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
+            collector.data_collect(self.loaders["train"])
+            found = trainer.evaluate(self.loaders[split], load_best_model=False)
+            trainer.tensorboard.close()
+        shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
+        return {metric: float(value) for metric, value in found.items()}, collector.take(split)
+
+    def write_reasoning(self, split: str) -> int:
+        """Writes the completions that the evaluation of a split needs and the run's store lacks.
+
+        Processes that do this at the same time share the work: each text is written by one of them, and all of them come
+        back when the last text is there.
+
+        Args:
+            split: `valid` or `test`.
+
+        Returns:
+            how many texts this process wrote.
+
+        Raises:
+            RunFolderError: the scores of this run use no reasoning.
+        """
+        if not self.model.reads_reasoning:
+            raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
+        reasoner = self.model.reasoner
+        reasoner.at_once = SHARED
+        before = reasoner.written
+        rows = self.loaders[split].dataset.inter_feat
+        self.model.reasoning(rows, self.model.evaluation_decoding, f"Reasoning for {split}")
+        return reasoner.written - before
+
+
+def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
+    """Restores a finished run. Nothing is unpickled.
+
+    Args:
+        path: the run folder.
+        gpu: number of the GPU to use, where there are any; None takes the one that the run used.
+
+    Raises:
+        RunFolderError: the folder holds no finished run, a file of it is damaged, or the data set has changed since.
+        RPORecError: the data set of the run is not there any more.
+    """
+    folder = Path(path)
+    values = read_config(folder)
+    if gpu is not None:
+        values["gpu_id"] = gpu
+    config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    with logging_to(None):
+        dataset, train, valid, test = build_data(config)
+        check_digest(folder, dataset.digest)
+        model = build_model(config, train)
+    if config["model"] == "RPORec":
+        checkpoint.restore(model, folder)
+    else:
+        baseline.restore(model, folder)
+    with torch.no_grad():
+        model.eval()
+    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
+
+
+def check_rporec(path: str | Path, purpose: str) -> dict[str, Any]:
+    """The config of a run of RPORec; nothing is loaded.
+
+    Args:
+        path: the run folder.
+        purpose: what it is wanted for, for the message, such as "vectors".
+
+    Raises:
+        ConfigError: the run is one of another model.
+        RunFolderError: there is no run.
+    """
+    config = read_config(Path(path))
+    if config.get("model") != "RPORec":
+        raise ConfigError(
+            f"{path} holds a run of {config.get('model')}, and {purpose} can be had of RPORec's runs only. A trunk alone will do "
+            '(--stages="[1a]"), but for controls. `rporec recommend` writes the best items of any model.'
+        )
+    return config
+
+
+def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
+    """As `load_run`, for what only RPORec's runs can give.
+
+    Args:
+        path: the run folder.
+        purpose: as for `check_rporec`.
+
+    Raises:
+        ConfigError: the run is one of another model.
+        RPORecError: as `load_run`.
+    """
+    check_rporec(path, purpose)
+    return load_run(path)
+
+
+def hash_of_run(path: str | Path, names: Iterable[str] = _MAKES_SCORES) -> str:
+    """SHA-256 over files of a run, with their names: another one means other scores.
+
+    Args:
+        path: the folder of an RPORec run.
+        names: files and folders in it; the default is all that scores are made from, stored reasoning left out.
+
+    Raises:
+        RunFolderError: a file cannot be read.
+    """
+    folder, digest = Path(path), hashlib.sha256()
+    try:
+        for name in names:
+            place = folder / name
+            for file in sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place]:
+                if name in _MAY_LACK and not file.exists():
+                    continue
+                digest.update(f"{file.relative_to(folder).as_posix()}\n{file.stat().st_size}\n".encode())
+                with file.open("rb") as opened:
+                    while block := opened.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        raise RunFolderError(f"A file of the run {folder} cannot be read: {error}.") from error
+    return digest.hexdigest()
+
+
+def add_test(path: str | Path) -> dict[str, Any]:
+    """Ranks the test split of a run that left it out, and writes that into the run folder.
+
+    Args:
+        path: the run folder; where the test split stands already, nothing happens.
+
+    Returns:
+        the content of `metrics.json`.
+
+    Raises:
+        RPORecError: as `load_run`.
+    """
+    folder = Path(path)
+    metrics, ranks = read_results(folder)
+    if "test" in metrics:
+        return metrics
+    run = load_run(folder)
+    found, table = run.evaluate("test")
+    if getattr(run.model, "reasoner", None) is not None:
+        run.model.reasoner.store.close()
+    metrics["test"] = found
+    others = ranks[ranks["split"] != "test"]  # a process that died between the two files
+    write_results(folder, metrics, pd.concat([others, table], ignore_index=True))
+    return metrics

@@ -1,0 +1,231 @@
+"""One run from settings to a run folder, for RPORec and for RecBole's own models; `finished_run` is the way back."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rporec_recbole.data import digest
+from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.plots import plot_curves
+from rporec_recbole.host import baseline
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
+from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files
+from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
+from rporec_recbole.runs.folder import (
+    CHECKPOINTS,
+    CURVES,
+    METRICS,
+    RESUME,
+    finish,
+    held,
+    logging_to,
+    make_run_folder,
+    read_results,
+    saying_when_full,
+    write_config,
+    write_results,
+)
+from rporec_recbole.runs.start_from import check_start
+from rporec_recbole.training.helpers import Helpers, help_with
+from rporec_recbole.training.state.processes import Processes
+from rporec_recbole.version import versions
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        run_dir: the run folder.
+        metrics: the content of `metrics.json`.
+        controls: the full model and its controls, if `controls` is on.
+    """
+
+    run_dir: Path
+    metrics: dict[str, Any]
+    controls: list[Contrast] = field(default_factory=list)
+
+
+def run(
+    model: str,
+    dataset: str,
+    config_files: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    test: bool = True,
+    watch: Callable[[int, float], None] | None = None,
+) -> RunResult:
+    """Trains and evaluates a model and writes everything into a run folder.
+
+    Args:
+        model: `RPORec` or one of RecBole's models.
+        dataset: name of the data set.
+        config_files: YAML files, later ones win.
+        overrides: settings that win over the files; `run_dir` chooses the folder.
+        test: rank the test split too. A search leaves it out and calls `finished_run.add_test` for what it chose.
+        watch: gets (epoch, score) at each validation while the model trains (RPORec: in stage 1a), epochs counted from 1.
+            What it raises ends the run, and leaves the folder of an interrupted run.
+
+    Raises:
+        RPORecError: whatever the user can repair; the message says how.
+    """
+    config = build_config(model, dataset, config_files, overrides)
+    controls = config["model"] == "RPORec" and config["controls"]
+    if controls:
+        check_controls(config["stages"], config["ids_only"])
+    check_dataset_files(config)  # before anything is written
+    written = repeatable_config(config)
+    if config["model"] == "RPORec":
+        check_start(written)
+    folder = make_run_folder(config["run_dir"], written)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    with held(folder), logging_to(folder), saying_when_full(folder):
+        write_config(folder, written)
+        (folder / RESUME).mkdir(exist_ok=True)
+        if (folder / METRICS).is_file():  # killed while it made its controls
+            metrics = _results_of(config, folder)
+        else:
+            metrics = _run(config, folder, ("valid", "test") if test else ("valid",), watch)
+        made = run_controls(folder) if controls else []
+        finish(folder)
+        return RunResult(folder, metrics, made)
+
+
+def help_run(
+    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> None:
+    """What a process does that a launcher started beside the one that runs: it helps with stage 2.
+
+    Args:
+        model, dataset, config_files, overrides: as for `run`.
+
+    Raises:
+        RPORecError: as `run`, and if the process has nothing to help with.
+    """
+    config = build_config(model, dataset, config_files, overrides)
+    if config["model"] != "RPORec":
+        raise ConfigError(f"Only RPORec shares its training among processes; start {model} without a launcher.")
+    check_dataset_files(config)
+    with logging_to(None), tempfile.TemporaryDirectory() as scratch:
+        config["run_dir"], config["checkpoint_dir"] = None, scratch
+        _, train, valid, _ = build_data(config)
+        built = build_model(config, train)
+        trainer = build_trainer(config, built)
+        help_with(trainer, train, valid)
+        _close(trainer, built)
+
+
+def _run(
+    config: Any, folder: Path, splits: tuple[str, ...], watch: Callable[[int, float], None] | None
+) -> dict[str, Any]:
+    log = logging.getLogger()
+    name = config["model"]
+    start = perf_counter()
+    data, train, valid, test = build_data(config)
+    model = build_model(config, train)
+    trainer = build_trainer(config, model)
+    trainer.eval_collector = collector = RankCollector(config, data)
+    processes = Processes(torch.device(config["device"]))
+    if name == "RPORec" and processes.count > 1:
+        trainer.helpers = Helpers(processes, trainer)
+        model.ask_helpers = trainer.helpers.write
+    log.info(
+        f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
+    )
+    prepared = perf_counter() - start
+
+    validations: list[dict[str, float]] = []
+    start = perf_counter()
+
+    def validated(epoch: int, score: float) -> None:
+        validations.append({"epoch": epoch + 1, "seconds": perf_counter() - start, "score": float(score)})
+        if watch is not None:
+            watch(epoch + 1, float(score))
+
+    try:
+        trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
+    except BaseException:
+        _close(trainer, model)  # a search goes on in this process
+        raise
+    trained = perf_counter() - start
+    collector.take("training")
+
+    results: dict[str, dict[str, float]] = {}
+    tables: list[pd.DataFrame] = []
+    start = perf_counter()
+    for split in splits:
+        found = trainer.evaluate({"valid": valid, "test": test}[split], load_best_model=True, show_progress=False) or {}
+        results[split] = {metric: float(value) for metric, value in found.items()}
+        tables.append(collector.take(split))
+    if getattr(trainer, "helpers", None) is not None:
+        trainer.helpers.end()
+    stages = {"data": {"name": "data and model", "seconds": prepared}}
+    if isinstance(getattr(trainer, "stages", None), dict):
+        stages.update(trainer.stages)
+        curves = trainer.recorder.curves
+    else:
+        stages["train"] = {"name": "training", "seconds": trained}
+        losses = getattr(trainer, "train_loss_dict", {})
+        curves = {
+            f"train/{config['valid_metric']}": [(int(one["epoch"]), one["score"]) for one in validations],
+            "train/loss": [(epoch + 1, float(loss)) for epoch, loss in losses.items() if loss is not None],
+        }
+        curves = {name: points for name, points in curves.items() if points}
+        baseline.save(model, folder)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
+    metrics = {
+        "model": name,
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "users": int(data.user_num - 1),
+        "candidates": int(data.item_num - 1),
+        "hide_seen": bool(config["hide_seen"]),
+        "mode": _mode(config),
+        digest.KEY: data.digest,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **results,
+        "validations": validations,
+        "valid_after_stage": getattr(trainer, "stage_results", {}),
+        **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
+        "stages": stages,
+        "versions": versions(),
+    }
+    if getattr(model, "backbone", None) is not None:
+        metrics["backbone"] = model.backbone.facts
+    plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
+    _close(trainer, model)
+    write_results(folder, metrics, pd.concat(tables, ignore_index=True))
+    return metrics
+
+
+def _mode(config: Any) -> str:
+    """What the test split is ranked against: `full`, or RecBole's name for a sample such as `uni100`."""
+    mode = config["eval_args"]["mode"]
+    return str(mode["test"] if isinstance(mode, dict) else mode)
+
+
+def _results_of(config: Any, folder: Path) -> dict[str, Any]:
+    """What a run wrote that has all but its controls; nobody has anything to help with then."""
+    metrics, _ = read_results(folder)
+    logging.getLogger().info(f"training and evaluation in {folder} are done; going on after them")
+    processes = Processes(torch.device(config["device"]))
+    if processes.count > 1:
+        Helpers(processes, None).end()
+    return metrics
+
+
+def _close(trainer: Any, model: Any) -> None:
+    trainer.tensorboard.close()
+    if getattr(model, "reasoner", None) is not None:
+        model.reasoner.store.close()

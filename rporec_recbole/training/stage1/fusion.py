@@ -1,0 +1,172 @@
+"""Stages 1c and 2b: the fusion learns how generated reasoning moves a user vector; validation says how much of it counts.
+
+The trunk stays frozen. What is learned is the likelihood of all targets; what a ranking is asked for is the top of the list, and the
+first can get better while the second gets worse. So the strength of the move is chosen last, by the validation metric.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+from rporec_recbole.settings.types import FusionSettings
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class FusionRows:
+    """Positions with everything the fusion needs of them; the trunk has run already.
+
+    Attributes:
+        states: `[R, H]` trunk states.
+        seen: `[R, T]` distinct items of each history.
+        reasoning: what the backbone wrote, encoded, with what the fusion reads of the history's text.
+        targets: `[R]` item ids.
+    """
+
+    states: Tensor
+    seen: Tensor
+    reasoning: Reasoning
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@torch.no_grad()
+def fusion_rows(head: RecHead, histories: Tensor, reasoning: Reasoning, targets: Tensor) -> FusionRows:
+    """Runs the trunk over histories, `[R, T]`, once."""
+    head.eval()
+    items = head.item_vectors()
+    parts = range(0, len(histories), _ROWS)
+    states = torch.cat([head.last_state(histories[i : i + _ROWS], items) for i in parts])
+    seen = torch.cat([distinct(histories[i : i + _ROWS]) for i in parts])
+    return FusionRows(states, seen, reasoning, targets)
+
+
+def fusion_loss(
+    head: RecHead,
+    items: Tensor,
+    rows: FusionRows,
+    index: Tensor,
+    shown: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the targets over the full catalogue.
+
+    Args:
+        head: its fusion gets the gradient.
+        items: `[N, H]` item vectors.
+        rows: all positions.
+        index: `[B]` which of them.
+        shown: `[B]` False hides a row's reasoning (CoT dropout); None shows all.
+        reduction: `mean`, or `none` for one loss a row, `[B]`.
+    """
+    reasoning = rows.reasoning.at(index)
+    if shown is not None:
+        reasoning = reasoning._replace(well_formed=reasoning.well_formed & shown)
+    state = rows.states[index]
+    scores = score_items(head.user_vectors(state, reasoning), items, rows.seen[index], head.history_offset(state))
+    return F.cross_entropy(scores, rows.targets[index], reduction=reduction)
+
+
+def train_fusion(
+    head: RecHead,
+    train: FusionRows,
+    valid: FusionRows | None,
+    settings: FusionSettings,
+    *,
+    seed: int,
+    desc: str,
+    rate_factor: float = 1.0,
+    on_epoch: Callable[[int, float, float], None] = lambda epoch, loss, valid_loss: None,
+) -> int:
+    """Trains the fusion's weights at full strength and keeps the epoch with the lowest validation loss.
+
+    Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
+
+    Args:
+        head: only `head.fusion` changes, and `head.strength` becomes 1.
+        train: positions of the fusion rung.
+        valid: validation positions; None keeps the last epoch.
+        settings: epochs, how many without a lower validation loss end it, batch size, learning rate of Adam, and the share of
+            rows whose reasoning is hidden in a step.
+        seed: seed of order and dropout.
+        desc: label of the progress bar.
+        rate_factor: times the learning rate.
+        on_epoch: gets (epoch, training loss, validation loss).
+
+    Returns:
+        the epoch that was kept.
+    """
+    fusion = head.fusion
+    assert fusion is not None, "an ids-only head has no fusion"
+    head.eval()
+    head.strength.fill_(1.0)
+    with torch.no_grad():
+        items = head.item_vectors()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(fusion.parameters(), lr=settings.fusion_learning_rate * rate_factor)
+    best, best_epoch = _loss(head, items, valid), 0
+    best_weights = copy.deepcopy(fusion.state_dict())
+    on_epoch(0, _loss(head, items, train), best)
+    for epoch in tqdm(range(1, settings.fusion_epochs + 1), desc=desc, unit="epoch", leave=False):
+        order = torch.randperm(len(train), generator=generator)
+        total = 0.0
+        for index in order.split(settings.fusion_batch_size):
+            shown = torch.rand(len(index), generator=generator) >= settings.cot_dropout
+            loss = fusion_loss(head, items, train, index.to(train.targets.device), shown.to(train.targets.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+        score = _loss(head, items, valid)
+        on_epoch(epoch, total / max(1, len(train)), score)
+        if valid is None or score < best:
+            best, best_epoch = score, epoch
+            best_weights = copy.deepcopy(fusion.state_dict())
+        elif epoch - best_epoch >= settings.fusion_patience:
+            break
+    fusion.load_state_dict(best_weights)
+    return best_epoch
+
+
+def choose_strength(
+    head: RecHead, strengths: Sequence[float], score: Callable[[], float], bigger: bool = True
+) -> dict[float, float]:
+    """Sets `head.strength` to the value that scores best; of equal ones the smallest, so reasoning has to earn its place.
+
+    Args:
+        head: nothing else of it changes.
+        strengths: what to try, each from 0 (the trunk alone) to 1 (all that the fusion learned).
+        score: of the head as it is, on validation.
+        bigger: whether more is better.
+
+    Returns:
+        strength -> score, from the smallest strength up.
+    """
+    found = {}
+    for strength in sorted(strengths):
+        head.strength.fill_(strength)
+        found[strength] = score()
+    best = max(found, key=lambda strength: found[strength] if bigger else -found[strength])  # the first of equal ones
+    head.strength.fill_(best)
+    return found
+
+
+@torch.no_grad()
+def _loss(head: RecHead, items: Tensor, rows: FusionRows | None) -> float:
+    if rows is None or not len(rows):
+        return float("nan")
+    total = 0.0
+    for index in torch.arange(len(rows), device=rows.targets.device).split(_ROWS):
+        total += fusion_loss(head, items, rows, index).item() * len(index)
+    return total / len(rows)

@@ -1,0 +1,194 @@
+"""The stages that change the head: trunk (1a), fusion (1c, 2b), refresh. They read and write the state of their trainer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from rporec_recbole.data import ladder
+from rporec_recbole.data.batches import WindowBatches
+from rporec_recbole.settings.types import STAGES
+from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.stage1.trunk import Validation, train_trunk
+from rporec_recbole.training.state.snapshots import Progress
+
+
+class HeadStages:
+    """Stages 1a, 1c, 2b and refresh.
+
+    Args:
+        trainer: the `RPORecTrainer` that runs them.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def trunk(
+        self, train_data: Any, valid_data: Any, callback_fn: Callable[[int, float], None] | None
+    ) -> dict[str, Any]:
+        """Stage 1a: early stopping on RecBole's validation metric, best epoch kept."""
+        trainer = self.trainer
+        trainer.model.learn_from(ladder.EARLY if len(trainer.wanted) > 1 else ladder.RL)
+        return self._train("1a trunk", train_data, valid_data, trainer.epochs, callback_fn)
+
+    def fusion(
+        self,
+        stage: str,
+        train_data: Any,
+        valid_data: Any,
+        rate_factor: float,
+        titled: Callable[[str], str] = str,
+    ) -> dict[str, Any]:
+        """Stages 1c and 2b, and the end of the refresh; `titled` says in which round."""
+        trainer = self.trainer
+        settings, dataset, model = trainer.settings.fusion, train_data.dataset, trainer.model
+        if model.backbone is None:
+            trainer.backbone_stages.make(list(model.catalogue.lines))
+        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+        train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
+        valid = None
+        if valid_data:
+            valid, _ = reasoned_rows(
+                model, valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
+            )
+        name = titled("refresh fusion" if stage == "refresh" else f"{stage} {STAGES[stage]}")
+
+        def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
+            trainer.recorder.add(f"{name}/loss", epoch, loss)
+            trainer.recorder.add(f"{name}/valid loss", epoch, valid_loss)
+
+        kept = train_fusion(
+            model.head,
+            train,
+            valid,
+            settings,
+            seed=trainer.seed,
+            desc=name,
+            rate_factor=rate_factor,
+            on_epoch=on_epoch,
+        )
+        trainer.positions.add(stage, ends)
+        model.reasoning_on = True
+        well_formed = float(np.mean([one.well_formed for one in written]))
+        trainer.log(
+            f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of at most {settings.fusion_epochs}"
+        )
+        return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
+
+    def strength(self, valid_data: Any) -> dict[str, Any]:
+        """The end of a training: how much of the fusion's move counts from here on, by the validation metric."""
+        trainer, head = self.trainer, self.trainer.model.head
+        tried = choose_strength(
+            head,
+            trainer.settings.fusion.fusion_strengths,
+            lambda: trainer.validation_score(valid_data),
+            trainer.valid_metric_bigger,
+        )
+        chosen = float(head.strength)
+        scores = ", ".join(f"{score:.4f} at {strength:g}" for strength, score in tried.items())
+        trainer.log(f"reasoning counts with strength {chosen:g} of 1: {trainer.config['valid_metric']} of {scores}")
+        if not chosen:
+            trainer.log(
+                "no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone"
+            )
+        return {
+            "chosen": chosen,
+            "tried": [{"strength": strength, "score": score} for strength, score in tried.items()],
+        }
+
+    def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
+        """Refresh: a head from new weights, because weights that have converged on early positions hardly move.
+
+        The trunk has seen the positions that the fusion is fitted on, so it is surer of them than it will be of others, and
+        reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing and is kept only
+        where it lowers the validation loss. If validation is no better than before the refresh, everything stays.
+        """
+        trainer = self.trainer
+        model, before = trainer.model, trainer.best_valid_score
+        kept, reasoned = copy.deepcopy(model.state_dict()), model.reasoning_on
+        model.restart_head()
+        model.learn_from(ladder.RL)
+        trainer.optimizer.state.clear()
+        trainer.best_valid_score = -np.inf if trainer.valid_metric_bigger else np.inf
+        done = self._train("refresh trunk", train_data, valid_data, trainer.settings.stage.refresh_epochs)
+        if reasoned:
+            done |= self.fusion("refresh", train_data, valid_data, 1.0)
+        if valid_data:
+            now = trainer.validation_score(valid_data)
+            better = now > before if trainer.valid_metric_bigger else now < before
+            if not better:
+                model.load_state_dict(kept)
+                model.reasoning_on = reasoned
+                done["note"] = f"validation was {now:.4f}, no better than before: the head stays as it was"
+                trainer.log(f"refresh: {done['note']}")
+        return done
+
+    def fit_scorer(self, name: str, windows: Any) -> None:
+        """A trunk for best-of-N, trained for as many epochs as were best in stage 1a."""
+        trainer = self.trainer
+        train_trunk(
+            name,
+            trainer.model,
+            trainer.new_optimizer(),
+            self.batches(windows, torch.Generator().manual_seed(trainer.seed)),
+            None,
+            trainer.settings.trunk,
+            epochs=trainer.stages.get("1a", {}).get("best_epoch") or trainer.epochs,
+            best_score=0.0,
+            clip=trainer.clip_grad_norm,
+            recorder=trainer.recorder,
+            positions=trainer.positions,
+            progress=Progress(None),  # the stage starts again from its beginning if the run is killed
+        )
+
+    def batches(self, windows: Any, generator: torch.Generator) -> WindowBatches:
+        """Batches of windows; with the random state of RecBole's loader where they are all of its windows."""
+        trainer = self.trainer
+        return WindowBatches(
+            windows,
+            windows[trainer.model.ITEM_SEQ_LEN],
+            trainer.config["train_batch_size"] * trainer.settings.head.MAX_ITEM_LIST_LENGTH,
+            generator,
+        )
+
+    def _train(
+        self,
+        name: str,
+        train_data: Any,
+        valid_data: Any,
+        epochs: int,
+        on_score: Callable[[int, float], None] | None = None,
+    ) -> dict[str, Any]:
+        trainer = self.trainer
+        validation = None
+        if valid_data and trainer.eval_step > 0:  # RecBole: no validation at 0 or less
+            validation = Validation(
+                lambda: trainer.validation_score(valid_data),
+                trainer.valid_metric,
+                trainer.eval_step,
+                trainer.stopping_step,
+                trainer.valid_metric_bigger,
+            )
+        trainer.model.head.prepare(train_data.dataset.inter_feat[trainer.model.ITEM_SEQ])
+        done = train_trunk(
+            name,
+            trainer.model,
+            trainer.optimizer,
+            self.batches(train_data.dataset.inter_feat, train_data.generator),
+            validation,
+            trainer.settings.trunk,
+            epochs=epochs,
+            best_score=trainer.best_valid_score,
+            clip=trainer.clip_grad_norm,
+            recorder=trainer.recorder,
+            positions=trainer.positions,
+            progress=trainer.progress,
+            on_score=on_score,
+        )
+        trainer.best_valid_score = done.pop("best_score")
+        return done
