@@ -12,7 +12,7 @@ from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
 from rporec_recbole.text.prompts import INSTRUCTIONS
 from tests.toy import SHORT, TEXT
-from tests.unit.test_rendering import PLAIN, STARTS
+from tests.unit.backbone.test_rendering import PLAIN, STARTS
 
 
 @pytest.fixture(scope="module")

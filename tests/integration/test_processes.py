@@ -25,7 +25,7 @@ WORKER = """
 import json, sys, torch
 from rporec_recbole.training.state.processes import Processes
 from rporec_recbole.training.stage2.grpo import Hooks
-from tests.unit.test_rl import nano, train, vowels
+from tests.unit.training.stage2.test_grpo import nano, train, vowels
 
 backbone, settings = nano(rl_steps=6, rl_prompts=2, group_size=4, rl_learning_rate=0.01, rl_validate_every=3)
 curve = []

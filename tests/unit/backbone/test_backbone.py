@@ -25,7 +25,7 @@ from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.settings.reader import backbone_defaults, default_settings
 from rporec_recbole.settings.types import TINY
 from rporec_recbole.text.prompts import INSTRUCTIONS
-from tests.unit.test_rendering import PLAIN, STARTS
+from tests.unit.backbone.test_rendering import PLAIN, STARTS
 
 CPU = torch.device("cpu")
 TEXTS = [f"Film {i} of the Drama | Comedy Crime | {1950 + i}" for i in range(70)]
