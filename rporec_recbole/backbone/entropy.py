@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.model import Backbone
-from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.text.completions import THINK, THINK_END
 
 _LOGITS_AT_ONCE = 1 << 26  # 256 MB in float32

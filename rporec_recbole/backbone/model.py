@@ -15,10 +15,10 @@ from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.engine import Generated, generate_tokens
 from rporec_recbole.backbone.lora import adapted_layers
+from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.screening import ScreenedOutput, can_screen
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.completions import ANSWER_END
 

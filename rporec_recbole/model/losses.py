@@ -1,10 +1,11 @@
-"""The losses, as pure functions: tensors in, one number out.
+"""The head's losses, as pure functions: tensors in, one number out.
 
 L = L_rec + lambda L_CoT. L_rec is softmax cross-entropy over the full catalogue, an estimate of it, or over a few
-negatives; L_CoT the next-token cross-entropy of the completion. Head and backbone meet in text only, so the two terms have
-no parameter in common.
+negatives; L_CoT stands in `backbone/losses.py`. Head and backbone meet in text only, so the two terms have no parameter in
+common.
 
-Letters in shapes: P positions, R rows, T steps, H hidden size, N items, V vocabulary.
+The three take the same arguments, in whose place one number differs, so that a caller can choose among them.
+Letters in shapes: P positions, R rows, T steps, H hidden size, N items.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rporec_recbole.errors import TrainingError
-
-IGNORE = -100
 
 
 def recommendation_loss(
@@ -240,13 +239,3 @@ def negatives_loss(
             repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
             scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
         return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum") / max(1, len(targets))
-
-
-def cot_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean next-token cross-entropy over the completion's tokens.
-
-    Args:
-        logits: `[R, K, V]`; step t predicts token t + 1.
-        labels: `[R, K]` token ids, `IGNORE` at the prompt and at padding.
-    """
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)

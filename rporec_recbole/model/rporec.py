@@ -13,6 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from rporec_recbole.backbone.losses import cot_loss
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.vllm_engine import VLLMEngine
 from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
@@ -23,12 +24,7 @@ from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import TextEncoder, make_encoder
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.history_text import HistoryText
-from rporec_recbole.model.losses import (
-    cot_loss,
-    negatives_loss,
-    recommendation_loss,
-    sampled_recommendation_loss,
-)
+from rporec_recbole.model.losses import negatives_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, mean_reasoning
 from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.settings.reader import settings_from

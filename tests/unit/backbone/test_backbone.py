@@ -18,10 +18,10 @@ from transformers import (
 
 from rporec_recbole.backbone import load
 from rporec_recbole.backbone.load import check_backbone, load_backbone, make_backbone
+from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
-from rporec_recbole.model.losses import IGNORE
 from rporec_recbole.settings.reader import backbone_defaults, default_settings
 from rporec_recbole.settings.types import TINY
 from rporec_recbole.text.prompts import INSTRUCTIONS

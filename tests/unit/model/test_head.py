@@ -4,13 +4,7 @@ import torch.nn.functional as F
 
 from rporec_recbole.model import trunk as trunk_module
 from rporec_recbole.model.fusedhead import FusedHead
-from rporec_recbole.model.losses import (
-    IGNORE,
-    cot_loss,
-    negatives_loss,
-    recommendation_loss,
-    sampled_recommendation_loss,
-)
+from rporec_recbole.model.losses import negatives_loss, recommendation_loss, sampled_recommendation_loss
 from rporec_recbole.model.rechead import Reasoning, distinct, mean_reasoning, score_items
 from rporec_recbole.model.trunk import rotate, turns_of
 
@@ -263,9 +257,3 @@ def test_gradients_are_the_same_every_time():
 
     first = gradient()
     assert all(torch.equal(gradient(), first) for _ in range(5))
-
-
-def test_cot_loss_by_hand():
-    # Two classes with logits (0, 0): every learned token costs log 2; ignored ones cost nothing.
-    labels = torch.tensor([[IGNORE, 1, 0, IGNORE]])
-    torch.testing.assert_close(cot_loss(torch.zeros(1, 4, 2), labels), torch.tensor(2.0).log())
