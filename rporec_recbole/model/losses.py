@@ -61,6 +61,12 @@ def recommendation_loss(
         )
 
 
+def _history_of(seen: Tensor, rows: Tensor, until: Tensor) -> Tensor:
+    """`[P, T]` distinct items of each position's history, 0 elsewhere; arguments as in `recommendation_loss`."""
+    steps = torch.arange(seen.shape[1], device=seen.device)
+    return torch.where(steps <= until[:, None], seen[rows], 0)
+
+
 def _taking_part(candidates: Tensor | None, items: Tensor) -> Tensor:
     """`[N]` True for the items that take part; the padding item never does."""
     part = items.new_ones(len(items), dtype=torch.bool) if candidates is None else candidates.clone()
@@ -90,7 +96,6 @@ class _FullSoftmax(torch.autograd.Function):
         positions, n_items = len(users), len(items)
         scale = 1.0 / max(1, positions)
         size = max(1, min(positions, budget // n_items))
-        steps = torch.arange(seen.shape[1], device=seen.device)
         grad_users, grad_items = torch.empty_like(users), torch.zeros_like(items)
         grad_offset = None if offset is None else torch.empty_like(offset)
         buffer = users.new_empty(size, n_items)
@@ -101,7 +106,7 @@ class _FullSoftmax(torch.autograd.Function):
             logits = torch.mm(users[part], items.T, out=buffer[:count])
             # The padding item among them, which swallows the offsets of padded steps: they all point at item 0.
             logits.index_fill_(1, left_out, -torch.inf)
-            history = torch.where(steps <= until[part, None], seen[rows[part]], 0)
+            history = _history_of(seen, rows[part], until[part])
             if offset is not None:
                 logits.scatter_add_(1, history, offset[part, None].expand(-1, history.shape[1]))
             target = targets[part, None]
@@ -153,21 +158,12 @@ def sampled_recommendation_loss(
     (the sampled softmax of Bengio and Senecal, 2008, with a uniform proposal). With as many negatives as items the loss
     is exactly the full one.
 
-    Args:
-        users: `[P, H]` user vectors.
-        items: `[N, H]` item vectors.
-        targets: `[P]` item ids.
-        seen: `[R, T]` distinct items of the input rows, 0 elsewhere.
-        seen_rows: `[P]` row of each position.
-        seen_until: `[P]` step of each position.
-        offset: `[P]` offset of the history's items, or None.
+    Args: as in `recommendation_loss`, but for
         negatives: items drawn without replacement, shared by all positions; drawn from torch's global generator.
-        candidates: as in `recommendation_loss`.
     """
     with torch.autocast(users.device.type, enabled=False):
         users, items = users.float(), items.float()
         rows, width = seen.shape
-        steps = torch.arange(width, device=seen.device)
         pool = _taking_part(candidates, items).nonzero().flatten()
         drawn = pool[torch.randperm(len(pool))[:negatives].sort().values.to(pool.device)]
         # First step at which a row meets a drawn item; `width` if it never does.
@@ -176,7 +172,7 @@ def sampled_recommendation_loss(
         met = torch.full((rows, len(drawn)), width, dtype=torch.int32, device=seen.device)
         met[met_row, place[met_row, met_step]] = met_step.int()
 
-        history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
+        history = _history_of(seen, seen_rows, seen_until)
         by_row = users.new_zeros(rows, width, users.shape[1]).index_put((seen_rows, seen_until), users)
         of_history = torch.bmm(by_row, F.embedding(seen, items).transpose(1, 2))[seen_rows, seen_until]
         of_target = (users * F.embedding(targets, items)).sum(dim=1, keepdim=True)
@@ -213,16 +209,12 @@ def negatives_loss(
     Unlike `sampled_recommendation_loss` this estimates no catalogue: a position sees its target and its own uniform draw
     (with replacement, never the target), each with its plain score.
 
-    Args:
-        users: `[P, H]` user vectors.
-        items: `[N, H]` item vectors.
-        targets: `[P]` item ids.
-        seen: `[R, T]` distinct items of the input rows, 0 elsewhere.
-        seen_rows: `[P]` row of each position.
-        seen_until: `[P]` step of each position.
-        offset: `[P]` offset of the history's items, or None.
+    Args: as in `recommendation_loss`, but for
         negatives: items drawn for each position, from torch's global generator.
-        candidates: as in `recommendation_loss`; targets must be among them.
+        candidates: targets must be among them.
+
+    Raises:
+        TrainingError: there is one candidate alone.
     """
     with torch.autocast(users.device.type, enabled=False):
         users, items = users.float(), items.float()
@@ -234,8 +226,7 @@ def negatives_loss(
         ids = torch.cat([targets[:, None], pool[others + (others >= place[:, None])]], dim=1)
         scores = torch.bmm(F.embedding(ids, items), users[:, :, None]).squeeze(2)
         if offset is not None:
-            steps = torch.arange(seen.shape[1], device=seen.device)
-            history = torch.where(steps <= seen_until[:, None], seen[seen_rows], 0)
+            history = _history_of(seen, seen_rows, seen_until)
             repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
             scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
         return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum") / max(1, len(targets))
