@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+Sample = Sequence[float] | np.ndarray
+"""One value per user."""
+
 
 class Interval(NamedTuple):
     """A point estimate with its interval."""
@@ -20,13 +23,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_bootstrap(
-    ours: Sequence[float] | np.ndarray,
-    theirs: Sequence[float] | np.ndarray,
-    level: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Interval:
+def paired_bootstrap(ours: Sample, theirs: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Mean of `ours - theirs` with a percentile bootstrap interval (Efron, 1979) over pairs.
 
     Args:
@@ -42,23 +39,13 @@ def paired_bootstrap(
     return mean_interval(_differences(ours, theirs), level, draws, seed)
 
 
-def mean_interval(
-    values: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> Interval:
+def mean_interval(values: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Mean of one value per user with a percentile bootstrap interval over users; arguments as in `paired_bootstrap`."""
     sample = np.asarray(values, dtype=float)
-    means = _resampled_means(sample, draws, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(sample.mean()), float(low), float(high))
+    return _interval(sample.mean(), _resampled_means(sample, draws, seed), level)
 
 
-def paired_ratio(
-    ours: Sequence[float] | np.ndarray,
-    theirs: Sequence[float] | np.ndarray,
-    level: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Interval:
+def paired_ratio(ours: Sample, theirs: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Ratio of means, `mean(ours) / mean(theirs)`, with a percentile bootstrap interval over pairs.
 
     Raises:
@@ -69,14 +56,10 @@ def paired_ratio(
     if b.mean() == 0:
         raise ValueError("The ratio has no value: the mean of the second sample is 0.")
     top, bottom = _resampled_means(a, draws, seed), _resampled_means(b, draws, seed)  # equal seeds: the same users
-    ratios = top[bottom > 0] / bottom[bottom > 0]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(a.mean() / b.mean()), float(low), float(high))
+    return _interval(a.mean() / b.mean(), top[bottom > 0] / bottom[bottom > 0], level)
 
 
-def paired_randomization(
-    ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0
-) -> float:
+def paired_randomization(ours: Sample, theirs: Sample, draws: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value of the mean difference under random sign flips (Fisher, 1935), never exactly 0.
 
     Raises:
@@ -94,7 +77,7 @@ def paired_randomization(
     return (extreme + 1) / (draws + 1)
 
 
-def effect_size(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
+def effect_size(ours: Sample, theirs: Sample) -> float:
     """Cohen's d of paired samples (d_z): mean difference over the standard deviation of the differences.
 
     0 where all differences are 0, and infinite, with the sign of the mean, where all are the same other number.
@@ -125,13 +108,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _differences(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> np.ndarray:
+def _differences(ours: Sample, theirs: Sample) -> np.ndarray:
     a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(
             f"Paired samples must be two non-empty lists of equal length; got shapes {a.shape} and {b.shape}."
         )
     return a - b
+
+
+def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:
+    """A value with the percentiles of what it was in `[draws]` samples drawn again."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
 def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
