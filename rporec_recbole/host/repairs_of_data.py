@@ -1,0 +1,190 @@
+"""Repairs of how RecBole downloads, reads, fills and sorts data."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rporec_recbole.host.repair import ModuleWith, repair
+
+
+@repair(
+    "atomic-file-reader",
+    symptom="a title that starts with a quote swallows the lines after it; a missing title has no `.split`; a title or "
+    "token spelt `NA` vanishes",
+    cause="data/dataset/dataset.py:486 reads with quoting and pandas' list of NA words, :501 fills gaps through a chained "
+    "in-place call that pandas 3 ignores",
+    remove_when="RecBole reads with csv.QUOTE_NONE and assigns the result of fillna",
+)
+def atomic_file_reader() -> None:
+    import recbole.data.dataset.dataset as module
+
+    module.pd = ModuleWith(pd, read_csv=_read_atomic_file)
+
+
+def _read_atomic_file(filepath: str, *, engine: str = "c", **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv`, fit for atomic files."""
+    frame = pd.read_csv(
+        filepath,
+        **options,
+        engine="c",
+        quoting=csv.QUOTE_NONE,
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
+    for header in frame.columns:
+        if header.split(":")[-1] in ("token_seq", "float_seq"):
+            frame[header] = frame[header].fillna("")
+    return frame
+
+
+@repair(
+    "pandas-agg-len",
+    symptom="token sequences are split at the wrong places, or IndexError while loading them",
+    cause="data/dataset/dataset.py:1217 and :712, kg_dataset.py:316: `Series.agg(len)` now gets the whole column",
+    remove_when="RecBole takes lengths row by row",
+)
+def agg_len() -> None:
+    from recbole.data.dataset import Dataset
+    from recbole.utils.enum_type import FeatureType
+
+    remap, normalize = Dataset._remap, Dataset._normalize
+
+    class RowwiseColumn(pd.Series):
+        """A column whose `agg(len)` is row by row, as it was up to pandas 2."""
+
+        def agg(self, func: Any = None, *args: Any, **kwargs: Any) -> Any:
+            return pd.Series(_lengths(self)) if func is len else super().agg(func, *args, **kwargs)
+
+    class RowwiseFrame:
+        """A view of a feature table that hands out `RowwiseColumn`s."""
+
+        def __init__(self, frame: pd.DataFrame) -> None:
+            self.frame = frame
+
+        def __getitem__(self, field: str) -> pd.Series:
+            return RowwiseColumn(self.frame[field])
+
+        def __setitem__(self, field: str, values: Any) -> None:
+            self.frame[field] = values
+
+    @functools.wraps(remap)
+    def remap_rowwise(self: Any, remap_list: list) -> None:
+        remap(
+            self,
+            [
+                (RowwiseFrame(f), field, ftype) if ftype == FeatureType.TOKEN_SEQ else (f, field, ftype)
+                for f, field, ftype in remap_list
+            ],
+        )
+
+    @functools.wraps(normalize)
+    def normalize_rowwise(self: Any) -> None:
+        original = self.field2feats
+        self.field2feats = lambda field: [
+            RowwiseFrame(feat) if self.field2type[field] == FeatureType.FLOAT_SEQ else feat for feat in original(field)
+        ]
+        try:
+            normalize(self)
+        finally:
+            del self.field2feats
+
+    Dataset._remap = remap_rowwise
+    Dataset._normalize = normalize_rowwise
+
+
+@repair(
+    "pad-row-features",
+    symptom="silent: the padding row of item and user features holds INT64_MIN or NaN, and embeddings index out of range",
+    cause="data/dataset/dataset.py:648 and :650 fill gaps through a chained in-place call that pandas 3 ignores",
+    remove_when="RecBole assigns the result of fillna",
+)
+def pad_row_features() -> None:
+    from recbole.data.dataset import Dataset
+    from recbole.utils.enum_type import FeatureType
+
+    def fill_nan(self: Any) -> None:
+        for name in self.feat_name_list:
+            feat = getattr(self, name)
+            for field in feat:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif kind == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+                else:
+                    empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                    feat[field] = [empty if isinstance(value, float) else value for value in feat[field]]
+
+    Dataset._fill_nan = fill_nan
+
+
+@repair(
+    "benchmark-item-length",
+    symptom="silent: with `benchmark_filename`, every history has the number of rows as its length",
+    cause="data/dataset/sequential_dataset.py:163: `Series.agg(len)` now gets the whole column",
+    remove_when="RecBole takes lengths row by row",
+)
+def benchmark_item_length() -> None:
+    from recbole.data.dataset import SequentialDataset
+    from recbole.utils.enum_type import FeatureSource, FeatureType
+
+    def benchmark_presets(self: Any) -> None:
+        suffix = self.config["LIST_SUFFIX"]
+        for field in self.inter_feat:
+            if field + suffix in self.inter_feat:
+                setattr(self, f"{field}_list_field", field + suffix)
+        self.set_field_property(self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.inter_feat[self.item_list_length_field] = _lengths(self.inter_feat[self.item_id_list_field])
+
+    SequentialDataset._benchmark_presets = benchmark_presets
+
+
+@repair(
+    "time-order",
+    symptom="silent: users get another test item than their last one (149 of 943 on ml-100k without normalisation)",
+    cause="data/dataset/dataset.py turns Unix seconds into float32 (64 s or 131 s steps) before it sorts by them",
+    remove_when="RecBole sorts before it rounds; `legacy_time_order: True` gives its old order meanwhile",
+)
+def time_order() -> None:
+    from recbole.data.dataset import Dataset
+
+    to_interaction = Dataset._dataframe_to_interaction
+
+    @functools.wraps(to_interaction)
+    def sorted_to_interaction(self: Any, data: pd.DataFrame) -> Any:
+        # Rounding is monotone and RecBole's own sorts are stable: rows that are in order before they are rounded stay
+        # so. Only for time-ordered splits, so that random splits draw as they always did.
+        time = self.time_field
+        in_time = self.config["eval_args"]["order"] == "TO" and not self.config["legacy_time_order"]
+        if in_time and data is self.inter_feat and time in data and pd.api.types.is_numeric_dtype(data[time]):
+            data = data.sort_values(time, kind="stable", ignore_index=True)
+        return to_interaction(self, data)
+
+    Dataset._dataframe_to_interaction = sorted_to_interaction
+
+
+@repair(
+    "first-download",
+    symptom="the first automatic download of a data set ends in an error about process groups; the second run works",
+    cause="data/dataset/dataset.py:252 waits at a barrier although there is only one process",
+    remove_when="RecBole skips the barrier in single-process runs",
+)
+def first_download() -> None:
+    import recbole.data.dataset.dataset as module
+
+    def barrier(*args: Any, **kwargs: Any) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier(*args, **kwargs)
+
+    module.torch = ModuleWith(torch, distributed=ModuleWith(torch.distributed, barrier=barrier))
+
+
+def _lengths(column: pd.Series) -> list[int]:
+    return [len(value) for value in column]
