@@ -3,7 +3,7 @@
 Importing this package makes `"RPORec"` a RecBole model and repairs RecBole for current NumPy, pandas, SciPy and torch.
 """
 
-from rporec_recbole.host.bridge import register
+from rporec_recbole.host.registration import register
 from rporec_recbole.runs.finished import LoadedRun, load_run
 from rporec_recbole.runs.run import RunResult, run
 from rporec_recbole.version import __version__

@@ -64,7 +64,7 @@ def items_before(users: np.ndarray, items: np.ndarray, ends: np.ndarray) -> Pair
 
 
 def install() -> None:
-    """Teaches RecBole's full-sort loader the setting `hide_seen`; called once, by `recbole_bridge.register`."""
+    """Teaches RecBole's full-sort loader the setting `hide_seen`; called once, by `host.registration.register`."""
     collate = FullSortEvalDataLoader.collate_fn
     for kind in (SequentialDataset, DIENDataset):  # the second has an augmentation of its own
         kind.data_augmentation = _keeping_timeline(kind.data_augmentation)

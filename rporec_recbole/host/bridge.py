@@ -1,4 +1,4 @@
-"""The border with RecBole: registration, config, model, trainer. No other file knows how RecBole finds things."""
+"""RecBole's configs, models and trainers, as this package makes them: with one message for whatever RecBole refuses."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import contextlib
 import functools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import recbole
 from recbole.config import Config
-from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from recbole.utils import get_model, get_trainer, init_seed
 
 from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 from rporec_recbole.host import rules
-from rporec_recbole.host.repairs import install_repairs
+from rporec_recbole.host.registration import register
 from rporec_recbole.settings.properties import layered_properties, read_yaml
-from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
 
 _PACKAGES = (
     "sequential_recommender",
@@ -30,92 +29,6 @@ _PACKAGES = (
 )
 RECBOLE = Path(recbole.__file__).parent
 _CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
-_registered = False
-
-
-def register() -> None:
-    """Makes `RPORec` a RecBole sequential model for RecBole's own look-ups, and installs the repairs.
-
-    Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the name, and `Config` stands on this
-    package's defaults. Called when `rporec_recbole` is imported; later calls do nothing.
-    """
-    global _registered
-    if _registered:
-        return
-    _registered = True
-    install_repairs()
-    import recbole.data.dataset
-    import recbole.model.sequential_recommender as sequential
-    import recbole.trainer
-
-    from rporec_recbole.data import seen
-    from rporec_recbole.data.dataset import RPORecDataset
-    from rporec_recbole.model import rporec
-    from rporec_recbole.training.trainer import RPORecTrainer
-
-    sys.modules["recbole.model.sequential_recommender.rporec"] = rporec
-    sequential.rporec = rporec
-    sequential.RPORec = rporec.RPORec
-    recbole.trainer.RPORecTrainer = RPORecTrainer
-    recbole.data.dataset.RPORecDataset = RPORecDataset
-    seen.install()
-
-    load_internal = Config._load_internal_config_dict
-    set_defaults = Config._set_default_parameters
-
-    @functools.wraps(load_internal)
-    def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
-        load_internal(self, model, model_class, dataset)
-        ours = layered_properties(model, dataset)
-        texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
-        if texts is not None and not isinstance(texts, (list, tuple)):
-            raise ConfigError(
-                f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
-            )
-        if model != "RPORec":
-            ours.pop("item_text_fields", None)
-        else:
-            ours |= backbone_defaults(self.external_config_dict.get("backbone", ours["backbone"]))
-            ours |= reward_defaults(self.external_config_dict.get("reward", ours["reward"]))
-            if texts:
-                ours["load_col"] = _with_columns(
-                    ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts]
-                )
-        if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
-            ours = {
-                key: value
-                for key, value in ours.items()
-                if key not in ("eval_args", "metrics", "valid_metric", "load_col")
-            }
-        self.internal_config_dict.update(ours)
-        loss = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
-        if model_class.type == ModelType.SEQUENTIAL and loss == "CE" and not hasattr(model_class, "input_type"):
-            # RecBole's own default, one uniform negative, is an error for the cross-entropy that these models default to.
-            self.internal_config_dict["train_neg_sample_args"] = None
-
-    @functools.wraps(set_defaults)
-    def set_defaults_and_paths(self: Config) -> None:
-        given = self.final_config_dict.get("data_path")
-        set_defaults(self)
-        if (
-            self.dataset == "ml-100k"
-            and "data_path" in self.external_config_dict
-            and (Path(str(given)) / "ml-100k" / "ml-100k.inter").is_file()
-        ):
-            self.final_config_dict["data_path"] = str(Path(str(given)) / "ml-100k")
-
-    Config._load_internal_config_dict = load_internal_and_ours
-    Config._set_default_parameters = set_defaults_and_paths
-
-
-def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequence[str]) -> dict[str, Any]:
-    merged = dict(load_col or {})
-    if merged.get(source) != "*":
-        merged[source] = list(dict.fromkeys([*merged.get(source, []), *columns]))
-    return merged
-
-
-# --- config -----------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
