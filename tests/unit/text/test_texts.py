@@ -2,7 +2,7 @@ import pytest
 
 from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.text.catalogue import build_catalogue, clean_text
-from rporec_recbole.text.completions import parse_completion, render_completion
+from rporec_recbole.text.completions import Guess, parse_completion, render_completion, render_guesses
 from rporec_recbole.text.prompts import PromptTemplate
 
 CATALOGUE = build_catalogue(
@@ -77,3 +77,42 @@ def test_composed_text_states_what_the_history_shows():
 
 def test_render_and_parse_are_inverse():
     assert parse_completion(render_completion("x", "y")).answer == "y"
+
+
+GUESSES = (Guess("Up | Animation | 2009", -0.25), Guess("Heat | Crime Drama | 1995", -1.5))
+WRITTEN = "<think>a</think><answer>Up | Animation | 2009</answer>"
+
+
+def test_guesses_stand_behind_the_answer_and_are_no_part_of_what_was_written():
+    text = WRITTEN + render_guesses(GUESSES)
+    assert text.endswith(
+        "</answer><guesses>\n-0.2500 Up | Animation | 2009\n-1.5000 Heat | Crime Drama | 1995\n</guesses>"
+    )
+    one = parse_completion(text)
+    assert (one.guesses, one.text, one.answer) == (GUESSES, WRITTEN, "Up | Animation | 2009")
+    assert render_guesses([]) == ""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "<guesses>\n</guesses>",
+        "<guesses>\n-0.2500 Up | Animation | 2009\n",
+        " <guesses>\n-0.2500 Up | Animation | 2009\n</guesses>",
+        "<guesses>\n-0.2500 Up | Animation | 2009\n</guesses> ",
+        "<guesses>\n-0.25 Up | Animation | 2009\n</guesses>",
+        "<guesses>\nnan Up | Animation | 2009\n</guesses>",
+        "<guesses>\n0.2500 Up | Animation | 2009\n</guesses>",  # no log-probability
+        "<guesses>\n-0.2500 Heat | Crime Drama | 1995\n</guesses>",  # not the answer
+        "<guesses>\n-2.0000 Up | Animation | 2009\n-1.0000 Heat | Crime Drama | 1995\n</guesses>",  # not in order
+        "<guesses>\n-0.2500\n</guesses>",
+    ],
+)
+def test_a_malformed_tail_holds_no_guesses(tail):
+    one = parse_completion(WRITTEN + tail)
+    assert (one.guesses, one.answer, one.well_formed) == ((), "Up | Animation | 2009", True)
+    assert one.text == WRITTEN + tail
+
+
+def test_no_guesses_without_a_closed_answer():
+    assert parse_completion("<think>a</think><answer>Up" + render_guesses([Guess("Up", -1.0)])).guesses == ()
