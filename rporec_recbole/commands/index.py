@@ -21,7 +21,7 @@ pip install "rporec_recbole[serve]".
   hnsw      --hnsw_neighbours=48 --hnsw_build=500 --hnsw_search=1024
   ivfpq     --ivf_lists=4096 --ivf_probes=32 --pq_parts=32 --pq_bits=8
 
-What they cost and find: docs/serving.md, benchmarks/index_recall.py.
+What they cost and find: docs/vectors.md, benchmarks/index_recall.py.
 """
 
 

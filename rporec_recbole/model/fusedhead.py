@@ -54,7 +54,7 @@ class FusedHead(RecHead):
     """Trunk, fusion and scoring.
 
     A cold item has no id vector: its text says everything. (The mean of the learned id vectors in its place ranks cold items
-    lower, because the mean item is an unpopular one; docs/experiments.md.)
+    lower, because the mean item is an unpopular one; docs/experiments/cold_items.md.)
 
     Args:
         n_items: N, padding item 0 included.

@@ -21,7 +21,7 @@ class Block(nn.Module):
     `x + sigmoid(G x) * Attn(LN(x))`, then `x + sigmoid(G' x) * FFN(LN(x))`: the block of LiGR (Borisyuk et al., "From
     Features to Transformers", 2025). Positions enter as rotations of queries and keys (Su et al., RoFormer, 2021), so
     attention sees distances. Plain branches, GELU and learned position vectors lost on every data set tried
-    (docs/experiments.md).
+    (docs/experiments/trunk.md).
 
     Args:
         hidden_size: H.

@@ -25,7 +25,7 @@ from rporec_recbole.text.completions import Completion, parse_completion, render
 from rporec_recbole.text.mentions import Mentions
 
 Score = Callable[[Sequence[int], Sequence[Completion]], Tensor]
-"""Positions and completions in, scores of all items `[B, N]` of the frozen head out; see `training.rows.frozen_scorer`."""
+"""Positions and completions in, scores of all items `[B, N]` of the frozen head out; see `training.stage1.rows.frozen_scorer`."""
 Encode = Callable[[Sequence[Completion]], TextVectors]
 """Completions in, their text vectors out."""
 Entropies = Callable[[Sequence[str], Sequence[Sequence[int]]], list[Tensor]]

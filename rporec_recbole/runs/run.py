@@ -1,4 +1,4 @@
-"""One run from settings to a run folder, for RPORec and for RecBole's own models; `finished_run` is the way back."""
+"""One run from settings to a run folder, for RPORec and for RecBole's own models; `finished.py` is the way back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(
         dataset: name of the data set.
         config_files: YAML files, later ones win.
         overrides: settings that win over the files; `run_dir` chooses the folder.
-        test: rank the test split too. A search leaves it out and calls `finished_run.add_test` for what it chose.
+        test: rank the test split too. A search leaves it out and calls `finished.add_test` for what it chose.
         watch: gets (epoch, score) at each validation while the model trains (RPORec: in stage 1a), epochs counted from 1.
             What it raises ends the run, and leaves the folder of an interrupted run.
 

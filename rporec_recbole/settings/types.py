@@ -1,7 +1,7 @@
 """RPORec's settings: frozen, one dataclass per part.
 
 The defaults and their explanations live in one place, `properties/model/RPORec.yaml`; the classes here give types.
-Only `settings_reader` reads a config; everything behind it takes plain arguments.
+Only `settings/reader.py` reads a config; everything behind it takes plain arguments.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "r
 
 def identity(trainer: Any, loader: Any) -> str:
     """Digest of what a run must share with the snapshots it goes on from: data, versions, and what shapes the model. That every
-    setting is the same, `run_folder.make_run_folder` sees to."""
+    setting is the same, `make_run_folder` in `runs/folder.py` sees to."""
     digest = hashlib.sha256(
         f"{versions()} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
     )
