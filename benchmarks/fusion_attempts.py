@@ -15,31 +15,27 @@ weights without reasoning, and the strength that each run chose. New texts are k
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from harness import RESULTS_DIR, interval, names, new_parser, read_grid, write_json
 
-from rporec_recbole import load_run
-from rporec_recbole.cot.compose import facts_of, sections_of
-from rporec_recbole.cot.store import Decoding
-from rporec_recbole.cot.substitutes import BareHistory
-from rporec_recbole.data import ladder
-from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.evaluation.significance import paired_bootstrap
-from rporec_recbole.host.bridge import build_model, check_overrides
-from rporec_recbole.runs.finished import LoadedRun
-from rporec_recbole.settings.properties import read_yaml
-from rporec_recbole.text.completions import Completion
-from rporec_recbole.text.prompts import PromptTemplate
-from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
-from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+if TYPE_CHECKING:
+    from rporec_recbole import LoadedRun
+    from rporec_recbole.cot.store import Decoding
+    from rporec_recbole.text.completions import Completion
+    from rporec_recbole.text.prompts import PromptTemplate
 
+TIME = "hours"
+RESULTS = {
+    "benchmarks/results/fusion_attempts.json": (
+        "python benchmarks/fusion_attempts.py RUN RUN RUN; of ml-100k, both stages, three seeds"
+    ),
+}
 METRIC = "ndcg@10"
 
 
@@ -51,6 +47,8 @@ class TrueFacts:
 
     def reason(self, histories: Any, ratings: Any, decoding: Any, desc: str = "Reasoning") -> list[Completion]:
         """Completions of the form that `compose_completion` writes; of an intent in another form nothing stays."""
+        from rporec_recbole.cot.compose import facts_of, sections_of
+
         written = self.reasoner.reason(histories, ratings, decoding, desc)
         rated = ratings if ratings is not None else [None] * len(histories)
         found = []
@@ -70,6 +68,8 @@ class Mixed:
     """
 
     def __init__(self, written: Any, parts: Callable[[Completion, Completion], dict[str, str]]) -> None:
+        from rporec_recbole.cot.substitutes import BareHistory
+
         self.written, self.bare, self.parts = written, BareHistory(written.template), parts
 
     def reason(self, histories: Any, ratings: Any, decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
@@ -81,6 +81,8 @@ class Mixed:
 
 def values(run: LoadedRun, split: str) -> np.ndarray:
     """The metric of every user, in the order of their ids."""
+    from rporec_recbole.evaluation.ranks import metric_values
+
     return metric_values(run.evaluate(split)[1].sort_values("user_id")["rank"].to_numpy(), METRIC)
 
 
@@ -90,6 +92,11 @@ def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
     Raises:
         ConfigError: a setting is out of range.
     """
+    from rporec_recbole.data import ladder
+    from rporec_recbole.host.bridge import build_model
+    from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+    from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+
     model, dataset, config = run.model, run.loaders["train"].dataset, run.config
     own = {key: config[key] for key in attempt}
     try:
@@ -112,15 +119,20 @@ def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--attempts", help="only these of the grid")
-    parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
-    parser.add_argument("--output", default=str(Path(__file__).parent / "results" / "fusion_attempts.json"))
+    parser.add_argument("--attempts", type=names, help="only these of the grid")
+    parser.add_argument("--grid", type=Path, default=Path(__file__).with_suffix(".yaml"))
+    parser.add_argument("--output", type=Path, default=RESULTS_DIR / "fusion_attempts.json")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    grid = read_yaml(options.grid)
-    attempts = options.attempts.split(",") if options.attempts else list(grid)
+
+    from rporec_recbole import load_run
+    from rporec_recbole.cot.substitutes import BareHistory
+    from rporec_recbole.evaluation.significance import paired_bootstrap
+    from rporec_recbole.host.bridge import check_overrides
+
+    _, attempts = read_grid(options.grid, options.attempts)
     without: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
     found: dict[str, dict[str, list[Any]]] = {name: {"valid": [], "test": [], "strength": []} for name in attempts}
     for folder in options.runs:
@@ -140,8 +152,8 @@ def main() -> None:
             "history where well-formed": Mixed(written, lambda own, bare: {"cot": bare.cot, "answer": bare.answer}),
             "newest": Mixed(written, lambda own, bare: {"answer": bare.answer}),
         }
-        for name in attempts:
-            attempt = dict(grid[name] or {})
+        for name, own in attempts.items():
+            attempt = dict(own)
             run.model.reasoner = texts[attempt.pop("texts", None)]
             check_overrides("RPORec", str(run.config["dataset"]), attempt)
             found[name]["strength"].append(fit(run, attempt))
@@ -160,10 +172,9 @@ def main() -> None:
         table[name] |= {"minus no CoT": gap._asdict(), "strength": of["strength"]}
         strengths = ", ".join(f"{one:g}" for one in of["strength"])
         print(
-            f"{name:<22}{ours['valid'].mean():>8.4f}{ours['test'].mean():>8.4f}"
-            f"   {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]{'':>12}{strengths}"
+            f"{name:<22}{ours['valid'].mean():>8.4f}{ours['test'].mean():>8.4f}   {interval(*gap)}{'':>12}{strengths}"
         )
-    Path(options.output).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    write_json(options.output, table)
     print(f"\nWritten to {options.output}")
 
 

@@ -10,22 +10,14 @@ each of them. Nothing is written.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from harness import new_parser
 
-from rporec_recbole import load_run
-from rporec_recbole.cot.compose import compose_completion
-from rporec_recbole.cot.quality import QualityLimits
-from rporec_recbole.cot.store import Decoding
-from rporec_recbole.data import ladder
-from rporec_recbole.rewards.gates import GATES
-from rporec_recbole.rewards.rechead_reward import trial_record
-from rporec_recbole.text.completions import parse_completion, render_completion
-from rporec_recbole.training.stage1.rows import history_rows
-
+TIME = "minutes"
+RESULTS: dict[str, str] = {}
 FIXED = (
     "drama comedy action",
     "they like action and crime films",
@@ -36,11 +28,22 @@ FIXED = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run")
     parser.add_argument("--positions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+
+    from rporec_recbole import load_run
+    from rporec_recbole.cot.compose import compose_completion
+    from rporec_recbole.cot.quality import QualityLimits
+    from rporec_recbole.cot.store import Decoding
+    from rporec_recbole.data import ladder
+    from rporec_recbole.rewards.gates import GATES
+    from rporec_recbole.rewards.rechead_reward import trial_record
+    from rporec_recbole.text.completions import parse_completion, render_completion
+    from rporec_recbole.training.stage1.rows import history_rows
+
     loaded = load_run(options.run)
     model, dataset = loaded.model, loaded.loaders["train"].dataset
     settings, catalogue, template = model.settings, model.catalogue, model.reasoner.template

@@ -15,24 +15,29 @@ generation-BACKBONE.json.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from harness import CLOCKS, add_clock, machine, new_parser, numbers, table_head, table_row, warmed_tiny, write_json
 
-from rporec_recbole import load_run, run
-from rporec_recbole.backbone.load import Backbone, make_backbone
-from rporec_recbole.cot.store import CoTStore, Decoding
-from rporec_recbole.host.bridge import build_config, build_model
-from rporec_recbole.host.data import build_data
-from rporec_recbole.training.stage1.rows import history_rows
-from rporec_recbole.version import versions
+if TYPE_CHECKING:
+    import torch
+
+    from rporec_recbole.backbone.load import Backbone
+
+TIME = "minutes"
+RESULTS = {
+    "benchmarks/results/generation-tiny.json": (
+        "python benchmarks/generation.py --users=200 --batches=16,64,128,200; copied from --out"
+    ),
+    "benchmarks/results/generation-gemma-3-270m.json": (
+        "python benchmarks/generation.py --backbone=FILE.gguf --users=8 --tokens=256 --rounds=1 --batches=4,8 "
+        "--clock=processor; copied from --out"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,21 @@ class Measured:
         return self.tokens / self.seconds
 
 
-def warmed_tiny(folder: Path, users: int) -> tuple[Backbone, list[str]]:
+def warmed(folder: Path, users: int) -> tuple[Backbone, list[str]]:
     """`tiny` after its warm-up, and prompts of the test split."""
-    if not (folder / "metrics.json").is_file():
-        settings = {"stages": ["1a", "1b"], "epochs": 1, "run_dir": str(folder), "show_progress": False}
-        run("RPORec", "ml-100k", overrides=settings)
-    loaded = load_run(folder)
+    loaded = warmed_tiny(folder)
     return loaded.model.backbone, prompts_of(loaded.model, loaded.loaders["test"], users)
 
 
 def pretrained(file: str, users: int) -> tuple[Backbone, list[str]]:
     """A backbone from a file, as it is, and prompts of the test split with the instruction for pretrained models."""
+    import torch
+
+    from rporec_recbole.backbone.load import make_backbone
+    from rporec_recbole.cot.store import CoTStore
+    from rporec_recbole.host.bridge import build_config, build_model
+    from rporec_recbole.host.data import build_data
+
     config = build_config("RPORec", "ml-100k", overrides={"backbone": file})
     _, train, _, test = build_data(config)
     model = build_model(config, train)
@@ -69,11 +78,15 @@ def pretrained(file: str, users: int) -> tuple[Backbone, list[str]]:
 
 
 def prompts_of(model: Any, loader: Any, users: int) -> list[str]:
+    from rporec_recbole.training.stage1.rows import history_rows
+
     rows = history_rows(model, loader.dataset.inter_feat)
     return [model.reasoner.template.prompt(*row) for row in rows[:users]]
 
 
 def padded(prompts: Sequence[list[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+    import torch
+
     width = max(map(len, prompts))
     tokens = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -88,12 +101,14 @@ def batches(prompts: Sequence[list[int]], batch: int, by_length: bool) -> list[l
     return [order[start : start + batch] for start in range(0, len(order), batch)]
 
 
-@torch.inference_mode()
 def prefill(backbone: Backbone, prompts: Sequence[list[int]], batch: int) -> int:
-    for rows in batches(prompts, batch, by_length=True):
-        inputs = padded([prompts[i] for i in rows], backbone.tokenizer.pad_token_id, backbone.device)
-        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_(min=0)
-        backbone.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=1)
+    import torch
+
+    with torch.inference_mode():
+        for rows in batches(prompts, batch, by_length=True):
+            inputs = padded([prompts[i] for i in rows], backbone.tokenizer.pad_token_id, backbone.device)
+            positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_(min=0)
+            backbone.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=1)
     return sum(map(len, prompts))
 
 
@@ -128,30 +143,33 @@ def measured(
         tokens = work()
         tries.append(Measured(name, batch, tokens, clock() - start))
     best = min(tries, key=lambda one: one.seconds)
-    print(f"| {name} | {batch or ''} | {best.tokens:,} | {best.seconds:.2f} | {best.rate:,.0f} |", flush=True)
+    figures = (f"{best.tokens:,}", f"{best.seconds:.2f}", f"{best.rate:,.0f}")
+    print(table_row(name, batch or "", *figures), flush=True)
     return best
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--users", type=int, default=400)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--batches", default="8,32,64,128,256")
-    parser.add_argument("--run", default="saved/generation/tiny")
+    parser.add_argument("--batches", type=numbers, default="8,32,64,128,256")
+    parser.add_argument("--run", type=Path, default=Path("saved/generation/tiny"))
     parser.add_argument("--backbone")
-    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
-    parser.add_argument("--out", default="saved/generation")
+    add_clock(parser)
+    parser.add_argument("--out", type=Path, default=Path("saved/generation"))
     options = parser.parse_args()
+
+    from rporec_recbole.cot.store import Decoding
+
     if options.backbone:
         backbone, texts = pretrained(options.backbone, options.users)
     else:
-        backbone, texts = warmed_tiny(Path(options.run), options.users)
+        backbone, texts = warmed(options.run, options.users)
     prompts, most, rounds = backbone.prompts.encode(texts), options.tokens, options.rounds
-    timed = partial(measured, perf_counter if options.clock == "wall" else process_time)
-    sizes = [int(size) for size in options.batches.split(",")]
+    timed, sizes = partial(measured, CLOCKS[options.clock]), options.batches
     backbone.generate_tokens(texts[:2], Decoding(max_new_tokens=2))  # what is done once is done
-    print("| what | batch | tokens | seconds | tokens/s |\n|---|---|---|---|---|")
+    print(table_head("what", "batch", "tokens", "seconds", "tokens/s"))
 
     kept: dict[str, list[list[int]]] = {}
 
@@ -193,7 +211,6 @@ def main() -> None:
         "users": len(prompts),
         "prompt_tokens": {"mean": sum(lengths) / len(lengths), "least": min(lengths), "most": max(lengths)},
         "clock": options.clock,
-        "threads": torch.get_num_threads(),
         "over_generate": ours.rate / generate,
         "over_generate_sorted": ours.rate / again[1].rate,
         "over_prefill": ours.rate / rate,
@@ -205,7 +222,7 @@ def main() -> None:
             if name.startswith("generate")
         },
         "lines": [{**asdict(one), "rate": one.rate} for one in lines],
-        "versions": versions(),
+        **machine(),
     }
     print(
         f"\n{report['over_generate']:.1f} times model.generate at its best batch size, {report['over_generate_sorted']:.1f} "
@@ -213,10 +230,7 @@ def main() -> None:
         f"of prompts {report['over_prefill_without_reading']:.2f}; prompt and new tokens/s over it "
         f"{report['over_prefill_with_prompt_tokens']:.2f}; rows that differ from generate: {report['different_rows']}"
     )
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / f"generation-{Path(backbone.name).stem}.json"
-    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out / f"generation-{Path(backbone.name).stem}.json", report)
 
 
 if __name__ == "__main__":

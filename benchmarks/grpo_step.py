@@ -15,25 +15,20 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter, process_time
 from typing import Any
 
-import torch
-from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from harness import CLOCKS, add_clock, machine, new_parser, table_head, table_row, warmed_tiny, write_json
 
-from rporec_recbole import load_run, run
-from rporec_recbole.data import ladder
-from rporec_recbole.training.stage1.rows import frozen_scorer
-from rporec_recbole.training.stage2.grpo import Hooks, train_rl
-from rporec_recbole.training.stage2.head_reward import head_reward
-from rporec_recbole.version import versions
+TIME = "minutes"
+RESULTS = {
+    "benchmarks/results/grpo_step.json": (
+        "python benchmarks/grpo_step.py --clock=processor --steps=8; copied from --out"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,8 @@ class Timed:
             self.seconds += self.clock() - start
 
 
-class AfterFirst(TrainerCallback):
-    """Counts from the end of the first step."""
+class AfterFirst:
+    """Counts from the end of the first step; as TRL's callback and by hand."""
 
     def __init__(self, clock: Callable[[], float], parts: Sequence[Timed]) -> None:
         self.clock, self.parts = clock, parts
@@ -93,6 +88,8 @@ class AfterFirst(TrainerCallback):
 def ours(
     options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any], name: str, **given: Any
 ) -> Measured:
+    from rporec_recbole.training.stage2.grpo import Hooks, train_rl
+
     clock, backbone = CLOCKS[options.clock], copy.copy(model.backbone)
     backbone.model = copy.deepcopy(backbone.model)
     settings = replace(
@@ -113,6 +110,13 @@ def ours(
 def theirs(
     options: argparse.Namespace, model: Any, prompts: list[str], reward: Callable[..., Any], name: str, **given: Any
 ) -> Measured:
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Watch(AfterFirst, TrainerCallback):
+        pass
+
     clock, settings = CLOCKS[options.clock], model.settings.rl
     policy, tokenizer = copy.deepcopy(model.backbone.model), model.backbone.tokenizer
 
@@ -122,7 +126,7 @@ def theirs(
     paying = Timed(pay, clock)
     paying.__name__ = "rechead"  # TRL asks for it
     policy.generate = writing = Timed(policy.generate, clock)
-    watch = AfterFirst(clock, [writing, paying])
+    watch = Watch(clock, [writing, paying])
     with tempfile.TemporaryDirectory() as folder:
         model.backbone.save(Path(folder) / "reference")
         policy.config.name_or_path = str(Path(folder) / "reference")
@@ -151,27 +155,26 @@ def theirs(
     return watch.measured(name)
 
 
-CLOCKS = {"wall": perf_counter, "processor": process_time}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
-    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
-    parser.add_argument("--run", default="saved/grpo_step/tiny")
-    parser.add_argument("--out", default="saved/grpo_step")
+    add_clock(parser)
+    parser.add_argument("--run", type=Path, default=Path("saved/grpo_step/tiny"))
+    parser.add_argument("--out", type=Path, default=Path("saved/grpo_step"))
     options = parser.parse_args()
-    folder = Path(options.run)
-    if not (folder / "metrics.json").is_file():
-        run("RPORec", "ml-100k", overrides={"stages": ["1a", "1b"], "epochs": 1, "run_dir": str(folder)})
-    loaded = load_run(folder)
+
+    from rporec_recbole.data import ladder
+    from rporec_recbole.training.stage1.rows import frozen_scorer
+    from rporec_recbole.training.stage2.head_reward import head_reward
+
+    loaded = warmed_tiny(options.run)
     model, dataset = loaded.model, loaded.loaders["train"].dataset
     ends = dataset.positions(ladder.RL)[: (options.steps + 1) * options.prompts]
     rows = dataset.histories(ends)
-    reward = head_reward(model, rows, frozen_scorer(model, dataset, ends, False), folder=folder)
+    reward = head_reward(model, rows, frozen_scorer(model, dataset, ends, False), folder=options.run)
     prompts = list(reward.positions.prompts)
     same = {"beta": model.settings.rl.kl_weight, "gradient_checkpointing": False, "bf16": False}
     pairs = [
@@ -186,13 +189,12 @@ def main() -> None:
     ]
     lines = [one for pair in pairs for one in pair]
     over = {theirs.name: theirs.step / ours.step for ours, theirs in pairs}
-    print(
-        "| seconds a step | generation | reward | update | all | new tokens | over the line above |\n"
-        "|---|---|---|---|---|---|---|"
-    )
+    parts = ("generation", "reward", "update")
+    print(table_head("seconds a step", *parts, "all", "new tokens", "over the line above"))
     for one in lines:
-        parts = " | ".join(f"{part:.2f}" for part in (one.generation, one.reward, one.update, one.step))
-        print(f"| {one.name} | {parts} | {one.tokens:.1f} | {f'{over[one.name]:.2f}' if one.name in over else ''} |")
+        seconds = (f"{getattr(one, part):.2f}" for part in (*parts, "step"))
+        times = f"{over[one.name]:.2f}" if one.name in over else ""
+        print(table_row(one.name, *seconds, f"{one.tokens:.1f}", times))
     report = {
         "backbone": model.backbone.facts,
         "prompts": options.prompts,
@@ -200,15 +202,11 @@ def main() -> None:
         "limit": options.tokens,
         "steps": options.steps,
         "clock": options.clock,
-        "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
         "over_ours": over,
         "lines": [{**asdict(one), "step": one.step} for one in lines],
-        "versions": versions(),
+        **machine(),
     }
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "grpo_step.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out / "grpo_step.json", report)
 
 
 if __name__ == "__main__":

@@ -19,23 +19,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
+from harness import (
+    RESULTS_DIR,
+    names,
+    new_parser,
+    one_thread,
+    own_process,
+    processor,
+    read_json,
+    table_head,
+    table_row,
+    write_json,
+)
 
-from rporec_recbole.serve.index import ItemIndex
-from rporec_recbole.serve.index_options import DEFAULTS
-from rporec_recbole.serve.retriever import Retriever
-
+TIME = "half an hour"
+RESULTS = {"benchmarks/results/index_recall.json": "python benchmarks/index_recall.py"}
 DIMENSION, CLUSTERS, NOISE, K, HISTORY = 64, 2000, 0.8, 100, 100
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GOAL_RECALL, GOAL_MS = 0.95, 5.0
 SETTINGS: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "exact": (None, (0,)),
@@ -71,14 +76,18 @@ def draw(items: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(kind: str, items: int, queries: int) -> list[dict[str, Any]]:
     import faiss
+    import torch
+
+    from rporec_recbole.serve.index import ItemIndex
+    from rporec_recbole.serve.retriever import Retriever
 
     faiss.omp_set_num_threads(1)
     torch.set_num_threads(1)
     vectors, users = draw(items, queries)
     truth = ItemIndex.build(vectors).search(users, K)[1]
-    before, start, processor = resident_mb(), perf_counter(), os.times().user
+    before, start, busy = resident_mb(), perf_counter(), os.times().user
     index = ItemIndex.build(vectors, kind)
-    built = {"build_seconds": perf_counter() - start, "build_cpu_seconds": os.times().user - processor}
+    built = {"build_seconds": perf_counter() - start, "build_cpu_seconds": os.times().user - busy}
     built["memory_mb"] = resident_mb() - before
     built["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     retriever = Retriever(torch.from_numpy(vectors), index)
@@ -108,55 +117,49 @@ def measure(kind: str, items: int, queries: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
-    parser.add_argument("--out", default="benchmarks/results/index_recall.json")
-    parser.add_argument("--kinds", default=",".join(SETTINGS), help="the others keep the rows that --out has of them")
+    parser.add_argument("--out", type=Path, default=RESULTS_DIR / "index_recall.json")
+    kinds_help = "the others keep the rows that --out has of them"
+    parser.add_argument("--kinds", type=names, default=",".join(SETTINGS), help=kinds_help)
     parser.add_argument("--kind", choices=SETTINGS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.kind:
         print(json.dumps(measure(options.kind, options.items, options.queries)))
         return
-    out, kinds = Path(options.out), options.kinds.split(",")
-    before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+
+    from rporec_recbole.serve.index_options import DEFAULTS
+
+    before = read_json(options.out, {})
     kept = before["rows"] if before.get("items") == options.items else []
-    rows: list[dict[str, Any]] = [row for row in kept if row["kind"] not in kinds]
+    rows: list[dict[str, Any]] = [row for row in kept if row["kind"] not in options.kinds]
     print(
         f"{options.items:,} items, dimension {DIMENSION}, recall@{K}, {options.queries} queries one by one, one core\n"
     )
-    print(
-        "| index | recall | ms median | ms p99 | recall, rescored | ms median | ms p99 | memory MB | build s |\n"
-        "|---|---|---|---|---|---|---|---|---|"
-    )
-    for kind in kinds:
-        command = [sys.executable, __file__, f"--items={options.items}", f"--queries={options.queries}"]
-        done = subprocess.run(
-            [*command, f"--kind={kind}"],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **ONE_THREAD},
-        )
-        for row in json.loads(done.stdout):
+    asked = ("recall", "ms median", "ms p99", "recall, rescored", "ms median", "ms p99")
+    print(table_head("index", *asked, "memory MB", "build s"))
+    for kind in options.kinds:
+        sizes = (f"--items={options.items}", f"--queries={options.queries}")
+        for row in own_process(__file__, *sizes, f"--kind={kind}", env=one_thread()):
             rows.append(row)
-            print(
-                f"| {kind} {row['setting']} | {row['recall_index']:.3f} | {row['median_ms_index']:.2f} | "
-                f"{row['p99_ms_index']:.2f} | {row['recall_retriever']:.3f} | {row['median_ms_retriever']:.2f} | "
-                f"{row['p99_ms_retriever']:.2f} | {row['memory_mb']:,.0f} | {row['build_seconds']:,.0f} |",
-                flush=True,
-            )
+            figures = [
+                f"{row[f'{figure}_{way}']:{form}}"
+                for way in ("index", "retriever")
+                for figure, form in (("recall", ".3f"), ("median_ms", ".2f"), ("p99_ms", ".2f"))
+            ]
+            costs = (f"{row[cost]:,.0f}" for cost in ("memory_mb", "build_seconds"))
+            print(table_row(f"{kind} {row['setting']}", *figures, *costs), flush=True)
         report = {
             "items": options.items,
             "dimension": DIMENSION,
             "queries": options.queries,
             "k": K,
             "options": DEFAULTS,
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "rows": rows,
         }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(options.out, report)
     met = [
         r for r in rows if r["kind"] == "hnsw" and r["recall_index"] >= GOAL_RECALL and r["median_ms_index"] < GOAL_MS
     ]

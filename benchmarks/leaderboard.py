@@ -10,7 +10,6 @@ candidates have not been run, the cell says how many have.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accuracy import CHOSEN_BY, METRICS, PROTOCOLS, file_name, values
+from harness import RESULTS_DIR, new_parser, read_grid, table_head, table_row
 
-from rporec_recbole.settings.properties import read_yaml
-
+TIME = "seconds"
+RESULTS = {"docs/leaderboard.md": "python benchmarks/leaderboard.py"}
 MISSING = "not yet run"
 
 
@@ -48,23 +48,22 @@ def table(grid: Mapping[str, Any], results: Path, seed: int) -> str:
             rows[label][dataset] = cells(own[label], label, results / dataset, seed)
     lines = []
     for number, protocol in enumerate(PROTOCOLS):
-        lines += [f"Test, {protocol}, NDCG@10 / HR@10, seed {seed}:", "", "| model | " + " | ".join(grid) + " |"]
-        lines += ["|---" * (len(grid) + 1) + "|"]
+        lines += [f"Test, {protocol}, NDCG@10 / HR@10, seed {seed}:", "", table_head("model", *grid)]
         for label in models:
             mine = [rows[label][dataset][number] if dataset in rows[label] else "" for dataset in grid]
-            lines.append(f"| {label} | " + " | ".join(mine) + " |")
+            lines.append(table_row(label, *mine))
         lines.append("")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--seed", type=int, default=2020)
-    parser.add_argument("--grid", default=str(Path(__file__).with_name("accuracy.yaml")))
-    parser.add_argument("--results", default=str(Path(__file__).with_name("results")))
+    parser.add_argument("--grid", default=Path(__file__).with_name("accuracy.yaml"))
+    parser.add_argument("--results", type=Path, default=RESULTS_DIR)
     parser.add_argument("--out", default="docs/leaderboard.md")
     options = parser.parse_args()
-    text = table(read_yaml(options.grid), Path(options.results), options.seed)
+    text = table(read_grid(options.grid)[1], options.results, options.seed)
     head = "# Leaderboard\n\nMade by `python benchmarks/leaderboard.py`; see there what a cell is.\n\n"
     Path(options.out).write_text(head + text, encoding="utf-8")
     print(f"{text}\nWritten to {options.out}")

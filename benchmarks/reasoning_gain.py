@@ -13,25 +13,29 @@ draws its intervals, and writes both into --dir.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from harness import RESULTS_DIR, add_data, add_seeds, names, new_parser, read_grid, run_once, write_json
 
-from rporec_recbole import run
-from rporec_recbole.evaluation.plots import plot_intervals
-from rporec_recbole.runs import controls
-from rporec_recbole.settings.properties import read_yaml
+TIME = "ten minutes (ml-100k) to 80 (amazon-beauty) a seed and attempt; seconds where the ranks are kept"
+RESULTS = {
+    "benchmarks/results/*/reasoning/*.parquet": "python benchmarks/reasoning_gain.py --dataset=DATASET --attempts=ATTEMPT",
+    "benchmarks/results/ml-100k/ablations/stage 1, *.json": (
+        "python benchmarks/reasoning_gain.py --dataset=ml-100k --seeds=2020 --grid=benchmarks/stage1_ablations.yaml "
+        '--controls="no CoT,answer only,history text"; copied from --dir'
+    ),
+}
 
 
 def ranks_of(kept: Path, folder: Path, dataset: str, settings: dict[str, Any], only: list[str] | None) -> pd.DataFrame:
     """The ranks of one run and its controls; what is missing is made first."""
+    from rporec_recbole.runs import controls
+
     if kept.is_file():
         return pd.read_parquet(kept)
-    if not (folder / "metrics.json").is_file():
-        run("RPORec", dataset, overrides={**settings, "controls": only is None, "run_dir": str(folder)})
+    run_once(folder, "RPORec", dataset, {**settings, "controls": only is None})
     if not (folder / controls.RANKS).is_file():
         controls.run_controls(folder, only)
     table = pd.read_parquet(folder / controls.RANKS)[["control", "user_id", "item_id", "rank"]]
@@ -41,33 +45,31 @@ def ranks_of(kept: Path, folder: Path, dataset: str, settings: dict[str, Any], o
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--data_path")
-    parser.add_argument("--seeds", default="2020,2021,2022")
-    parser.add_argument("--attempts", help="only these of the grid")
-    parser.add_argument("--controls", help="only these")
-    parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--dir", default="saved/reasoning")
+    parser = new_parser(__doc__)
+    add_data(parser)
+    add_seeds(parser)
+    parser.add_argument("--attempts", type=names, help="only these of the grid")
+    parser.add_argument("--controls", type=names, help="only these")
+    parser.add_argument("--grid", type=Path, default=Path(__file__).with_suffix(".yaml"))
+    parser.add_argument("--results", type=Path, default=RESULTS_DIR)
+    parser.add_argument("--dir", type=Path, default=Path("saved/reasoning"))
     options = parser.parse_args()
-    grid = read_yaml(options.grid)
-    shared, seeds = grid.pop("all"), [int(seed) for seed in options.seeds.split(",")]
-    only = options.controls.split(",") if options.controls else None
-    parent = Path(options.dir) / options.dataset
-    for attempt in options.attempts.split(",") if options.attempts else grid:
+
+    from rporec_recbole.evaluation.plots import plot_intervals
+    from rporec_recbole.runs import controls
+
+    shared, attempts = read_grid(options.grid, options.attempts)
+    shared |= {"data_path": options.data_path} if options.data_path else {}
+    seeds, parent = options.seeds, options.dir / options.dataset
+    for attempt, own in attempts.items():
         tables = []
         for seed in seeds:
-            settings = {**shared, **(grid[attempt] or {}), "seed": seed, "show_progress": False}
-            if options.data_path:
-                settings["data_path"] = options.data_path
             kept = options.results / options.dataset / "reasoning" / f"{attempt}, seed {seed}.parquet"
-            tables.append(ranks_of(kept, parent / f"{attempt},seed={seed}", options.dataset, settings, only))
+            folder, settings = parent / f"{attempt},seed={seed}", {**shared, **own, "seed": seed}
+            tables.append(ranks_of(kept, folder, options.dataset, settings, options.controls or None))
         contrasts = controls.contrasts_of(pd.concat(tables, ignore_index=True))
         print(f"\n{options.dataset}, attempt `{attempt}`, seeds {seeds}\n{controls.table_of(contrasts)}", flush=True)
-        parent.mkdir(parents=True, exist_ok=True)
-        facts = {one.control: one._asdict() for one in contrasts}
-        (parent / f"{attempt}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(parent / f"{attempt}.json", {one.control: one._asdict() for one in contrasts})
         bars = {one.control: one.differences["ndcg@10"] for one in contrasts[1:]}
         title = f"{options.dataset}, `{attempt}`, seeds {seeds}: NDCG@10 of RPORec minus each control, 95 % intervals"
         plot_intervals(bars, title).savefig(parent / f"{attempt}.png", dpi=110)

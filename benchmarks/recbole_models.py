@@ -7,13 +7,14 @@ Prints and writes `models.md`; models with a finished run folder are not run aga
 
 from __future__ import annotations
 
-import argparse
-import json
 import traceback
 from pathlib import Path
+from typing import Any
 
-from rporec_recbole import run
+from harness import metrics_of, names, new_parser, run_once, table_head, table_row
 
+TIME = "half an hour"
+RESULTS: dict[str, str] = {}
 MODELS = [
     "SASRec",
     "GRU4Rec",
@@ -37,33 +38,30 @@ MODELS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", default="saved/models")
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser = new_parser(__doc__)
+    parser.add_argument("--dir", type=Path, default=Path("saved/models"))
+    parser.add_argument("--models", type=names, default=",".join(MODELS))
     parser.add_argument("--length", type=int, help="MAX_ITEM_LIST_LENGTH; default: each model's own")
     options = parser.parse_args()
-    parent = Path(options.dir)
-    lines = ["| model | outcome | test NDCG@10 after 1 epoch | seconds |", "|---|---|---|---|"]
-    for model in options.models.split(","):
-        folder = parent / model
-        settings = {"epochs": 1, "show_progress": False, "run_dir": str(folder)}
+    lines = [table_head("model", "outcome", "test NDCG@10 after 1 epoch", "seconds")]
+    for model in options.models:
+        settings: dict[str, Any] = {"epochs": 1}
         if options.length:
             settings["MAX_ITEM_LIST_LENGTH"] = options.length
         if model == "RPORec":
             settings["stages"] = ["1a"]
         try:
-            if not (folder / "metrics.json").is_file():
-                run(model, "ml-100k", overrides=settings)
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            metrics = metrics_of(run_once(options.dir / model, model, "ml-100k", settings))
             seconds = sum(stage["seconds"] for stage in metrics["stages"].values())
-            lines.append(f"| {model} | runs | {metrics['test']['ndcg@10']:.4f} | {seconds:.0f} |")
+            lines.append(table_row(model, "runs", f"{metrics['test']['ndcg@10']:.4f}", f"{seconds:.0f}"))
         except Exception as error:  # the table is about failures too
             traceback.print_exc()
-            lines.append(f"| {model} | fails: {type(error).__name__}: {str(error).splitlines()[0][:100]} | | |")
+            why = f"fails: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            lines.append(table_row(model, why, "", ""))
         print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
-    parent.mkdir(parents=True, exist_ok=True)
-    (parent / "models.md").write_text(text, encoding="utf-8")
+    options.dir.mkdir(parents=True, exist_ok=True)
+    (options.dir / "models.md").write_text(text, encoding="utf-8")
     print("\n" + text)
 
 

@@ -15,38 +15,44 @@ the steps minus that before them is paired over prompts; 95 % intervals by boots
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from harness import (
+    RESULTS_DIR,
+    add_data,
+    add_seeds,
+    interval,
+    names,
+    new_parser,
+    read_json,
+    run_once,
+    table_head,
+    table_row,
+    write_json,
+)
 
-from rporec_recbole import load_run, run
-from rporec_recbole.cot.store import Decoding
-from rporec_recbole.data import ladder
-from rporec_recbole.training.stage1.rows import frozen_scorer
-from rporec_recbole.training.stage2.grpo import Hooks, train_rl
-from rporec_recbole.training.stage2.head_reward import head_reward
-
+TIME = "an hour; seconds where the curves are kept"
+RESULTS = {
+    "benchmarks/results/reward_curve.json": "python benchmarks/reward_curve.py",
+    "docs/figures/reward.png": "python benchmarks/reward_curve.py",
+}
 Curve = dict[str, list[Any]]
 """`steps` `[S]`, `rewards` `[S, P]` by prompt, and the mean of every part of the reward, `[S]`."""
 
 
-def first_stages(folder: Path, options: argparse.Namespace, seed: int) -> None:
-    """Stages 1a to 1c, unless they have run."""
-    if (folder / "metrics.json").is_file():
-        return
-    settings = {"stages": ["1a", "1b", "1c"], "seed": seed, "run_dir": str(folder), "show_progress": False}
-    if options.data_path:
-        settings["data_path"] = options.data_path
-    run("RPORec", options.dataset, overrides=settings)
-
-
 def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) -> Curve:
     """Trains stage 2 of a run and asks the held-out prompts on the way."""
+    from rporec_recbole import load_run
+    from rporec_recbole.cot.store import Decoding
+    from rporec_recbole.data import ladder
+    from rporec_recbole.training.stage1.rows import frozen_scorer
+    from rporec_recbole.training.stage2.grpo import Hooks, train_rl
+    from rporec_recbole.training.stage2.head_reward import head_reward
+
     loaded = load_run(folder)
     model, dataset = loaded.model, loaded.loaders["train"].dataset
     ends = dataset.positions(ladder.RL)
@@ -106,56 +112,50 @@ def rise_of(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--data_path")
-    parser.add_argument("--seeds", default="2020,2021,2022")
+    parser = new_parser(__doc__)
+    add_data(parser, "ml-100k")
+    add_seeds(parser)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--learning_rates", default="0.00002,0.0002")
+    parser.add_argument("--learning_rates", type=names, default="0.00002,0.0002")
     parser.add_argument("--dir", type=Path, default=Path("saved/reward_curve"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reward_curve.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS_DIR / "reward_curve.json")
     parser.add_argument("--figure", default="docs/figures/reward.png")
     options = parser.parse_args()
-    kept: dict[str, Curve] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    seeds = [int(seed) for seed in options.seeds.split(",")]
+
+    from matplotlib.figure import Figure
+
+    kept: dict[str, Curve] = read_json(options.out, {})
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color="#999999", linewidth=0.8)
-    print(
-        "| learning rate | before | after | rise [95 %] | well-formed before, after |\n|---|---|---|---|---|",
-        flush=True,
-    )
-    for rate, color in zip(
-        map(float, options.learning_rates.split(",")), ("#1f4e79", "#c0562f", "#4a7a3a"), strict=False
-    ):
+    print(table_head("learning rate", "before", "after", "rise [95 %]", "well-formed before, after"), flush=True)
+    for rate, color in zip(map(float, options.learning_rates), ("#1f4e79", "#c0562f", "#4a7a3a"), strict=False):
         curves = []
-        for seed in seeds:
+        for seed in options.seeds:
             name = f"{options.dataset}, learning rate {rate}, {options.steps} steps, seed {seed}"
             if name not in kept:
                 folder = options.dir / f"{options.dataset},seed={seed}"
-                first_stages(folder, options, seed)
+                first = {"stages": ["1a", "1b", "1c"], "seed": seed}
+                run_once(folder, "RPORec", options.dataset, first, options.data_path)
                 kept[name] = curve_of(folder, options, seed, rate)
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                options.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+                write_json(options.out, kept, indent=None)
             curves.append(kept[name])
         rise, (low, high) = rise_of(curves)
         mean = np.mean([np.mean(one["rewards"], axis=1) for one in curves], axis=0)
         formed = np.mean([one["well_formed"] for one in curves], axis=0)
-        print(
-            f"| {rate:g} | {mean[0]:.4f} | {mean[-1]:.4f} | {rise[-1]:+.4f} [{low[-1]:+.4f}, {high[-1]:+.4f}] "
-            f"| {formed[0]:.3f}, {formed[-1]:.3f} |",
-            flush=True,
-        )
+        risen, well = interval(rise[-1], low[-1], high[-1]), f"{formed[0]:.3f}, {formed[-1]:.3f}"
+        print(table_row(f"{rate:g}", f"{mean[0]:.4f}", f"{mean[-1]:.4f}", risen, well), flush=True)
         steps = curves[0]["steps"]
         axes.plot(steps, rise, color=color, linewidth=2, label=f"learning rate {rate:g}")
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
     axes.set_xlabel("steps of stage 2")
     axes.set_ylabel("mean reward minus that before the first step")
     axes.set_title(
-        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, seeds {options.seeds}, 95 % intervals",
+        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, "
+        f"seeds {','.join(map(str, options.seeds))}, 95 % intervals",
         fontsize=10,
     )
     axes.legend(frameon=False)

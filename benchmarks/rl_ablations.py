@@ -11,20 +11,31 @@ are averaged over the seeds before they are paired. Written to --dir as JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from harness import (
+    add_data,
+    add_seeds,
+    interval,
+    metrics_of,
+    names,
+    new_parser,
+    read_grid,
+    run_once,
+    table_head,
+    table_row,
+    write_json,
+)
 
-from rporec_recbole import run
-from rporec_recbole.evaluation.ranks import metric_values
-from rporec_recbole.evaluation.significance import paired_bootstrap, paired_randomization
-from rporec_recbole.settings.properties import read_yaml
-
+TIME = "hours"
+RESULTS = {
+    "benchmarks/results/ml-100k/ablations/stage 2.json": (
+        "python benchmarks/rl_ablations.py --dataset=ml-100k --seeds=2020; copied from --dir"
+    ),
+}
 FIRST = ["1a", "1b", "1c"]
 TAG, TEN = "2_reinforcement_learning/reward", 10
 
@@ -35,6 +46,8 @@ def rewards_of(run: Path) -> np.ndarray:
     Raises:
         SystemExit: the run has no stage 2.
     """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     if TAG not in events.Tags()["scalars"]:
@@ -43,15 +56,10 @@ def rewards_of(run: Path) -> np.ndarray:
     return np.array([by_step[step] for step in sorted(by_step)])
 
 
-def finished(folder: Path, dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a run, which is made first if need be."""
-    if not (folder / "metrics.json").is_file():
-        run("RPORec", dataset, overrides={**settings, "run_dir": str(folder)})
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-
-
 def values_of(folders: list[Path], metric: str) -> pd.Series:
     """A metric of each test row, by user and item, mean over some runs."""
+    from rporec_recbole.evaluation.ranks import metric_values
+
     tables = [pd.read_parquet(folder / "ranks.parquet") for folder in folders]
     table = pd.concat(tables).query("split == 'test'")
     table = table.assign(value=metric_values(table["rank"].to_numpy(), metric))
@@ -60,7 +68,9 @@ def values_of(folders: list[Path], metric: str) -> pd.Series:
 
 def row_of(name: str, folders: list[Path], base: list[Path]) -> dict[str, Any]:
     """The figures of a variant."""
-    metrics = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    from rporec_recbole.evaluation.significance import paired_bootstrap, paired_randomization
+
+    metrics = [metrics_of(folder) for folder in folders]
     own, other = values_of(folders, "ndcg@10"), values_of(base, "ndcg@10")
     assert own.index.equals(other.index), "a variant ranked other rows than stage 1"
     row: dict[str, Any] = {
@@ -82,42 +92,37 @@ def row_of(name: str, folders: list[Path], base: list[Path]) -> dict[str, Any]:
 def show(row: dict[str, Any]) -> None:
     reward = f"{row['reward_first']:.3f} to {row['reward_last']:.3f}" if "reward_first" in row else ""
     gap = row.get("difference")
-    difference = "" if gap is None else f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}], p {row['p']:.2f}"
-    print(
-        f"| {row['variant']} | {reward} | {row['valid']:.4f} | {row['ndcg@10']:.4f} | {row['hit@10']:.4f} | {difference} |",
-        flush=True,
-    )
+    difference = "" if gap is None else f"{interval(**gap)}, p {row['p']:.2f}"
+    metrics = (f"{row[name]:.4f}" for name in ("valid", "ndcg@10", "hit@10"))
+    print(table_row(row["variant"], reward, *metrics, difference), flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--data_path")
-    parser.add_argument("--seeds", default="2020,2021,2022")
-    parser.add_argument("--variants", help="only these of the grid")
-    parser.add_argument("--grid", default=str(Path(__file__).with_suffix(".yaml")))
-    parser.add_argument("--dir", default="saved/rl-ablations", type=Path)
+    parser = new_parser(__doc__)
+    add_data(parser)
+    add_seeds(parser)
+    parser.add_argument("--variants", type=names, help="only these of the grid")
+    parser.add_argument("--grid", type=Path, default=Path(__file__).with_suffix(".yaml"))
+    parser.add_argument("--dir", type=Path, default=Path("saved/rl-ablations"))
     options = parser.parse_args()
-    grid = read_yaml(options.grid)
-    shared, seeds = grid.pop("all"), [int(seed) for seed in options.seeds.split(",")]
-    shared |= {"show_progress": False} | ({"data_path": options.data_path} if options.data_path else {})
+    (shared, variants), seeds = read_grid(options.grid, options.variants), options.seeds
+    shared |= {"data_path": options.data_path} if options.data_path else {}
     parent = options.dir / options.dataset
     base = [parent / f"stage 1,seed={seed}" for seed in seeds]
     for folder, seed in zip(base, seeds, strict=True):
-        finished(folder, options.dataset, {**shared, "stages": FIRST, "seed": seed})
-    print("| variant | reward | validation | NDCG@10 | HR@10 | minus stage 1, NDCG@10 |\n|---|---|---|---|---|---|")
+        run_once(folder, "RPORec", options.dataset, {**shared, "stages": FIRST, "seed": seed})
+    print(table_head("variant", "reward", "validation", "NDCG@10", "HR@10", "minus stage 1, NDCG@10"))
     rows = [row_of("stage 1", base, base)]
     show(rows[0])
-    for name in options.variants.split(",") if options.variants else grid:
+    for name, own in variants.items():
         folders = []
         for first, seed in zip(base, seeds, strict=True):
-            settings = {"stages": [*FIRST, "2", "2b"], **shared, **(grid[name] or {}), "seed": seed}
-            folders.append(parent / f"{name},seed={seed}")
-            finished(folders[-1], options.dataset, {**settings, "start_from": str(first)})
+            settings = {"stages": [*FIRST, "2", "2b"], **shared, **own, "seed": seed, "start_from": str(first)}
+            folders.append(run_once(parent / f"{name},seed={seed}", "RPORec", options.dataset, settings))
         rows.append(row_of(name, folders, base))
         show(rows[-1])
     target = parent / "rl_ablations.json"
-    target.write_text(json.dumps({"dataset": options.dataset, "seeds": seeds, "rows": rows}, indent=2) + "\n")
+    write_json(target, {"dataset": options.dataset, "seeds": seeds, "rows": rows})
     print(f"\nWritten to {target}")
 
 

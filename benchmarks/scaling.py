@@ -10,34 +10,29 @@ scaling.json and scaling.png; points that are there already are not measured aga
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
+from harness import machine, new_parser, read_json, write_json
+from trunk_steps import timed_steps
 
-from rporec_recbole.host.bridge import build_config, build_model
-from rporec_recbole.host.data import build_data
-from rporec_recbole.model.fusedhead import FusedHead
-from rporec_recbole.model.losses import recommendation_loss, sampled_recommendation_loss
-from rporec_recbole.model.rechead import distinct
-from rporec_recbole.settings.reader import default_settings
-
+TIME = "ml-1m: a quarter of an hour"
+RESULTS: dict[str, str] = {}
 INTERACTIONS = (10_000, 31_600, 100_000, 316_000, 1_000_000)
 ITEMS = (1_000, 3_160, 10_000, 31_600, 49_000, 100_000, 316_000, 1_000_000)
 
 
 def seconds_per_epoch(table: pd.DataFrame, wanted: int) -> tuple[int, float]:
     """(interactions, seconds) of the fastest epoch on random users of the data set."""
+    import torch
+
+    from rporec_recbole.host.bridge import build_config, build_model
+    from rporec_recbole.host.data import build_data
+
     sizes = table.groupby("user_id:token", sort=False).size().sample(frac=1, random_state=0)
     users = sizes.index[: int(np.searchsorted(sizes.cumsum().to_numpy(), wanted)) + 1]
     part = table[table["user_id:token"].isin(users)]
@@ -77,31 +72,10 @@ def seconds_per_epoch(table: pd.DataFrame, wanted: int) -> tuple[int, float]:
 
 
 def seconds_per_step(items: int) -> float:
-    """The fastest of three training steps at 128 x 50 positions."""
-    limits = default_settings().head
-    torch.manual_seed(0)
-    head = FusedHead(
-        items, None, hidden_size=64, layers=2, heads=2, inner_size=256, dropout=0.2,
-        initializer_range=0.02, history_bias=True,
-    )  # fmt: skip
-    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
-    exact = items <= limits.full_softmax_items
-    rows, steps = torch.arange(128).repeat_interleave(50), torch.arange(50).repeat(128)
-    times = []
-    for _ in range(4):
-        histories, targets = torch.randint(1, items, (128, 50)), torch.randint(1, items, (128, 50))
-        start = perf_counter()
-        vectors = head.item_vectors()
-        users = head.states(histories, vectors).flatten(0, 1)
-        loss = (recommendation_loss if exact else sampled_recommendation_loss)(
-            users, vectors, targets.flatten(), distinct(histories), rows, steps, head.history_offset(users),
-            limits.logit_budget if exact else limits.sampled_negatives,
-        )  # fmt: skip
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        times.append(perf_counter() - start)
-    return min(times[1:])
+    """The fastest of three training steps at 128 x 50 positions, with the softmax that the model would choose."""
+    from rporec_recbole.settings.reader import default_settings
+
+    return min(timed_steps(items, exact=items <= default_settings().head.full_softmax_items)[0][1:])
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -111,7 +85,12 @@ def slope(points: list[tuple[float, float]]) -> float:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    from matplotlib.figure import Figure
+
+    from rporec_recbole.settings.reader import default_settings
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, key, x, y in (
         (axes[0], "interactions", "interactions", "seconds per epoch"),
         (axes[1], "items", "items in the catalogue", "seconds per step of 128 x 50"),
@@ -130,27 +109,25 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--dataset", default="ml-1m")
     parser.add_argument("--data_path", required=True, help="parent folder of the data set")
-    parser.add_argument("--out", default="saved/scaling")
+    parser.add_argument("--out", type=Path, default=Path("saved/scaling"))
     options = parser.parse_args()
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "scaling.json"
-    report = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"interactions": [], "items": []}
+    file = options.out / "scaling.json"
+    report = read_json(file, {"interactions": [], "items": []})
     columns = ["user_id:token", "item_id:token", "timestamp:float"]
     table = pd.read_csv(Path(options.data_path) / options.dataset / f"{options.dataset}.inter", sep="\t")[columns]
     for wanted in INTERACTIONS[len(report["interactions"]) :]:
         report["interactions"].append(seconds_per_epoch(table, min(wanted, len(table) - 1)))
         print("{:>10,} interactions {:8.2f} s an epoch".format(*report["interactions"][-1]), flush=True)
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(file, {**report, "machine": machine()})
     for items in ITEMS[len(report["items"]) :]:
         report["items"].append((items, seconds_per_step(items)))
         print("{:>10,} items        {:8.3f} s a step".format(*report["items"][-1]), flush=True)
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(file, {**report, "machine": machine()})
     print(f"\nexponent in interactions {slope(report['interactions']):.2f}, in items {slope(report['items']):.2f}")
-    draw(report, out / "scaling.png")
+    draw(report, options.out / "scaling.png")
 
 
 if __name__ == "__main__":

@@ -17,166 +17,36 @@ The bare model call is `last_state`, scores and top 10 of as many rows as the se
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import RESULTS_DIR, new_parser, numbers, one_thread, own_process, run_once, write_json
+from load_generator import driven
 
+TIME = "ten minutes"
+RESULTS = {"benchmarks/results/serving.json": "python benchmarks/serving.py"}
 ITEMS, USERS, LENGTH = 3706, 6040, 200
-SLOW = 0.05  # seconds
-
-
-# --- the load generator -----------------------------------------------------------------------------------------------
-
-
-class Client(asyncio.Protocol):
-    """One keep-alive connection; as little HTTP as it takes."""
-
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self.buffer = b""
-        self.sent = 0.0
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.load.idle(self)
-
-    def send(self) -> None:
-        self.sent = time.perf_counter()
-        self.transport.write(self.load.next_request())
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        end = self.buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self.buffer[:end].lower()
-        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
-        if len(self.buffer) < end + 4 + length:
-            return
-        self.buffer = b""
-        now = time.perf_counter()
-        self.load.done(int(head[9:12]), now - self.sent, now)
-        self.sent = 0.0
-        self.load.idle(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.sent and not self.load.over:
-            self.load.done(0, time.perf_counter() - self.sent, time.perf_counter())
-
-
-class Load:
-    """Sends questions and notes what comes back.
-
-    Args:
-        port: of the service.
-        bodies: questions, asked in turn.
-        paced: whether clients wait for a pacemaker instead of asking again at once.
-    """
-
-    def __init__(self, port: int, bodies: list[bytes], paced: bool) -> None:
-        head = "POST /recommend HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-        self.port = port
-        self.requests = [head.format(port, len(body)).encode() + body for body in bodies]
-        self.paced = paced
-        self.number = 0
-        self.over = False
-        self.waiting: deque[Client] = deque()
-        self.found: list[tuple[float, int, float]] = []  # when, status, seconds
-        self.late = 0
-
-    def next_request(self) -> bytes:
-        self.number += 1
-        return self.requests[self.number % len(self.requests)]
-
-    def idle(self, client: Client) -> None:
-        if self.paced or self.over:
-            self.waiting.append(client)
-        else:
-            client.send()
-
-    def done(self, status: int, seconds: float, now: float) -> None:
-        self.found.append((now, status, seconds))
-
-    async def run(self, clients: int, phases: list[tuple[float, float]]) -> list[dict[str, Any]]:
-        loop = asyncio.get_running_loop()
-        made = [(await loop.create_connection(lambda: Client(self), "127.0.0.1", self.port))[1] for _ in range(clients)]
-        results = []
-        for rate, seconds in phases:
-            self.found, self.late = [], 0
-            start = time.perf_counter()
-            asked = 0
-            while (passed := time.perf_counter() - start) < seconds:
-                if self.paced:
-                    due = int(passed * rate)
-                    while asked < due:
-                        asked += 1
-                        if self.waiting:
-                            self.waiting.popleft().send()
-                        else:
-                            self.late += 1
-                await asyncio.sleep(0.001 if self.paced else 0.05)
-            results.append(self.figures(start, time.perf_counter() - start))
-        self.over = True
-        for client in made:
-            client.transport.abort()
-        return results
-
-    def figures(self, start: float, seconds: float) -> dict[str, Any]:
-        answered = sorted(took for _, status, took in self.found if status == 200)
-        refused = sorted(took for _, status, took in self.found if status == 429)
-        bad = [when - start for when, status, took in self.found if status != 200 or took > SLOW]
-        return {
-            "seconds": seconds,
-            "answered_per_second": len(answered) / seconds,
-            "refused_per_second": len(refused) / seconds,
-            "no_connection_free": self.late,
-            "failed": len(self.found) - len(answered) - len(refused),
-            "p50_ms": quantile(answered, 0.5),
-            "p99_ms": quantile(answered, 0.99),
-            "refused_p99_ms": quantile(refused, 0.99),
-            "refused_max_ms": quantile(refused, 1.0),
-            "calm_after_seconds": max(bad, default=0.0),
-        }
-
-
-def quantile(values: list[float], share: float) -> float | None:
-    """In milliseconds."""
-    return None if not values else 1000 * values[min(len(values) - 1, int(share * len(values)))]
 
 
 def drive(
     port: int, bodies: Path, clients: int, phases: list[tuple[float, float]], paced: bool
 ) -> list[dict[str, Any]]:
     """Load from a process of its own."""
-    plan = json.dumps({"port": port, "bodies": str(bodies), "clients": clients, "phases": phases, "paced": paced})
-    done = subprocess.run([sys.executable, __file__, f"--drive={plan}"], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def driven(plan: dict[str, Any]) -> None:
-    bodies = Path(plan["bodies"]).read_bytes().splitlines()
-    load = Load(plan["port"], bodies, plan["paced"])
-    print(json.dumps(asyncio.run(load.run(plan["clients"], plan["phases"]))))
-
-
-# --- what is served ---------------------------------------------------------------------------------------------------
+    plan = {"port": port, "bodies": str(bodies), "clients": clients, "phases": phases, "paced": paced}
+    return own_process(__file__, f"--drive={json.dumps(plan)}")
 
 
 def make_run(folder: Path) -> Path:
     """A run of ml-1m's size on synthetic data; kept for the next time."""
-    from rporec_recbole import run
     from rporec_recbole.settings.properties import properties_dir, read_yaml
 
     if (folder / "run" / "metrics.json").is_file():
@@ -195,8 +65,8 @@ def make_run(folder: Path) -> Path:
     (data / "synthetic.item").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     settings = read_yaml(properties_dir() / "model" / "RPORec-ml-1m.yaml")
     settings |= {"data_path": str(folder / "data"), "item_text_fields": ["title", "genre", "year"], "stages": ["1a"]}
-    settings |= {"epochs": 1, "eval_step": 1, "run_dir": str(folder / "run"), "show_progress": False}
-    return run("RPORec", "synthetic", overrides=settings).run_dir
+    settings |= {"epochs": 1, "eval_step": 1}
+    return run_once(folder / "run", "RPORec", "synthetic", settings)
 
 
 def draw(rng: np.random.Generator, length: int) -> list[int]:
@@ -225,9 +95,8 @@ def served(run: Path, batch_size: int) -> Iterator[int]:
     """The service as a process; its port."""
     command = "import sys; from rporec_recbole.cli import main; sys.exit(main())"
     arguments = ["serve", str(run), "--port=0", f"--batch_size={batch_size}", "--worker=False"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, text=True, env=one_thread()
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -297,18 +166,18 @@ def show(name: str, one: dict[str, Any], rows: float | None = None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--clients", default="1,8,64")
+    parser.add_argument("--clients", type=numbers, default="1,8,64")
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--dir", type=Path, default=Path("saved/serving"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/serving.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS_DIR / "serving.json")
     parser.add_argument("--drive", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.drive:
-        driven(json.loads(given.drive))
+        print(json.dumps(driven(json.loads(given.drive))))
         return
     given.dir.mkdir(parents=True, exist_ok=True)
     run = given.run or make_run(given.dir)
@@ -325,7 +194,7 @@ def main() -> None:
     results: dict[str, Any] = {"mean_history": mean, "clients": {}}
     with served(run, given.batch_size) as port:
         drive(port, bodies, 8, [(0, 2)], False)  # the first calls pay for things that later ones find
-        for clients in (int(text) for text in given.clients.split(",")):
+        for clients in given.clients:
             before = batches(port)
             one = drive(port, bodies, clients, [(0, given.seconds)], False)[0]
             after = batches(port)
@@ -349,8 +218,7 @@ def main() -> None:
     print(
         f"bare model call, {rows} rows: {alone:.2f} ms a row; the service {1000 / sustained:.2f} ms a request, {overhead:.2f} times"
     )
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.output, results)
     print(f"{given.output} has all of it")
 
 

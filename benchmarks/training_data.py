@@ -9,17 +9,19 @@ histories of the reasoning stages, is counted as ours.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rporec_recbole.host.bridge import build_config
-from rporec_recbole.host.data import build_data
+from harness import add_data, machine, new_parser, table_head, table_row, write_json
+
+TIME = "ml-1m: a minute"
+RESULTS: dict[str, str] = {}
 
 
 def measure(model: str, dataset: str, overrides: dict[str, Any]) -> dict[str, float]:
+    from rporec_recbole.host.bridge import build_config
+    from rporec_recbole.host.data import build_data
+
     config = build_config(model, dataset, overrides=overrides)
     start = perf_counter()
     _, train, _, _ = build_data(config)
@@ -32,9 +34,8 @@ def measure(model: str, dataset: str, overrides: dict[str, Any]) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--data_path", help="parent folder of the data set; ml-100k needs none")
+    parser = new_parser(__doc__)
+    add_data(parser, "ml-100k")
     parser.add_argument("--length", type=int, default=200, help="MAX_ITEM_LIST_LENGTH")
     parser.add_argument("--out", default="saved/training_data.json")
     options = parser.parse_args()
@@ -48,13 +49,11 @@ def main() -> None:
     theirs = measure("SASRec", options.dataset, shared)
     report = {"dataset": options.dataset, "length": options.length, "RPORec": ours, "SASRec": theirs}
     report["ratio"] = theirs["megabytes"] / ours["megabytes"]
-    print(f"{options.dataset}, length {options.length}\n\n| | rows | MB | seconds |\n|---|---|---|---|")
+    print(f"{options.dataset}, length {options.length}\n\n{table_head('', 'rows', 'MB', 'seconds')}")
     for name, row in (("RPORec", ours), ("RecBole's SASRec", theirs)):
-        print(f"| {name} | {row['rows']:,} | {row['megabytes']:,.1f} | {row['seconds']:.1f} |")
+        print(table_row(name, f"{row['rows']:,}", f"{row['megabytes']:,.1f}", f"{row['seconds']:.1f}"))
     print(f"\nRecBole's training data is {report['ratio']:.1f} times as large.")
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out, {**report, "machine": machine()})
 
 
 if __name__ == "__main__":

@@ -1,27 +1,25 @@
 """The cold start benchmark: what it hides stays hidden, what it asks comes from the whole data."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 
 from rporec_recbole.host.data import build_data
 from tests.toy import toy_config
 
-FILE = Path(__file__).parent.parent.parent / "benchmarks/cold_start.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
-def benchmark():
-    spec = importlib.util.spec_from_file_location("cold_start", FILE)
-    module = sys.modules["cold_start"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def cold_start(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))  # as when it is run as a script: it finds its neighbours
+    return importlib.import_module("cold_start")
 
 
-def test_hidden_items_are_only_asked(toy, tmp_path):
-    cold_start = benchmark()
+def test_hidden_items_are_only_asked(cold_start, toy, tmp_path):
     rows = cold_start.hide(toy_config(toy), tmp_path, 0.2, 2, 7)
     assert len(rows.hidden) == 5
     assert not set(rows.hidden) & set(rows.visible)
@@ -47,8 +45,7 @@ def test_hidden_items_are_only_asked(toy, tmp_path):
     assert (train.dataset.first_rungs()[cold] > 3).all()
 
 
-def test_ranks_among_all_and_among_hidden():
-    cold_start = benchmark()
+def test_ranks_among_all_and_among_hidden(cold_start):
     rows = cold_start.ColdRows(["u"], [["a"]], ["d"], ["c", "d"], {"a": 2, "b": 1})
     id_of = {"": 0, "a": 1, "b": 2, "c": 3, "d": 4}
     found = cold_start.ranks(rows, torch.tensor([[-torch.inf, 3.0, 2.0, 0.5, 1.0]]), id_of)
