@@ -86,6 +86,10 @@ class PrefixTree:
         """The tokens that lead from a node to one below it."""
         return self._tokens[below.low, above.depth : below.depth].tolist()
 
+    def tokens(self, node: Node) -> list[int]:
+        """All tokens up to a node."""
+        return self._tokens[node.low, : node.depth].tolist()
+
     def items(self, leaf: Node) -> list[int]:
         """The items whose line a leaf is, in rising order."""
         return self._items[leaf.low]
