@@ -6,13 +6,13 @@ If a head gains as much from one of these as from the reasoning, then the gain i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from rporec_recbole.cot.store import Decoding
-from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.completions import Completion, render_completion
 from rporec_recbole.text.prompts import PromptTemplate
 
 Histories = Sequence[Sequence[int]]
@@ -40,6 +40,8 @@ class Without:
     def __init__(self, reasoner: GivesReasoning, *parts: str) -> None:
         self.reasoner = reasoner
         self._empty: dict[str, Any] = dict.fromkeys(parts, "")
+        if "answer" in parts:
+            self._empty["guesses"] = ()
 
     def reason(
         self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
@@ -99,6 +101,59 @@ class AnotherUsers:
         others = [self._neighbour[_key(*row)] for row in zip(histories, rated, strict=True)]
         theirs = None if ratings is None else [rating for _, rating in others if rating is not None]
         return self.reasoner.reason([history for history, _ in others], theirs, decoding, desc)
+
+
+class Oracle:
+    """A positive control: for a known share of the histories the answer is that of the true next item, which no reasoner may know.
+
+    A head that hears what texts say gains what such a writer is worth; one that gains nothing cannot be asked what reasoning is
+    worth. The rows that are told the truth are drawn once for each split, an exact share of each.
+
+    Args:
+        reasoner: gives the completions of the other rows; a told row is well-formed whatever it was.
+        splits: of each split, its histories with ratings and the true next item of each.
+        share: from 0 to 1, of the rows that are told the truth.
+        true: what an item's answer is, its line for example.
+        wrong: gives the answer of the other rows from the history; None leaves them as they were.
+        seed: of the draw.
+    """
+
+    def __init__(
+        self,
+        reasoner: GivesReasoning,
+        splits: Sequence[tuple[Histories, Ratings, Sequence[int]]],
+        share: float,
+        true: Callable[[int], str],
+        wrong: Callable[[Sequence[int], np.random.Generator], str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.reasoner = reasoner
+        self._answers: dict[tuple, str] = {}
+        rng = np.random.default_rng(seed)
+        for histories, ratings, targets in splits:
+            rated = ratings if ratings is not None else [None] * len(histories)
+            told = set(rng.permutation(len(histories))[: round(share * len(histories))].tolist())
+            for number, (history, rating, target) in enumerate(zip(histories, rated, targets, strict=True)):
+                if number in told:
+                    self._answers[_key(history, rating)] = true(target)
+                elif wrong is not None:
+                    self._answers[_key(history, rating)] = wrong([item for item in history if item], rng)
+
+    def reason(
+        self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
+    ) -> list[Completion]:
+        """The completions, with the answers of some rows replaced; one answer each, of no known probability."""
+        written = self.reasoner.reason(histories, ratings, decoding, desc)
+        rated = ratings if ratings is not None else [None] * len(histories)
+        found = []
+        for one, row in zip(written, zip(histories, rated, strict=True), strict=True):
+            answer = self._answers.get(_key(*row))
+            if answer is None:
+                found.append(one)
+            else:  # of a malformed text too: the positive control asks what the head hears
+                text = render_completion(one.cot or "-", answer)
+                found.append(Completion(text, one.cot or "-", answer, True))
+        return found
 
 
 def _key(history: Sequence[int], ratings: Sequence[float] | None) -> tuple:

@@ -178,6 +178,11 @@ class RPORecDataset(SequentialDataset):
         rows.update(Interaction({self.item_list_length_field: lengths, _END: torch.from_numpy(ends)}))
         return self._with_lists(rows)
 
+    def target_counts(self, max_rung: int) -> Tensor:
+        """How often each item is a training target up to a rung of the ladder, `[n_items]`; call it on the training part."""
+        targets, rung = self.inter_feat[TARGETS], self.inter_feat[RUNGS]
+        return torch.bincount(targets[(targets > 0) & (rung <= max_rung)], minlength=self.item_num)
+
     def train_targets(self) -> Tensor:
         """Item ids of all training targets, `[n_prefix_rows]`."""
         return self.timeline[self.iid_field][torch.from_numpy(self.train_ends)]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,11 @@ from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.sentences import SentenceEncoder
 
 _TOKEN = r"(?u)\b\w+\b"
+
+
+def words_of(text: str) -> list[str]:
+    """The distinct words of a text in lower case, sorted: the terms that `lsa` counts one by one."""
+    return sorted(set(re.findall(_TOKEN, text.lower())))
 
 
 class TextEncoder(Protocol):

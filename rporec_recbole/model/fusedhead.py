@@ -4,6 +4,8 @@ item vector      e_i = ID_i + A text_i
 state            s   = last state of the trunk over the history
 user vector      u   = s + m g(s, z) W z          g in (0, 1)
 
+and what an answer names moves up by itself, as far as it is trusted (`model.answers`).
+
 z is [enc(cot); enc(answer)], or with `history_items` [mean text of the newest items; text of the newest one; enc(cot);
 enc(answer)]: the paper's head reads the history's text beside what was written too. W starts at zero, so the fused head starts as
 exactly the trunk; with m = 0 it stays exactly the trunk, and the history's text counts for nothing either.
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rporec_recbole.model.answers import AnswerExpert
 from rporec_recbole.model.rechead import Reasoning, ReasoningFusion, RecHead, draw_weights
 from rporec_recbole.model.trunk import Trunk
 
@@ -69,6 +72,7 @@ class FusedHead(RecHead):
         id_dropout: share of the items that a training step treats as cold, so that texts learn to stand for ids (the idea
             of DropoutNet, Volkovs et al., NIPS 2017); without item text nothing is dropped.
         history_items: how many of the newest items' texts the fusion reads beside the reasoning; 0: none.
+        hears_answers: whether an expert hears which items answers name.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class FusedHead(RecHead):
         history_bias: bool,
         id_dropout: float = 0.0,
         history_items: int = 0,
+        hears_answers: bool = False,
     ) -> None:
         super().__init__(n_items)
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
@@ -95,12 +100,15 @@ class FusedHead(RecHead):
         self.text_to_item = nn.Linear(text_size, hidden_size, bias=False) if text_size else None
         self.history_items = history_items if text_size else 0
         self.fusion = Fusion(hidden_size, (4 if self.history_items else 2) * text_size) if text_size else None
+        self.expert = AnswerExpert(n_items) if text_size and hears_answers else None
         self.id_dropout = id_dropout if text_size else 0.0
         draw_weights(self, initializer_range)
         with torch.no_grad():
             self.item_id.weight[0].zero_()
         if isinstance(self.fusion, Fusion):
             nn.init.zeros_(self.fusion.project.weight)
+        if self.expert is not None:
+            self.expert.silence()
 
     def item_vectors(self) -> Tensor:
         """e_i of all items, `[N, H]`."""

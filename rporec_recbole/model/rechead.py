@@ -5,6 +5,7 @@ state            s   what the history says
 reasoning        z   = [enc(cot); enc(answer)], and what a head reads of the history's text
 user vector      u   = s + m a (gated reasoning)      m = 1 if well-formed, else 0; a the strength, from 0 to 1
 score            u . e_i + b(s) [i in history]        b(s) linear: repeat or explore
+                 + a m (trust in what the answer names) for the items that it names (`model.answers`)
 
 `FusedHead` makes e and s from ids, order and text, `TextHead` from text alone. The stages, the rewards and the evaluation
 know `RecHead` only. A new head's reasoning counts for nothing, and with m = 0 it never counts.
@@ -22,6 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rporec_recbole.model.answers import BEST, AnswerExpert, Guesses, join_guesses
+
 
 class Reasoning(NamedTuple):
     """What the head reads of completions.
@@ -31,21 +34,27 @@ class Reasoning(NamedTuple):
         well_formed: `[B]` True where the completion may count.
         history: `[B, 2D]`, what the fusion reads of the history's text beside it (`RecHead.read_history`); None for a head
             that reads nothing of it there.
+        guesses: the items that the answers speak of; None for a head without an expert for them.
     """
 
     vectors: Tensor
     well_formed: Tensor
     history: Tensor | None = None
+    guesses: Guesses | None = None
 
     def at(self, index: Tensor | slice) -> Reasoning:
         """Some of the rows."""
         return Reasoning(
-            self.vectors[index], self.well_formed[index], None if self.history is None else self.history[index]
+            self.vectors[index],
+            self.well_formed[index],
+            None if self.history is None else self.history[index],
+            None if self.guesses is None else self.guesses.at(index),
         )
 
 
 def mean_reasoning(samples: Sequence[Reasoning]) -> Reasoning:
-    """The mean of the well-formed ones among several completions of each row; a row without any is not well-formed.
+    """The mean of the well-formed ones among several completions of each row, and the guesses of all; a row without any is not
+    well-formed.
 
     Args:
         samples: K of them, each with `vectors`, `[B, 2D]`, and `well_formed`, `[B]`; of the same histories.
@@ -53,7 +62,13 @@ def mean_reasoning(samples: Sequence[Reasoning]) -> Reasoning:
     weights = torch.stack([one.well_formed for one in samples]).double()
     weights = (weights / weights.sum(dim=0).clamp(min=1)).to(samples[0].vectors.dtype)
     vectors = torch.stack([one.vectors for one in samples])
-    return Reasoning((weights[:, :, None] * vectors).sum(dim=0), weights.sum(dim=0) > 0, samples[0].history)
+    guesses = [one.guesses for one in samples if one.guesses is not None]
+    return Reasoning(
+        (weights[:, :, None] * vectors).sum(dim=0),
+        weights.sum(dim=0) > 0,
+        samples[0].history,
+        join_guesses(guesses) if guesses else None,
+    )
 
 
 class ReasoningFusion(nn.Module, ABC):
@@ -79,7 +94,8 @@ class RecHead(nn.Module, ABC):
             which could only push them away, and scored from what is known of them (a buffer, so it is saved).
         item_text: `[N, D]` frozen text vectors; None for a head of ids only.
         fusion: `(state, reasoning) -> user vector`, the weights of stages 1c and 2b; None without text.
-        strength: a, a single number: how much of the fusion's move counts. 1 while anything is learned; the last thing that a
+        expert: hears what answers name, learned together with the fusion; None without text, or where it is switched off.
+        strength: a, a single number: how much of the fusion's move and of the expert's trust counts. 1 while anything is learned; the last thing that a
             training chooses, on validation (a buffer, so it is saved).
         offset: b, or None without the history bias.
     """
@@ -88,6 +104,7 @@ class RecHead(nn.Module, ABC):
     strength: Tensor
     item_text: Tensor | None
     fusion: ReasoningFusion | None
+    expert: AnswerExpert | None
     offset: nn.Linear | None
 
     def __init__(self, n_items: int) -> None:
@@ -144,8 +161,47 @@ class RecHead(nn.Module, ABC):
     def scores(self, histories: Tensor, reasoning: Reasoning | None = None) -> Tensor:
         """Scores of all items, `[B, T] -> [B, N]`; the padding item scores `-inf`."""
         items = self.item_vectors()
-        state = self.last_state(histories, items)
-        return score_items(self.user_vectors(state, reasoning), items, distinct(histories), self.history_offset(state))
+        return self.scores_of(self.last_state(histories, items), items, distinct(histories), reasoning)
+
+    def scores_of(self, state: Tensor, items: Tensor, seen: Tensor, reasoning: Reasoning | None) -> Tensor:
+        """Scores of all items from what has been made already.
+
+        Args:
+            state: s, `[B, H]`.
+            items: e_i, `[N, H]`.
+            seen: `[B, T]` distinct items of the histories, 0 elsewhere.
+            reasoning: of the rows, or None.
+
+        Returns:
+            `[B, N]`; the padding item scores `-inf`.
+        """
+        scores = score_items(self.user_vectors(state, reasoning), items, seen, self.history_offset(state))
+        if reasoning is None or reasoning.guesses is None or self.expert is None:
+            return scores
+        best = scores.detach().topk(min(BEST, scores.shape[1] - 1), dim=1).values
+        named = reasoning.guesses.items.flatten(1)
+        heard = self.heard(reasoning, scores.detach().gather(1, named), best, seen)
+        return scores.scatter_add(1, named, heard) if heard is not None else scores
+
+    def heard(self, reasoning: Reasoning, scores: Tensor, best: Tensor, seen: Tensor) -> Tensor | None:
+        """What the expert adds to the items that answers name, at this head's strength.
+
+        Args:
+            reasoning: of B rows.
+            scores: `[B, G K]` the scores of its guesses' items as they are without it.
+            best: `[B, M]` the best scores of each row, at most `answers.BEST` of them.
+            seen: `[B, T]` items of the histories, 0 elsewhere.
+
+        Returns:
+            `[B, G K]`, 0 for rows that are not well-formed; None for a head that hears no answers.
+        """
+        guesses = reasoning.guesses
+        if guesses is None or self.expert is None:
+            return None
+        shape = guesses.items.shape
+        had = in_rows(guesses.items.flatten(1), seen).view(shape)
+        added = self.strength * self.expert(guesses, scores.view(shape), best, had)
+        return torch.where(reasoning.well_formed[:, None], added.flatten(1), 0.0)
 
 
 def draw_weights(module: nn.Module, std: float) -> None:
@@ -163,6 +219,15 @@ def distinct(histories: Tensor) -> Tensor:
     steps = histories.shape[1]
     earlier = torch.ones(steps, steps, dtype=torch.bool, device=histories.device).tril(-1)
     return torch.where((same & earlier).any(dim=2), 0, histories)
+
+
+def in_rows(ids: Tensor, others: Tensor) -> Tensor:
+    """Which of the ids, `[B, C]`, stand in the same row of the others, `[B, T]`; as `[B, C]`."""
+    if others.shape[1] == 0:
+        return torch.zeros_like(ids, dtype=torch.bool)
+    others = others.sort(dim=1).values
+    places = torch.searchsorted(others, ids.contiguous()).clamp(max=others.shape[1] - 1)
+    return others.gather(1, places) == ids
 
 
 def score_items(users: Tensor, items: Tensor, seen: Tensor, offset: Tensor | None) -> Tensor:

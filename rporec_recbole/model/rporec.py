@@ -21,6 +21,8 @@ from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.errors import DatasetError
+from rporec_recbole.model.answer_match import AnswerMatcher
+from rporec_recbole.model.answers import Guesses, read_guesses
 from rporec_recbole.model.encoder import TextEncoder, make_encoder
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.history_text import HistoryText
@@ -73,7 +75,8 @@ class RPORec(SequentialRecommender):
             if self.encoder is None or self.catalogue is None
             else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
         )
-        self._first_rung = dataset.first_rungs()
+        self.matcher = None if self.catalogue is None else AnswerMatcher(self.catalogue)
+        self._first_rung, self._target_counts = dataset.first_rungs(), dataset.target_counts
         self.head = self._new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
@@ -92,6 +95,7 @@ class RPORec(SequentialRecommender):
             "dropout": head.dropout,
             "initializer_range": head.initializer_range,
             "history_bias": head.history_bias,
+            "hears_answers": self.settings.fusion.fusion_hears_answers,
         }
         if head.rechead == "fused":
             shown = self.settings.text.prompt_items if self.settings.fusion.fusion_reads_history else 0
@@ -114,6 +118,8 @@ class RPORec(SequentialRecommender):
         """Later losses learn from positions up to a rung of the ladder; items that stand on none of these are cold."""
         self.max_rung = max_rung
         self.head.learned.copy_(self._first_rung <= max_rung)
+        if self.head.expert is not None:
+            self.head.expert.count(self._target_counts(max_rung))
 
     def restart_head(self) -> None:
         """New weights for trunk and fusion, drawn as at the beginning; scores do without reasoning from here on."""
@@ -228,7 +234,14 @@ class RPORec(SequentialRecommender):
             self.encode_texts(completions),
             torch.tensor([one.well_formed for one in completions], device=self.device),
             self.head.read_history(histories.to(self.device)),
+            self.guesses(completions),
         )
+
+    def guesses(self, completions: Sequence[Completion]) -> Guesses | None:
+        """Which items the answers of B completions speak of, on the model's device; None for a head that hears no answers."""
+        if self.head.expert is None or self.matcher is None:
+            return None
+        return read_guesses(completions, self.matcher, self.n_items).to(self.device)
 
     def reasoning(
         self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rporec_recbole.model.answers import AnswerExpert
 from rporec_recbole.model.history_text import HistoryText
 from rporec_recbole.model.rechead import Reasoning, ReasoningFusion, RecHead, draw_weights
 
@@ -73,6 +74,7 @@ class TextHead(RecHead):
         dropout: on history vectors.
         initializer_range: standard deviation of new weights other than A and B.
         history_bias: whether items of the history get the learned offset b(s).
+        hears_answers: whether an expert hears which items answers name.
     """
 
     item_text: Tensor
@@ -89,6 +91,7 @@ class TextHead(RecHead):
         dropout: float,
         initializer_range: float,
         history_bias: bool,
+        hears_answers: bool = False,
     ) -> None:
         super().__init__(len(item_text))
         text_size = item_text.shape[1]
@@ -99,8 +102,11 @@ class TextHead(RecHead):
         self.text_to_state = nn.Linear(text_size, hidden_size)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
         self.fusion = fusion = TextFusion(hidden_size, text_size, layers, heads, inner_size)
+        self.expert = AnswerExpert(len(item_text)) if hears_answers else None
         draw_weights(self, initializer_range)
         nn.init.zeros_(fusion.write.weight)
+        if self.expert is not None:
+            self.expert.silence()
         nn.init.orthogonal_(self.text_to_item.weight)
         with torch.no_grad():
             self.text_to_state.weight.copy_(self.text_to_item.weight)

@@ -5,6 +5,9 @@ the reasoning, a new fusion is fitted to it, from zero and by the recipe of stag
 the history's own text too (`fusion_reads_history`), in all controls but `no CoT` and `trunk alone`: the gain over those two is that of
 both texts, and the gain over `empty text`, where nothing else changes, is the reasoning's.
 
+`oracle 10 %` is the positive control: texts that name the true next item of one user in ten. Where even these move nothing, the head
+cannot hear, and "no gain" says nothing about the reasoning.
+
 controls.parquet    control, split, user_id, item_id, rank
 controls.json       the table
 controls.png        the differences with their intervals
@@ -26,8 +29,7 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
-from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, GivesReasoning, Without
-from rporec_recbole.data import ladder
+from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
@@ -35,11 +37,11 @@ from rporec_recbole.evaluation.significance import Interval, effect_size, holm, 
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.runs.finished import LoadedRun, check_rporec, load_run
 from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to, read_config
-from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
-from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.runs.oracle import oracle_of
+from rporec_recbole.runs.refit import ranks_with, refitted
 from rporec_recbole.training.state import checkpoint
 
-FULL = "RPORec"
+FULL, ORACLE = "RPORec", "oracle 10 %"
 RANKS, TABLE, PLOT = "controls.parquet", "controls.json", "controls.png"
 METRICS = ("ndcg@10", "hit@10")
 
@@ -215,15 +217,16 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
         return AnotherUsers(after, histories, ratings, model.seed)
 
     controls: dict[str, Callable[[], pd.DataFrame]] = {
-        FULL: lambda: _test_ranks(loaded, after),
-        "no CoT": lambda: _test_ranks(loaded, None),
+        FULL: lambda: ranks_with(loaded, after),
+        "no CoT": lambda: ranks_with(loaded, None),
         "trunk alone": lambda: _trunk_alone(loaded),
-        "another user's CoT": lambda: _test_ranks(loaded, anothers()),
-        "history text": lambda: _refitted(loaded, BareHistory(after.template)),
-        "answer only": lambda: _refitted(loaded, Without(after, "cot")),
+        "another user's CoT": lambda: ranks_with(loaded, anothers()),
+        "history text": lambda: refitted(loaded, BareHistory(after.template)),
+        "answer only": lambda: refitted(loaded, Without(after, "cot")),
+        ORACLE: lambda: refitted(loaded, oracle_of(loaded, 0.1)),
     }
     if model.head.read_history(users[model.ITEM_SEQ][:1].to(model.device)) is not None:
-        controls["empty text"] = lambda: _refitted(loaded, Without(after, "cot", "answer"))
+        controls["empty text"] = lambda: refitted(loaded, Without(after, "cot", "answer"))
     if "2" in stages:
         before = _reasoner_before_stage_2(loaded)
         if before is None:
@@ -231,51 +234,10 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
                 "two controls of stage 2 are left out: the backbone before it is kept only by runs with controls=True"
             )
         else:
-            controls["stage 1 without stage 2"] = lambda: _refitted(loaded, before)
+            controls["stage 1 without stage 2"] = lambda: refitted(loaded, before)
             if "2b" in stages:
-                controls["stage 2 without re-alignment"] = lambda: _refitted(loaded, before, shown=after)
+                controls["stage 2 without re-alignment"] = lambda: refitted(loaded, before, shown=after)
     return controls
-
-
-def _test_ranks(loaded: LoadedRun, reasoner: GivesReasoning | None) -> pd.DataFrame:
-    """Ranks of the run's own head with other reasoning, or none."""
-    model = loaded.model
-    own, on = model.reasoner, model.reasoning_on
-    try:
-        model.reasoner, model.reasoning_on = reasoner, on and reasoner is not None
-        return loaded.evaluate("test")[1]
-    finally:
-        model.reasoner, model.reasoning_on = own, on
-
-
-def _refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning | None = None) -> pd.DataFrame:
-    """Ranks of a new fusion on the run's trunk.
-
-    Args:
-        loaded: the run.
-        reasoner: gives what the fusion is fitted to.
-        shown: gives what it reads at test time; the same if None.
-    """
-    model, settings = loaded.model, loaded.model.settings.fusion
-    own, on = model.reasoner, model.reasoning_on
-    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fresh = build_model(loaded.config, loaded.loaders["train"]).state_dict()
-    new = {name: fresh[name] if name.startswith("head.fusion.") else tensor for name, tensor in kept.items()}
-    try:
-        model.load_state_dict(new)
-        model.reasoner, model.reasoning_on = reasoner, True
-        dataset = loaded.loaders["train"].dataset
-        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-        train, _ = fusion_texts(model, dataset, ends, "control, texts")
-        rows = loaded.loaders["valid"].dataset.inter_feat
-        valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
-        train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")
-        metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
-        choose_strength(model.head, settings.fusion_strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
-        return _test_ranks(loaded, shown or reasoner)
-    finally:
-        model.load_state_dict(kept)
-        model.reasoner, model.reasoning_on = own, on
 
 
 def _trunk_alone(loaded: LoadedRun) -> pd.DataFrame:

@@ -51,6 +51,7 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
 )
 _OF_STAGES = ("rporec.json", "model.json", "positions.parquet", "controls.parquet", "controls.json", "controls.png")
 _LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, CHECKPOINTS}
+_BEFORE = {"fusion_hears_answers": False}  # settings that are newer than some runs, and what these ran with
 _NO_ROOM = 1 << 20  # bytes
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -272,15 +273,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         ConfigError: it is damaged.
     """
     if not (folder / CONFIG).is_file():
-        raise RunFolderError(
-            f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run said it wrote to."
-        )
+        raise RunFolderError(f"{folder} holds no run: there is no {CONFIG} in it. Name the folder that a run wrote to.")
     config = read_yaml(folder / CONFIG)
     if not config.get("model") or not config.get("dataset"):
         raise RunFolderError(
             f"{folder / CONFIG} names no model or no data set, so it is none that a run wrote. Bring the old file back."
         )
-    return config
+    return config if config["model"] != "RPORec" else {**_BEFORE, **config}
 
 
 def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:

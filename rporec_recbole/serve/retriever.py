@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.evaluation.ranking import top_of
-from rporec_recbole.model.rechead import score_items
+from rporec_recbole.model.rechead import in_rows, score_items
 from rporec_recbole.serve.index import ItemIndex
 
 
@@ -68,7 +68,7 @@ class Retriever:
             ids = self._candidates(self.index, users, seen, hidden, k)
             scores = torch.einsum("bh,bch->bc", users, self.items[ids])
             if offset is not None:
-                scores = scores + offset[:, None] * _in_rows(ids, seen)
+                scores = scores + offset[:, None] * in_rows(ids, seen)
             scores = scores.masked_fill(ids == 0, -torch.inf)
             values, places = top_of(scores, k)
             ids = ids.gather(1, places)
@@ -83,16 +83,7 @@ class Retriever:
         taken = seen if hidden is None else torch.cat([seen, hidden], dim=1)
         more = int((taken != 0).sum(dim=1).max()) if taken.numel() else 0
         found = torch.from_numpy(index.search(users.float().cpu().numpy(), k + more)[1]).to(seen)
-        ids = torch.cat([seen, found.masked_fill(_in_rows(found, seen), 0)], dim=1)
+        ids = torch.cat([seen, found.masked_fill(in_rows(found, seen), 0)], dim=1)
         if hidden is not None:
-            ids = ids.masked_fill(_in_rows(ids, hidden), 0)
+            ids = ids.masked_fill(in_rows(ids, hidden), 0)
         return ids.sort(dim=1).values
-
-
-def _in_rows(ids: Tensor, others: Tensor) -> Tensor:
-    """Which of the ids, `[B, C]`, stand in the same row of the others, `[B, T]`."""
-    if others.shape[1] == 0:
-        return torch.zeros_like(ids, dtype=torch.bool)
-    others = others.sort(dim=1).values
-    places = torch.searchsorted(others, ids.contiguous()).clamp(max=others.shape[1] - 1)
-    return others.gather(1, places) == ids

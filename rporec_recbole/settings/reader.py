@@ -68,6 +68,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (
             "warmup_learning_rate",
             "fusion_learning_rate",
+            "answers_learning_rate",
             "rl_learning_rate",
             "realign_learning_rate_factor",
             "best_of_learning_rate_factor",

@@ -126,6 +126,8 @@ class FusionSettings:
     """How the fusion learns from generated reasoning (stages 1c and 2b)."""
 
     fusion_reads_history: bool
+    fusion_hears_answers: bool
+    answers_learning_rate: float
     fusion_positions: int
     fusion_epochs: int
     fusion_patience: int

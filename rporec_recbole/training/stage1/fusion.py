@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, score_items
+from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
 from rporec_recbole.settings.types import FusionSettings
 
 _ROWS = 1024
@@ -73,8 +73,7 @@ def fusion_loss(
     reasoning = rows.reasoning.at(index)
     if shown is not None:
         reasoning = reasoning._replace(well_formed=reasoning.well_formed & shown)
-    state = rows.states[index]
-    scores = score_items(head.user_vectors(state, reasoning), items, rows.seen[index], head.history_offset(state))
+    scores = head.scores_of(rows.states[index], items, rows.seen[index], reasoning)
     return F.cross_entropy(scores, rows.targets[index], reduction=reduction)
 
 
@@ -94,7 +93,7 @@ def train_fusion(
     Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
 
     Args:
-        head: only `head.fusion` changes, and `head.strength` becomes 1.
+        head: only `head.fusion` and `head.expert` change, and `head.strength` becomes 1.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
         settings: epochs, how many without a lower validation loss end it, batch size, learning rate of Adam, and the share of
@@ -114,9 +113,14 @@ def train_fusion(
     with torch.no_grad():
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(fusion.parameters(), lr=settings.fusion_learning_rate * rate_factor)
+    learned: dict[str, tuple[nn.Module, float]] = {"fusion": (fusion, settings.fusion_learning_rate)}
+    if head.expert is not None:
+        learned["expert"] = head.expert, settings.answers_learning_rate
+    parts = nn.ModuleDict({name: part for name, (part, _) in learned.items()})
+    groups = [{"params": part.parameters(), "lr": rate * rate_factor} for part, rate in learned.values()]
+    optimizer = torch.optim.Adam(groups)
     best, best_epoch = _loss(head, items, valid), 0
-    best_weights = copy.deepcopy(fusion.state_dict())
+    best_weights = copy.deepcopy(parts.state_dict())
     on_epoch(0, _loss(head, items, train), best)
     for epoch in tqdm(range(1, settings.fusion_epochs + 1), desc=desc, unit="epoch", leave=False):
         order = torch.randperm(len(train), generator=generator)
@@ -132,10 +136,10 @@ def train_fusion(
         on_epoch(epoch, total / max(1, len(train)), score)
         if valid is None or score < best:
             best, best_epoch = score, epoch
-            best_weights = copy.deepcopy(fusion.state_dict())
+            best_weights = copy.deepcopy(parts.state_dict())
         elif epoch - best_epoch >= settings.fusion_patience:
             break
-    fusion.load_state_dict(best_weights)
+    parts.load_state_dict(best_weights)
     return best_epoch
 
 

@@ -14,7 +14,6 @@ from rporec_recbole.cot.compose import compose_completion
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import Pairs, items_before
-from rporec_recbole.model.rechead import score_items
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.rewards.rechead_reward import Score
 from rporec_recbole.text.completions import Completion
@@ -132,9 +131,8 @@ def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Score:
     def score(numbers: Sequence[int], completions: Sequence[Completion]) -> Tensor:
         model.head.eval()  # whoever trains something beside this
         index = torch.as_tensor(list(numbers), device=model.device)
-        state = base.states[index]
-        users = model.head.user_vectors(state, model.encode_completions(completions, histories[index]))
-        scores = score_items(users, model.head.item_vectors(), base.seen[index], model.head.history_offset(state))
+        reasoning = model.encode_completions(completions, histories[index])
+        scores = model.head.scores_of(base.states[index], model.head.item_vectors(), base.seen[index], reasoning)
         return scores.scatter_(1, left_out[index], -torch.inf)
 
     return score

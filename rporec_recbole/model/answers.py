@@ -1,0 +1,206 @@
+"""The expert that hears answers: what an answer names moves up, as far as the answer has earned trust.
+
+guess       g  one thing that the backbone might have answered, with the items i that it speaks of (`model.answer_match`)
+match       m  = exp(sum_f w_f (likeness_f - 1))        1 where the answer is the item's line; w_f > 0 learned
+trust       t  = a linear function of what is known of a guess, below
+score       += sum over guesses of t m
+
+A guess is trusted by how sure the backbone was of it, how many of the row's texts make it, how near the nearest item is, what the
+trunk thinks of the items that it names and of its own best, how popular they are, and whether the user has had them. Weighing
+the trunk's probability against the writer's is what the posterior of two experts does, so a linear gate is enough: with one answer
+that is right for every tenth user it reaches what can be had (docs/experiments/conduit.md). The last layer starts at zero, so
+a new expert says nothing.
+
+Letters in shapes: B rows, G guesses, K items of a guess, N items (0 is padding), M best scores of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rporec_recbole.model.answer_match import AnswerMatcher, Match
+from rporec_recbole.text.completions import Completion
+
+BEST = 32  # the trunk's best scores that its certainty is read from
+_OF_GUESS = 4  # numbers of a guess that come with it
+_FEATURES = 12
+_LOWEST = -20.0  # log-probabilities below are all the same
+
+
+class Guesses(NamedTuple):
+    """What the answers of B rows speak of.
+
+    Attributes:
+        items: `[B, G, K]` item ids, 0 where there is none.
+        likeness: `[B, G, K, 3]` see `answer_match`.
+        facts: `[B, G, 4]` of each guess: whether its log-probability is known, that log-probability (else 0), how far it
+            lies above the mean of the items that nobody guessed, and the share of the row's texts that make it.
+    """
+
+    items: Tensor
+    likeness: Tensor
+    facts: Tensor
+
+    def at(self, index: Tensor | slice) -> Guesses:
+        """Some of the rows."""
+        return Guesses(self.items[index], self.likeness[index], self.facts[index])
+
+    def to(self, device: torch.device | str) -> Guesses:
+        """The same on a device."""
+        return Guesses(*(tensor.to(device) for tensor in self))
+
+
+def read_guesses(completions: Sequence[Completion], matcher: AnswerMatcher, n_items: int) -> Guesses:
+    """What completions guess; nothing of one that is not well-formed.
+
+    Args:
+        completions: B of them.
+        matcher: of the catalogue.
+        n_items: N.
+    """
+    rows: list[list[tuple[Match, list[float]]]] = []
+    for one in completions:
+        if not one.well_formed:
+            rows.append([])
+            continue
+        if not one.guesses:
+            rows.append([(matcher([one.answer])[0], [0.0, 0.0, 0.0, 1.0])])
+            continue
+        logprobs = torch.tensor([guess.logprob for guess in one.guesses]).double()
+        unguessed = (1 - logprobs.exp().sum()).clamp(min=1e-6) / max(1, n_items - 1 - len(logprobs))
+        ahead = (logprobs - unguessed.log()).tolist()
+        matches = matcher([guess.answer for guess in one.guesses])
+        rows.append(
+            [
+                (match, [1.0, max(_LOWEST, guess.logprob), lead, 1.0])
+                for match, guess, lead in zip(matches, one.guesses, ahead, strict=True)
+            ]
+        )
+    return _stacked(rows)
+
+
+def _stacked(rows: list[list[tuple[Match, list[float]]]]) -> Guesses:
+    most = max((len(row) for row in rows), default=0) or 1
+    wide = max((len(match.items) for row in rows for match, _ in row), default=0) or 1
+    items = np.zeros((len(rows), most, wide), dtype=np.int64)
+    likeness = np.zeros((len(rows), most, wide, 3), dtype=np.float32)
+    facts = np.zeros((len(rows), most, _OF_GUESS), dtype=np.float32)
+    for b, row in enumerate(rows):
+        for g, (match, known) in enumerate(row):
+            count = len(match.items)
+            items[b, g, :count], likeness[b, g, :count], facts[b, g] = match.items, match.likeness, known
+    return Guesses(torch.from_numpy(items), torch.from_numpy(likeness), torch.from_numpy(facts))
+
+
+def join_guesses(samples: Sequence[Guesses]) -> Guesses:
+    """The guesses of several texts of the same rows, side by side: what many of them make counts as such.
+
+    Args:
+        samples: of each text, for the same B rows.
+    """
+    if len(samples) == 1:
+        return samples[0]
+    items, likeness, facts = (_padded([one[part] for one in samples], dim=1) for part in range(3))
+    first = items[:, :, 0]  # the item that a guess names first
+    owner = torch.repeat_interleave(
+        torch.arange(len(samples), device=items.device),
+        torch.tensor([one.items.shape[1] for one in samples], device=items.device),
+    )
+    same = (first[:, :, None] == first[:, None, :]) & (first != 0)[:, :, None]  # [B, G, G]
+    texts = torch.stack([same[:, :, owner == number].any(dim=2) for number in range(len(samples))]).float()
+    there = torch.stack([(one.items != 0).flatten(1).any(dim=1) for one in samples]).float().sum(dim=0)
+    facts[..., 3] = texts.sum(dim=0) / there.clamp(min=1)[:, None]
+    # Each of several texts that make one guess would add its trust again: together they add it once.
+    again = (same & torch.ones_like(same[0]).tril(-1)).any(dim=2)
+    return Guesses(items.masked_fill(again[:, :, None], 0), likeness, facts)
+
+
+def stack_guesses(rows: Sequence[Guesses]) -> Guesses:
+    """Rows of several batches in one."""
+    return Guesses(*(_padded([one[part] for one in rows], dim=0) for part in range(3)))
+
+
+def _padded(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """Joined along one dimension; the others, guesses and items, get the largest size."""
+    sizes = [max(tensor.shape[d] for tensor in tensors) for d in range(tensors[0].dim())]
+    filled = []
+    for tensor in tensors:
+        pad: list[int] = []
+        for d in reversed(range(tensor.dim())):
+            pad += [0, 0 if d == dim else sizes[d] - tensor.shape[d]]
+        filled.append(F.pad(tensor, pad))
+    return torch.cat(filled, dim=dim)
+
+
+class AnswerExpert(nn.Module):
+    """Moves the items that answers speak of.
+
+    Args:
+        n_items: N.
+    """
+
+    popularity: Tensor
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.full((3,), 3.0))
+        self.trust = nn.Linear(_FEATURES, 1)
+        self.register_buffer("popularity", torch.full((n_items,), 1.0 / n_items))
+        self.silence()
+
+    def silence(self) -> None:
+        """No guess is trusted, whatever is known of it."""
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
+
+    def count(self, counts: Tensor) -> None:
+        """Learns how popular items are; `counts`, `[N]`, of training interactions."""
+        self.popularity.copy_((counts + 1) / (counts.sum() + len(counts)))
+
+    def forward(self, guesses: Guesses, scores: Tensor, best: Tensor, in_history: Tensor) -> Tensor:
+        """What is added to the scores of the guesses' items.
+
+        Args:
+            guesses: of B rows.
+            scores: `[B, G, K]` the head's scores of these items without their answers; any value at item 0.
+            best: `[B, M]` its M best scores.
+            in_history: `[B, G, K]` whether the user has had the item.
+
+        Returns:
+            `[B, G, K]`; 0 at item 0.
+        """
+        level = best.logsumexp(dim=1)[:, None, None]
+        logp = (scores - level).clamp(min=_LOWEST)
+        there = guesses.items > 0
+        match = torch.exp(((guesses.likeness - 1) * F.softplus(self.sharpness)).sum(dim=3)) * there
+        return self._trusted(guesses, match, logp, best.amax(dim=1) - level[:, 0, 0], in_history)[:, :, None] * match
+
+    def _trusted(self, guesses: Guesses, match: Tensor, logp: Tensor, peak: Tensor, in_history: Tensor) -> Tensor:
+        """t of each guess, `[B, G]`."""
+        size = match.sum(dim=2)
+        floor = 1e-7
+        nearest, place = match.max(dim=2, keepdim=True)
+        features = torch.stack(
+            [
+                ((match * logp.exp()).sum(dim=2) + floor).log() / 3,
+                peak[:, None].expand_as(size) / 3,
+                logp.gather(2, place).squeeze(2) / 3,
+                ((match * self.popularity[guesses.items]).sum(dim=2) + floor).log() / 3,
+                (match * in_history).sum(dim=2) / size.clamp(min=floor),
+                (size + 1e-3).log() / 3,
+                nearest.squeeze(2),
+                guesses.likeness[..., 0].gather(2, place).squeeze(2),
+                guesses.facts[..., 0],
+                guesses.facts[..., 1] / 3,
+                guesses.facts[..., 2] / 3,
+                guesses.facts[..., 3],
+            ],
+            dim=2,
+        )
+        return self.trust(features).squeeze(2)
