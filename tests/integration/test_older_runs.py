@@ -1,5 +1,6 @@
 """Runs that older versions left load and rank as they did: `tests/fixtures` keeps one, both stages, ranked with its reasoning."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_a_run_of_version_0_1_0_ranks_the_same(split: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_of_version_0_1_0_ranks_the_same(split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)  # its data_path is relative
-    folder = Path("tests/fixtures/run-0.1.0")
+    folder = shutil.copytree("tests/fixtures/run-0.1.0", tmp_path / "run")  # opening a store writes to it
     metrics, ranks = read_results(folder)
     run = rporec_recbole.load_run(folder)
     assert run.model.reads_reasoning
