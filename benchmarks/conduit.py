@@ -19,8 +19,8 @@ from harness import RESULTS_DIR, names, new_parser, read_json, table_head, table
 
 TIME = "10 minutes a run and draw"
 RESULTS = {
-    "conduit.json": "python benchmarks/conduit.py RUN RUN RUN",
-    "conduit-*.json": "python benchmarks/conduit.py RUN",
+    "benchmarks/results/conduit.json": "python benchmarks/conduit.py RUN RUN RUN",
+    "benchmarks/results/conduit-*.json": "python benchmarks/conduit.py RUN",
 }
 METRIC = "ndcg@10"
 ALONE = (("title", "popular"), ("title", "history"))  # at a share of one tenth
