@@ -8,13 +8,14 @@ from rporec_recbole.commands.arguments import options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-usage: rporec export RUN [--what=items,users,reasoning] [--output=vectors] [--dtype=float32] [--split=test]
+usage: rporec export RUN [--what=items,users,reasoning,answers] [--output=vectors] [--dtype=float32] [--split=test]
 
 The vectors of a finished RPORec run as Parquet, keyed by the ids of the data files, and schema.json: what each column holds, how a
 score is made of them, where they came from. The folder appears when it is complete; an older export is replaced.
 
   --what    items: item_id, vector. users: user_id, the vector as evaluated and the trunk's, the offset of history items,
             whether and how much reasoning counted. reasoning: user_id, the vectors of both texts, and the texts.
+            answers: user_id, item_id, what is added to a score because the user's answers name the item.
             Default: all that the run has
   --output  a folder, new or with an older export in it
   --dtype   of the vectors: float32 or float16

@@ -21,7 +21,7 @@ from rporec_recbole.cot.compose import sections_of
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranking import target_rank, top_of
 from rporec_recbole.evaluation.ranks import read_ranks
-from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
+from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Heard, Ranked, Thought
 from rporec_recbole.explain.titles import Item, items_of
 from rporec_recbole.runs.finished import LoadedRun, load_run
 from rporec_recbole.runs.scoring import Scorer
@@ -29,6 +29,7 @@ from rporec_recbole.text.completions import Completion, first_well_formed
 
 TOP = 10
 _NAMED = 5  # unknown users in a message
+_HEARD = 5  # items that answers name, on a page
 
 
 def explain(
@@ -126,9 +127,10 @@ def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -
             bare = None if without is None else _Ranking(items, without[index], scores[index], int(target), seen)
             thought = None
             if thoughts is not None:
-                completion, gate, moved = thoughts[index]
+                completion, gate, moved, named_items = thoughts[index]
+                heard = [Heard(items[number], added) for number, added in named_items[:_HEARD]]
                 guessed = named.get(completion.answer)
-                thought = _thought(completion, gate, moved, None if guessed is None else full.place(guessed))
+                thought = _thought(completion, gate, moved, None if guessed is None else full.place(guessed), heard)
             explanation = Explanation(
                 user_id=str(user),
                 history=[Chosen(items[item], rating, shown) for item, rating, shown in history],
@@ -200,17 +202,18 @@ def _without_reasoning(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float]]:
-    """Completion (the first well-formed one, where there are several), gate value and |u - s| / |s| of each row."""
+def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float, list[tuple[int, float]]]]:
+    """Completion (the first well-formed one, where there are several), gate value, |u - s| / |s| and what was heard of each row."""
     reasoning, written = model.reasoning(rows, model.evaluation_decoding)
     completions = [first_well_formed(texts) for texts in written]
     state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
     gate = model.head.gate(state, reasoning)
     moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)
-    return list(zip(completions, gate.tolist(), moved.tolist(), strict=True))
+    heard = model.head.heard_items(rows[model.ITEM_SEQ].to(model.device), reasoning)
+    return list(zip(completions, gate.tolist(), moved.tolist(), heard, strict=True))
 
 
-def _thought(completion: Completion, gate: float, moved: float, guessed: Ranked | None) -> Thought:
+def _thought(completion: Completion, gate: float, moved: float, guessed: Ranked | None, heard: list[Heard]) -> Thought:
     return Thought(
         text=completion.text,
         well_formed=completion.well_formed,
@@ -220,4 +223,5 @@ def _thought(completion: Completion, gate: float, moved: float, guessed: Ranked 
         answer_item=guessed,
         gate=gate if completion.well_formed else None,
         moved=moved,
+        heard=heard,
     )

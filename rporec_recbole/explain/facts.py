@@ -44,6 +44,19 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """An item that the backbone's answers name.
+
+    Attributes:
+        item: the item.
+        added: to its score, because it was named; below 0 where the head holds the answer against it.
+    """
+
+    item: Item
+    added: float
+
+
+@dataclass(frozen=True)
 class Thought:
     """What the backbone wrote, and what the head made of it.
 
@@ -56,6 +69,7 @@ class Thought:
         answer_item: the item of the catalogue that the answer names word for word, as ranked with reasoning; None for none.
         gate: how much the head let it count, in (0, 1); None if malformed.
         moved: |u - s| / |s|, how far the reasoning moved the user's vector beside its length.
+        heard: items that the answers name, with what the head adds to their scores for it, the most first.
     """
 
     text: str
@@ -66,6 +80,7 @@ class Thought:
     answer_item: Ranked | None
     gate: float | None
     moved: float
+    heard: list[Heard]
 
 
 @dataclass(frozen=True)

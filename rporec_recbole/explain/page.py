@@ -179,7 +179,14 @@ def _thought(thought: Thought, candidates: int) -> str:
 <dl class="said">{said}</dl>
 <p class="guess"><span class="label">Guess</span><b>{_name(thought.answer)}</b> <span class="label">{where}</span></p>
 <div class="gauges">{_gauge("Gate", thought.gate or 0.0, f"{thought.gate or 0.0:.2f}")}{_gauge("State moved", thought.moved, f"{thought.moved:.1%}")}</div>
-<details class="raw"><summary>The text as written</summary><pre>{_text(thought.text)}</pre></details></section>"""
+{_heard(thought)}<details class="raw"><summary>The text as written</summary><pre>{_text(thought.text)}</pre></details></section>"""
+
+
+def _heard(thought: Thought) -> str:
+    if not thought.heard:
+        return ""
+    rows = "".join(f"<li>{_name(one.item.title)} <b>{one.added:+.2f}</b></li>" for one in thought.heard)
+    return f'<p class="label">Named by the answers, and what that adds to their scores</p><ol class="heard">{rows}</ol>'
 
 
 def _gauge(name: str, share: float, value: str) -> str:

@@ -51,6 +51,22 @@ class Guesses(NamedTuple):
         """Some of the rows."""
         return Guesses(self.items[index], self.likeness[index], self.facts[index])
 
+    def copied(self) -> Guesses:
+        """The same in memory of its own, without columns in which nothing stands."""
+        there = self.items != 0
+        guesses, wide = int(there.any(dim=2).sum(dim=1).amax()) or 1, int(there.sum(dim=2).amax()) or 1
+        if not bool(there[:, guesses:].any() | there[:, :, wide:].any()):
+            return Guesses(
+                self.items[:, :guesses, :wide].clone(),
+                self.likeness[:, :guesses, :wide].clone(),
+                self.facts[:, :guesses].clone(),
+            )
+        return Guesses(*(tensor.clone() for tensor in self))
+
+    def of_nothing(self) -> Guesses:
+        """As many rows in which nothing is guessed."""
+        return Guesses(*(torch.zeros_like(tensor) for tensor in self))
+
     def to(self, device: torch.device | str) -> Guesses:
         """The same on a device."""
         return Guesses(*(tensor.to(device) for tensor in self))

@@ -176,12 +176,49 @@ class RecHead(nn.Module, ABC):
             `[B, N]`; the padding item scores `-inf`.
         """
         scores = score_items(self.user_vectors(state, reasoning), items, seen, self.history_offset(state))
-        if reasoning is None or reasoning.guesses is None or self.expert is None:
-            return scores
-        best = scores.detach().topk(min(BEST, scores.shape[1] - 1), dim=1).values
+        moves = self.moves(scores.detach(), seen, reasoning)
+        return scores if moves is None else scores.scatter_add(1, *moves)
+
+    def moves(self, scores: Tensor, seen: Tensor, reasoning: Reasoning | None) -> tuple[Tensor, Tensor] | None:
+        """The items that answers name, and what the expert adds to their scores.
+
+        Args:
+            scores: `[B, N]` as they are without it.
+            seen: `[B, T]` items of the histories, 0 elsewhere.
+            reasoning: of the rows, or None.
+
+        Returns:
+            item ids and numbers, `[B, P]` both; 0 where there is none, and an item may stand several times. None: nothing is heard.
+        """
+        if reasoning is None or reasoning.guesses is None:
+            return None
         named = reasoning.guesses.items.flatten(1)
-        heard = self.heard(reasoning, scores.detach().gather(1, named), best, seen)
-        return scores.scatter_add(1, named, heard) if heard is not None else scores
+        best = scores.topk(min(BEST, scores.shape[1] - 1), dim=1).values
+        heard = self.heard(reasoning, scores.gather(1, named), best, seen)
+        return None if heard is None else (named, heard)
+
+    @torch.no_grad()
+    def heard_items(self, histories: Tensor, reasoning: Reasoning | None) -> list[list[tuple[int, float]]]:
+        """Of each row, the items that its answers name and what is added to their scores for it, the most first.
+
+        Args:
+            histories: `[B, T]` item ids.
+            reasoning: of the rows, or None.
+        """
+        items, seen = self.item_vectors(), distinct(histories)
+        state = self.last_state(histories, items)
+        scores = score_items(self.user_vectors(state, reasoning), items, seen, self.history_offset(state))
+        moves = self.moves(scores, seen, reasoning)
+        if moves is None:
+            return [[] for _ in histories]
+        found: list[list[tuple[int, float]]] = []
+        for named, added in zip(moves[0].tolist(), moves[1].tolist(), strict=True):
+            total: dict[int, float] = {}
+            for item, value in zip(named, added, strict=True):
+                if item and value:
+                    total[item] = total.get(item, 0.0) + value
+            found.append(sorted(total.items(), key=lambda entry: (-entry[1], entry[0])))
+        return found
 
     def heard(self, reasoning: Reasoning, scores: Tensor, best: Tensor, seen: Tensor) -> Tensor | None:
         """What the expert adds to the items that answers name, at this head's strength.

@@ -2,6 +2,7 @@
 
 items.parquet      item_id, vector: e_i of every item
 users.parquet      user_id, vector (u, as evaluated), trunk_vector (s), history_offset b(s), well_formed, gate
+answers.parquet    user_id, item_id, added: what is added to the score of an item because the user's answers name it
 reasoning.parquet  user_id, cot_vector, answer_vector (what the head reads), cot, answer, well_formed, gate
 schema.json        what each column holds, how a score is made of them, where they came from
 
@@ -31,7 +32,7 @@ from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.text.completions import first_well_formed
 from rporec_recbole.version import versions
 
-PARTS, DTYPES = ("items", "users", "reasoning"), ("float32", "float16")
+PARTS, DTYPES = ("items", "users", "reasoning", "answers"), ("float32", "float16")
 SCHEMA = "schema.json"
 _FORMAT = 1
 _AT_ONCE = 1 << 16  # items
@@ -47,12 +48,13 @@ _MEANING = {
     "gate": "how much the head let the reasoning count, from 0 to 1; 0 where it did not count",
     "cot_vector": "enc(cot) as the head reads it; of several texts a user, the mean of the well-formed ones",
     "answer_vector": "enc(answer), likewise",
+    "added": "to the score of this user and item, because what the backbone wrote names the item",
     "cot": "the chain of thought; of several texts a user, that of the first well-formed one; empty where there is none",
     "answer": "the item that the backbone guesses, in words, likewise",
 }
 _SCORE = (
     "score(user, item) = users.vector . items.vector, plus users.history_offset if the item is one of the newest {length} that the user "
-    "has chosen; the largest is best. With users.trunk_vector in place of users.vector it is the score without reasoning. No cosine, "
+    "has chosen, plus answers.added where answers.parquet has the pair; the largest is best. With users.trunk_vector in place of users.vector it is the score without reasoning, answers left out too. No cosine, "
     "no temperature. {hidden}"
 )
 
@@ -87,7 +89,8 @@ def export(
     try:
         if what is None:
             what = PARTS if run.model.reads_reasoning else PARTS[:2]
-        elif "reasoning" in what and not run.model.reads_reasoning:
+            what = [part for part in what if part != "answers" or run.model.head.expert is not None]
+        elif {"reasoning", "answers"} & set(what) and not run.model.reads_reasoning:
             raise ConfigError(
                 f"The scores of {path} use no reasoning, so there is none to export. Leave it out: --what=items,users."
             )
@@ -154,6 +157,7 @@ def _columns(part: str, dtype: str, hidden: int, text: int) -> dict[str, str]:
             "answer": "string",
             **counted,
         },
+        "answers": {"user_id": "string", "item_id": "string", "added": "float32"},
     }[part]
 
 
@@ -199,7 +203,23 @@ def _parts(
             for part in ("users", "reasoning"):
                 if part in wanted:
                     yield part, columns
+            if "answers" in wanted:
+                yield "answers", _answers(run, batch, torch.from_numpy(places), users)
             bar.update(len(places))
+
+
+@torch.no_grad()
+def _answers(run: LoadedRun, batch: Any, places: Tensor, users: np.ndarray) -> dict[str, np.ndarray]:
+    """What the answers of each wanted user of a batch add to scores, a row for each pair of user and item."""
+    model, tokens = run.model, np.array(run.dataset.field2id_token[run.dataset.iid_field], dtype=object)
+    reasoning, _ = model.reasoning(batch, model.evaluation_decoding)
+    rows = model.head.heard_items(batch[model.ITEM_SEQ][places].to(model.device), reasoning.at(places.to(model.device)))
+    pairs = [(user, item, added) for user, row in zip(users, rows, strict=True) for item, added in row]
+    return {
+        "user_id": np.array([user for user, _, _ in pairs], dtype=object),
+        "item_id": tokens[[item for _, item, _ in pairs]] if pairs else np.array([], dtype=object),
+        "added": np.array([added for _, _, added in pairs], dtype=np.float32),
+    }
 
 
 @torch.no_grad()

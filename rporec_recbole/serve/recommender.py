@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.problem import Problem
 from rporec_recbole.serve.question import Question, Status
-from rporec_recbole.serve.retriever import Retriever
+from rporec_recbole.serve.retriever import Heard, Retriever
 from rporec_recbole.serve.rows import Row, Rows
 from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
 from rporec_recbole.training.state.checkpoint import HEAD, STATE, STORE
@@ -107,6 +108,7 @@ class Recommender:
                     template=model.reasoner.template,
                     decodings=decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples),
                     encode=model.encode_texts,
+                    guesses=model.guesses,
                     kept=_KEPT,
                     limit=limits.pending,
                 )
@@ -203,7 +205,7 @@ class Recommender:
         device = self._vectors.device
         histories = _padded([row.items for row in rows]).to(device)
         state = self._read(histories)
-        users, gates = state, None
+        users, gates, reasoning = state, None, None
         if any(found):
             reasoning = as_reasoning(found, self._head.read_history(histories), device)
             if reasoning is not None:
@@ -212,7 +214,10 @@ class Recommender:
         hidden = _padded([row.hidden for row in rows]).to(device) if any(len(row.hidden) for row in rows) else None
         k = min(max(row.top_k for row in rows), len(self._vectors) - 1)
         seen = _padded([list(dict.fromkeys(row.items)) for row in rows]).to(device)
-        values, ids = self._retriever.top(users, seen, self._head.history_offset(state), hidden, k)
+        heard = None
+        if reasoning is not None and reasoning.guesses is not None and self._head.expert is not None:
+            heard = Heard(reasoning.guesses.items.flatten(1), partial(self._head.heard, reasoning, seen=seen))
+        values, ids = self._retriever.top(users, seen, self._head.history_offset(state), hidden, k, heard)
         lengths = (values > -torch.inf).sum(dim=1).tolist()  # what is left out stands at the end
         answers = []
         for place, (row, count, scores, numbers) in enumerate(

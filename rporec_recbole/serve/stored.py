@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import StoreError
+from rporec_recbole.model.answers import Guesses, stack_guesses
 from rporec_recbole.model.rechead import Reasoning, mean_reasoning
 from rporec_recbole.serve.pending import PENDING, Pending
 from rporec_recbole.text.completions import Completion, first_well_formed, parse_completion
@@ -31,11 +32,13 @@ class Found(NamedTuple):
         vector: `[2D]`, `[enc(cot); enc(answer)]`; the mean where a history has several texts.
         well_formed: whether it may count.
         completion: the text; the first well-formed one where there are several.
+        guesses: the items that its answers speak of, as one row; None for a head that hears no answers.
     """
 
     vector: Tensor
     well_formed: bool
     completion: Completion
+    guesses: Guesses | None = None
 
 
 def decodings_of(decoding: Decoding, samples: int) -> list[Decoding]:
@@ -53,6 +56,7 @@ class StoredReasoning:
         template: renders prompts.
         decodings: one for each text of a history.
         encode: completions to `[B, 2D]`.
+        guesses: completions to the items that their answers speak of (`RPORec.guesses`).
         kept: encoded reasoning that is remembered, the most lately used.
         limit: prompts that may wait.
     """
@@ -66,12 +70,13 @@ class StoredReasoning:
         template: PromptTemplate,
         decodings: Sequence[Decoding],
         encode: Callable[[Sequence[Completion]], Tensor],
+        guesses: Callable[[Sequence[Completion]], Guesses | None],
         kept: int,
         limit: int,
     ) -> None:
         self.template = template
         self._folder, self._path = folder, store
-        self._writer, self._decodings, self._encode = writer, list(decodings), encode
+        self._writer, self._decodings, self._encode, self._guesses = writer, list(decodings), encode, guesses
         self._kept, self._limit = kept, limit
         self._found: OrderedDict[str, Found] = OrderedDict()
         self._waiting: set[str] = set()  # what this process has seen in the queue: not asked again on every request
@@ -180,11 +185,16 @@ class StoredReasoning:
         for sample in zip(*rows, strict=True):
             vectors = self._encode(sample)
             well_formed = torch.tensor([one.well_formed for one in sample], device=vectors.device)
-            samples.append(Reasoning(vectors, well_formed))
+            samples.append(Reasoning(vectors, well_formed, guesses=self._guesses(sample)))
         reasoning = samples[0] if len(samples) == 1 else mean_reasoning(samples)
         return [
-            Found(vector.clone(), bool(well_formed), first_well_formed(completions))
-            for vector, well_formed, completions in zip(reasoning.vectors, reasoning.well_formed, rows, strict=True)
+            Found(
+                reasoning.vectors[place].clone(),
+                bool(reasoning.well_formed[place]),
+                first_well_formed(completions),
+                None if reasoning.guesses is None else reasoning.guesses.at(slice(place, place + 1)).copied(),
+            )
+            for place, completions in enumerate(rows)
         ]
 
 
@@ -199,8 +209,12 @@ def as_reasoning(rows: Sequence[Found | None], history: Tensor | None, device: A
     if not any(row is not None and row.well_formed for row in rows):
         return None
     nothing = next(torch.zeros_like(row.vector) for row in rows if row is not None)
+    heard = [None if row is None else row.guesses for row in rows]
+    named = next((one for one in heard if one is not None), None)
+    guesses = None if named is None else stack_guesses([named.of_nothing() if one is None else one for one in heard])
     return Reasoning(
         torch.stack([nothing if row is None else row.vector for row in rows]),
         torch.tensor([row is not None and row.well_formed for row in rows], device=device),
         history,
+        guesses,
     )
