@@ -2,15 +2,20 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
+COVERAGE ?=
 
-.PHONY: run test install install-test lint types format clean
+.PHONY: run quick test install install-test lint types format clean
 
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
 
+# Before a commit: lint, types, the tests of single files and of the rooms; no run, no service.
+quick: install-test lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile tests/unit tests/test_layers.py
+
 # Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
 test: install-test lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(COVERAGE)
 
 install: $(VENV)/.installed
 
