@@ -19,7 +19,8 @@ from rporec_recbole.cot.store import Decoding
 _TAIL = 12  # tokens that hold the end of an answer
 
 
-def _uniforms(identity: str, decoding: Decoding) -> np.ndarray:
+def uniforms(identity: str, decoding: Decoding) -> np.ndarray:
+    """The stream of draws of a row, `[max_new_tokens]` numbers from 0 up to 1; token i takes the i-th."""
     digest = hashlib.sha256(f"{decoding.seed}/{decoding.sample}/{identity}".encode("utf-8", "surrogatepass")).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little")).random(decoding.max_new_tokens)
 
@@ -59,7 +60,7 @@ class Choice:
         self._draws: Tensor | None = None
         if decoding.temperature > 0:
             assert identities is not None, "sampling needs an identity per row"
-            self._draws = torch.from_numpy(np.stack([_uniforms(one, decoding) for one in identities]))
+            self._draws = torch.from_numpy(np.stack([uniforms(one, decoding) for one in identities]))
 
     def __call__(
         self, logits: Tensor, rows: list[int], written: list[int]

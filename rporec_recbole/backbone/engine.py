@@ -20,6 +20,7 @@ from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cac
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
+from rporec_recbole.text.completions import Guess
 
 # Prompt tokens of one pass. On a processor more do not fit its cache and are read more slowly.
 _READ_AT_ONCE = {"cpu": 1024}
@@ -34,10 +35,12 @@ class Generated:
     Attributes:
         tokens: the new tokens, the end token included if it was written.
         logprobs: log-probability of each under the sampling distribution (temperature applied); empty if nobody asked.
+        guesses: what a grounded answer might have been, most likely first, the answer included.
     """
 
     tokens: list[int]
     logprobs: list[float]
+    guesses: tuple[Guess, ...] = ()
 
 
 def batches_by_length(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[list[int]]:

@@ -78,7 +78,7 @@ def drawn_leaves(
     model: Any,
     contexts: Sequence[Sequence[int]],
     tree: PrefixTree,
-    draws: Sequence[Sequence[float]],
+    draws: Sequence[np.ndarray],
     temperature: float,
     *,
     pad: int,
@@ -90,7 +90,7 @@ def drawn_leaves(
         model: a transformers causal LM, in eval mode.
         contexts: tokens up to where the tree begins.
         tree: what may follow.
-        draws: numbers from 0 up to 1 for each context; the token at place i of a sequence takes the i-th, or the last.
+        draws: some numbers from 0 up to 1 for each context; the token at place i of a sequence takes the i-th, or the last.
         temperature: of the draws; 0 takes the most likely token. Log-probabilities are those at 1 all the same.
         pad: padding token.
         budget: tokens that are held at once.

@@ -16,8 +16,9 @@ from transformers.utils import has_file
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.lora import attach_lora
-from rporec_recbole.backbone.model import BASE, Backbone, context_length, trains_in_bfloat16
+from rporec_recbole.backbone.model import BASE, Backbone
 from rporec_recbole.backbone.rendering import PromptEncoder
+from rporec_recbole.backbone.running import context_length, trains_in_bfloat16
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.backbone.vllm_engine import require_vllm
 from rporec_recbole.errors import BackboneError, first_line

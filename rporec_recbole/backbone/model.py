@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,19 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.engine import Generated, generate_tokens
+from rporec_recbole.backbone.fingerprint import fingerprint_of
+from rporec_recbole.backbone.grounding import Grounding, TagWatch
 from rporec_recbole.backbone.lora import adapted_layers
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.rendering import PromptEncoder
+from rporec_recbole.backbone.running import context_length, in_eval_mode, trains_in_bfloat16
 from rporec_recbole.backbone.screening import ScreenedOutput, can_screen
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.settings.types import is_embedded
-from rporec_recbole.text.completions import ANSWER_END
+from rporec_recbole.text.completions import ANSWER_END, render_guesses
 
 BASE = "base"
 ADAPTER = "default"  # PEFT's name for the adapter of a model that has one
-# Config entries that say where a model came from or how it runs, not what it writes.
-_VOLATILE = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures", "use_cache", "dtype"}
-# What a LoRA adapter's weights are multiplied by.
-_SCALING = ("r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern")
 
 
 class Backbone:
@@ -43,6 +40,8 @@ class Backbone:
 
     Attributes:
         prompts: turns prompts into tokens.
+        has_answered: says of the last tokens of a text whether an answer is closed.
+        grounding: the lines that answers may be; None until `ground`.
 
     Raises:
         BackboneError: the chat template cannot be used.
@@ -61,8 +60,8 @@ class Backbone:
         self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat)
         self._fingerprint: str | None = None
         self._screened: ScreenedOutput | None = None
-        self._closing: list[int] = tokenizer(ANSWER_END, add_special_tokens=False)["input_ids"]
-        self._may_close: dict[int, bool] = {}  # whether a token can be the last one of `</answer>`
+        self.has_answered = TagWatch(tokenizer, ANSWER_END)
+        self.grounding: Grounding | None = None
 
     @property
     def device(self) -> torch.device:
@@ -106,19 +105,10 @@ class Backbone:
         """SHA-256 over all that decides what is written: architecture, adapter, tokenizer, end tokens, weights; part of every
         store key."""
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            described = {key: str(value) for key, value in self.model.config.to_dict().items() if key not in _VOLATILE}
-            digest.update(json.dumps(described, sort_keys=True).encode())
-            if self.is_adapter:
-                adapter = self.model.peft_config[ADAPTER].to_dict()
-                digest.update(json.dumps([str(adapter.get(key)) for key in _SCALING]).encode())
-            digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
-            digest.update(json.dumps([_splitting(self.tokenizer), self.end_tokens]).encode())
-            for name, tensor in sorted(self.model.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            digest.update(self.prompts.identity.encode())
-            self._fingerprint = digest.hexdigest()
+            adapter = self.model.peft_config[ADAPTER] if self.is_adapter else None
+            self._fingerprint = fingerprint_of(
+                self.model, self.tokenizer, adapter, self.end_tokens, self.prompts.identity
+            )
         return self._fingerprint
 
     def weights_changed(self) -> None:
@@ -195,14 +185,11 @@ class Backbone:
         declared = self.model.generation_config.eos_token_id
         declared = declared if isinstance(declared, list) else [declared]
         ends = {token for token in (*declared, self.tokenizer.eos_token_id) if token is not None}
-        return sorted(ends | ({self._closing[0]} if len(self._closing) == 1 else set()))
+        return sorted(ends | set(self.has_answered.tokens))
 
-    def has_answered(self, tokens: list[int]) -> bool:
-        """Whether the last of these tokens closes an answer."""
-        last = tokens[-1]
-        if last not in self._may_close:
-            self._may_close[last] = ANSWER_END[-1] in self.tokenizer.decode([last])
-        return self._may_close[last] and ANSWER_END in self.tokenizer.decode(tokens)
+    def ground(self, lines: Sequence[str]) -> None:
+        """Lets answers be lines of a catalogue, by item id, where a decoding asks for guesses."""
+        self.grounding = Grounding(lines, self.tokenizer)
 
     def _output(self, decoding: Decoding, logprobs: bool) -> ScreenedOutput | None:
         """The output layer for decoding that needs the largest logit alone; None where the model's own is as good."""
@@ -224,31 +211,9 @@ class Backbone:
         identities: Sequence[str] | None = None,
         logprobs: bool = False,
     ) -> list[Generated]:
-        """Completions as tokens, in order; see `engine.generate_tokens`."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            return generate_tokens(
-                self.model,
-                self.prompts.encode(prompts),
-                decoding,
-                ends=self.end_tokens,
-                pad=self.tokenizer.pad_token_id,
-                budget=self.batch_tokens,
-                identities=identities if identities is not None else prompts,
-                logprobs=logprobs,
-                screened=self._output(decoding, logprobs),
-                has_ended=self.has_answered if len(self._closing) > 1 else None,
-                on_batch=on_batch,
-                desc=desc,
-            )
-        finally:
-            self.model.train(was_training)
-
-    def decode(self, generated: Sequence[Generated]) -> list[str]:
-        """Texts of completions, cut after the first `</answer>`."""
-        texts = self.tokenizer.batch_decode([one.tokens for one in generated], skip_special_tokens=True)
-        return [head + tag for head, tag, _ in (text.partition(ANSWER_END) for text in texts)]
+        """Completions as tokens, in order; see `engine.generate_tokens`. A grounded answer is drawn as the text before it is."""
+        named = identities if identities is not None else prompts
+        return self._write(prompts, decoding, on_batch, desc, named, logprobs=logprobs, drawn=True)
 
     def generate(
         self,
@@ -257,11 +222,84 @@ class Backbone:
         on_batch: Callable[[list[int], list[str]], None] | None = None,
         desc: str = "",
     ) -> list[str]:
-        """Completes prompts; the `TextGenerator` of the reasoner."""
+        """Completes prompts; the `TextGenerator` of the reasoner. A grounded answer is the likeliest line, never drawn."""
         keep = None
         if on_batch is not None:
             keep = lambda rows, written: on_batch(rows, self.decode(written))  # noqa: E731
-        return self.decode(self.generate_tokens(prompts, decoding, keep, desc or None))
+
+        return self.decode(self._write(prompts, decoding, keep, desc or None, prompts, logprobs=False, drawn=False))
+
+    def answer(
+        self,
+        prompts: Sequence[str],
+        begun: Sequence[Generated],
+        decoding: Decoding,
+        identities: Sequence[str] | None = None,
+    ) -> list[Generated]:
+        """Grounded answers behind texts that were written up to `<answer>`.
+
+        Args:
+            prompts: of each.
+            begun: the texts; malformed ones stay as they are.
+            decoding: has `guesses`.
+            identities: names the stream of draws of each, for answers that are drawn; without them the likeliest are taken.
+        """
+        assert self.grounding is not None, "`ground` was not called"
+        shown = self.prompts.encode(prompts)
+        limits = {"pad": self.tokenizer.pad_token_id, "budget": self.batch_tokens}
+        with in_eval_mode(self.model):
+            if identities is None:
+                return self.grounding.likely(self.model, shown, begun, decoding.guesses, **limits)
+            return self.grounding.drawn(self.model, shown, begun, decoding, identities, **limits)
+
+    def decode(self, generated: Sequence[Generated]) -> list[str]:
+        """Texts of completions, cut after the first `</answer>`, with their guesses behind."""
+        texts = self.tokenizer.batch_decode([one.tokens for one in generated], skip_special_tokens=True)
+        cut = [head + tag for head, tag, _ in (text.partition(ANSWER_END) for text in texts)]
+        return [text + render_guesses(one.guesses) for text, one in zip(cut, generated, strict=True)]
+
+    def _write(
+        self,
+        prompts: Sequence[str],
+        decoding: Decoding,
+        on_batch: Callable[[list[int], list[Generated]], None] | None,
+        desc: str | None,
+        identities: Sequence[str],
+        *,
+        logprobs: bool,
+        drawn: bool,
+    ) -> list[Generated]:
+        """The engine's completions; of a grounded decoding it writes from `<think>` to `<answer>`, and `answer` the rest."""
+        grounded = self.grounding if decoding.guesses else None
+        watch = self.has_answered if grounded is None else grounded.opened
+        begin = [] if grounded is None else grounded.begin
+        finished: dict[int, Generated] = {}
+
+        def finish(rows: list[int], written: list[Generated]) -> None:
+            if grounded is not None:
+                written = [Generated([*grounded.begin, *one.tokens], []) for one in written]
+                own, names = [prompts[row] for row in rows], [identities[row] for row in rows]
+                written = self.answer(own, written, decoding, names if drawn else None)
+            finished.update(zip(rows, written, strict=True))
+            if on_batch is not None:
+                on_batch(rows, written)
+
+        with in_eval_mode(self.model):
+            generate_tokens(
+                self.model,
+                [[*shown, *begin] for shown in self.prompts.encode(prompts)],
+                decoding if grounded is None else grounded.before_answer(decoding),
+                ends=sorted({*self.end_tokens, *watch.tokens}),
+                pad=self.tokenizer.pad_token_id,
+                budget=self.batch_tokens,
+                identities=identities,
+                logprobs=logprobs,
+                screened=self._output(decoding, logprobs),
+                has_ended=watch if watch.needed else None,
+                on_batch=finish,
+                desc=desc,
+            )
+        return [finished[row] for row in range(len(prompts))]
 
     def save(self, folder: Path) -> None:
         """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer.
@@ -285,25 +323,3 @@ class Backbone:
         """Writes a PEFT adapter folder with the adapter that is trained, and no other that may stand beside it."""
         transformers_logging.disable_progress_bar()
         self.model.save_pretrained(folder, selected_adapters=[ADAPTER])
-
-
-def _splitting(tokenizer: Any) -> dict[str, Any]:
-    """How a tokenizer splits text, as plain values; nothing for one without a serialized form."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return {}
-    whole = json.loads(backend.to_str())  # truncation and padding, which calls change, stand beside these
-    return {part: whole.get(part) for part in ("normalizer", "pre_tokenizer", "model")}
-
-
-def context_length(config: Any) -> int | None:
-    """The longest sequence that a model of this config reads, in tokens; None if it names no limit."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def trains_in_bfloat16(device: torch.device) -> bool:
-    """Whether training runs under bfloat16 autocast: on GPUs that have it.
-
-    Never on a CPU: without AMX bfloat16 is slower than float32 there, and results would differ from one CPU to the next.
-    """
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -42,6 +42,8 @@ class Decoding:
         seed: seed of the draws; greedy decoding ignores it.
         sample: index of the draw when one prompt gets several.
         instead: how a completion that came out malformed is drawn again; None leaves it.
+        guesses: how many lines of the catalogue are guessed for the answer; 0 leaves the answer to free writing.
+        lines: digest of those lines (`Grounding.digest`).
     """
 
     temperature: float = 0.0
@@ -49,13 +51,16 @@ class Decoding:
     seed: int = 0
     sample: int = 0
     instead: Decoding | None = None
+    guesses: int = 0
+    lines: str = ""
 
     @property
-    def identity(self) -> dict[str, float | int]:
-        """The fields that determine the text."""
-        if self.temperature == 0:
-            return {"temperature": 0.0, "max_new_tokens": self.max_new_tokens}
-        return {name: getattr(self, name) for name in ("temperature", "max_new_tokens", "seed", "sample")}
+    def identity(self) -> dict[str, float | int | str]:
+        """The fields that determine the text; those of grounded answers only where there are such, as in older stores."""
+        named = ["temperature", "max_new_tokens"]
+        named += ["seed", "sample"] if self.temperature > 0 else []
+        named += ["guesses", "lines"] if self.guesses else []
+        return {name: getattr(self, name) for name in named}
 
 
 def completion_key(prompt: str, generator: str, decoding: Decoding) -> str:

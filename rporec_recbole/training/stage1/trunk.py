@@ -14,7 +14,7 @@ from recbole.utils import early_stopping
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rporec_recbole.backbone.model import trains_in_bfloat16
+from rporec_recbole.backbone.running import trains_in_bfloat16
 from rporec_recbole.errors import TrainingError
 from rporec_recbole.settings.types import TrunkSettings
 from rporec_recbole.training.state.positions import PositionLog

@@ -23,7 +23,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 from trl import GRPOConfig, GRPOTrainer
 
 from rporec_recbole.backbone.memory import release_freed_memory
-from rporec_recbole.backbone.model import Backbone, trains_in_bfloat16
+from rporec_recbole.backbone.model import Backbone
+from rporec_recbole.backbone.running import trains_in_bfloat16
 from rporec_recbole.settings.types import RLSettings
 from rporec_recbole.training.stage2.policy import BestPolicy
 from rporec_recbole.training.stage2.rollout import Batch, Reward, Rollout, TokenWriter
