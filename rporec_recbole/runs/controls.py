@@ -1,6 +1,7 @@
 """Controls: is it the reasoning that helps? What else could have, evaluated on the test split beside the full model.
 
-Every control ranks the same test rows with the trunk of the run, but for `trunk alone`. Where other text is read in place of
+Every control ranks the same test rows with the trunk of the run, but for `trunk alone` and `two trunks`, where a trunk of another seed
+stands in the place of the language model: a second expert of any kind helps, and that is not the reasoning's gain. Where other text is read in place of
 the reasoning, a new fusion is fitted to it, from zero and by the recipe of stage 1c, so that it has the same chance. A fusion reads
 the history's own text too (`fusion_reads_history`), in all controls but `no CoT` and `trunk alone`: the gain over those two is that of
 both texts, and the gain over `empty text`, where nothing else changes, is the reasoning's.
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,11 +34,10 @@ from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import Interval, effect_size, holm, paired_bootstrap, paired_randomization
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.runs.finished import LoadedRun, check_rporec, load_run
-from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to, read_config
 from rporec_recbole.runs.oracle import oracle_of
 from rporec_recbole.runs.refit import ranks_with, refitted
+from rporec_recbole.runs.trunks import ranks_of_trunk_alone, ranks_of_two_trunks
 from rporec_recbole.training.state import checkpoint
 
 FULL, ORACLE = "RPORec", "oracle 10 %"
@@ -219,7 +218,8 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
     controls: dict[str, Callable[[], pd.DataFrame]] = {
         FULL: lambda: ranks_with(loaded, after),
         "no CoT": lambda: ranks_with(loaded, None),
-        "trunk alone": lambda: _trunk_alone(loaded),
+        "trunk alone": lambda: ranks_of_trunk_alone(loaded),
+        "two trunks": lambda: ranks_of_two_trunks(loaded),
         "another user's CoT": lambda: ranks_with(loaded, anothers()),
         "history text": lambda: refitted(loaded, BareHistory(after.template)),
         "answer only": lambda: refitted(loaded, Without(after, "cot")),
@@ -238,28 +238,6 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
             if "2b" in stages:
                 controls["stage 2 without re-alignment"] = lambda: refitted(loaded, before, shown=after)
     return controls
-
-
-def _trunk_alone(loaded: LoadedRun) -> pd.DataFrame:
-    """Ranks of a trunk that was trained by itself, on all positions, with as many epochs as the run gives its own."""
-    stage, values = loaded.model.settings.stage, read_config(loaded.run_dir)
-    epochs = stage.refresh_epochs if "refresh" in stage.stages else values["epochs"]
-    folder = loaded.run_dir / checkpoint.CONTROLS / "trunk-alone"
-    (folder / RESUME).mkdir(parents=True, exist_ok=True)
-    own = {**values, "stages": ["1a"], "epochs": epochs, "controls": False, "start_from": None}
-    config = build_config("RPORec", values["dataset"], overrides=own)
-    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
-    model = build_model(config, loaded.loaders["train"])
-    alone = LoadedRun(folder, config, loaded.dataset, loaded.loaders, model)
-    if (folder / checkpoint.STATE).is_file():
-        checkpoint.restore(model, folder)
-    else:
-        with logging_to(None):
-            trainer = build_trainer(config, model)
-            trainer.fit(loaded.loaders["train"], loaded.loaders["valid"])
-            trainer.tensorboard.close()
-    shutil.rmtree(folder / RESUME, ignore_errors=True)
-    return alone.evaluate("test")[1]
 
 
 def _reasoner_before_stage_2(loaded: LoadedRun) -> Reasoner | None:

@@ -11,16 +11,18 @@ from rporec_recbole.cli import main
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.errors import ConfigError, RunFolderError
-from rporec_recbole.runs.controls import FULL, contrasts_of, run_controls
+from rporec_recbole.runs.controls import FULL, ORACLE, contrasts_of, run_controls
 from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.oracle import oracle_of
 from rporec_recbole.runs.run import run
+from rporec_recbole.runs.trunks import ranks_of_two_trunks
 from rporec_recbole.text.catalogue import build_catalogue
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate
 from tests.toy import SHORT, TEXT
 
 NAMES = [
-    FULL, "no CoT", "trunk alone", "another user's CoT", "history text", "answer only", "empty text",
+    FULL, "no CoT", "trunk alone", "two trunks", "another user's CoT", "history text", "answer only", ORACLE, "empty text",
     "stage 1 without stage 2", "stage 2 without re-alignment",
 ]  # fmt: skip
 KEYS = ["user_id", "item_id"]
@@ -61,6 +63,35 @@ def test_no_cot_is_the_head_with_reasoning_off(controlled):
     off = loaded.evaluate("test")[1].sort_values(KEYS)
     table = pd.read_parquet(controlled.run_dir / "controls.parquet")
     assert (ranks_of(table, "no CoT") == off["rank"].to_numpy()).all()
+
+
+def test_a_trunk_of_another_seed_beside_the_runs_own(controlled):
+    table = pd.read_parquet(controlled.run_dir / "controls.parquet")
+    loaded = load_run(controlled.run_dir)
+    seed = load_run(controlled.run_dir / "controls" / "second-trunk").config["seed"]
+    assert seed == loaded.config["seed"] + 1000
+    again = ranks_of_two_trunks(loaded).sort_values(KEYS)
+    assert (ranks_of(table, "two trunks") == again["rank"].to_numpy()).all()
+    assert "full_sort_predict" not in vars(loaded.model)  # the run's own scores are back
+    own = loaded.evaluate("test")[1].sort_values(KEYS)
+    assert (ranks_of(table, FULL) == own["rank"].to_numpy()).all()
+
+
+def test_the_oracle_tells_the_truth_to_an_exact_share(controlled):
+    loaded = load_run(controlled.run_dir)
+    model, rows = loaded.model, loaded.loaders["test"].dataset.inter_feat
+    histories, ratings = rows[model.ITEM_SEQ].tolist(), rows[model.rating_list].tolist()
+    lines, targets = model.catalogue.lines, rows[model.ITEM_ID].tolist()
+    for true, wrong, share in (("title", "writer", 0.3), ("attributes", "popular", 0.5), ("title", "history", 1.0)):
+        oracle = oracle_of(loaded, share, true, wrong)
+        written = oracle.reason(histories, ratings, model.evaluation_decoding)
+        wanted = [
+            lines[item] if true == "title" else " | ".join(model.catalogue.items[item].attributes) for item in targets
+        ]
+        right = sum(one.answer == answer for one, answer in zip(written, wanted, strict=True))
+        assert right >= round(share * len(targets))
+        if true == "attributes":
+            assert right == round(share * len(targets))  # no line is made of attributes alone
 
 
 def test_some_of_them(controlled, tmp_path, capsys):

@@ -43,8 +43,9 @@ class HeadStages:
         valid_data: Any,
         rate_factor: float,
         titled: Callable[[str], str] = str,
+        learn_trust: bool = True,
     ) -> dict[str, Any]:
-        """Stages 1c and 2b, and the end of the refresh; `titled` says in which round."""
+        """Stages 1c and 2b, and the end of the refresh; `titled` says in which round. Arguments as for `train_fusion`."""
         trainer = self.trainer
         settings, dataset, model = trainer.settings.fusion, train_data.dataset, trainer.model
         if model.backbone is None:
@@ -70,6 +71,7 @@ class HeadStages:
             seed=trainer.seed,
             desc=name,
             rate_factor=rate_factor,
+            learn_trust=learn_trust,
             on_epoch=on_epoch,
         )
         trainer.positions.add(stage, ends)
@@ -105,19 +107,24 @@ class HeadStages:
         """Refresh: a head from new weights, because weights that have converged on early positions hardly move.
 
         The trunk has seen the positions that the fusion is fitted on, so it is surer of them than it will be of others, and
-        reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing and is kept only
-        where it lowers the validation loss. If validation is no better than before the refresh, everything stays.
+        reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing, because it lives in
+        the trunk's space, and is kept only where it lowers the validation loss. How far answers are trusted stays as it was learned
+        where neither trunk nor writer had seen the next item: it is made of probabilities, which the new trunk has too.
+        If validation is no better than before the refresh, everything stays.
         """
         trainer = self.trainer
         model, before = trainer.model, trainer.best_valid_score
         kept, reasoned = copy.deepcopy(model.state_dict()), model.reasoning_on
+        trust = None if model.head.expert is None else copy.deepcopy(dict(model.head.expert.named_parameters()))
         model.restart_head()
+        if trust is not None:
+            model.head.expert.load_state_dict(trust, strict=False)  # how popular items are is counted anew
         model.learn_from(ladder.RL)
         trainer.optimizer.state.clear()
         trainer.best_valid_score = -np.inf if trainer.valid_metric_bigger else np.inf
         done = self._train("refresh trunk", train_data, valid_data, trainer.settings.stage.refresh_epochs)
         if reasoned:
-            done |= self.fusion("refresh", train_data, valid_data, 1.0)
+            done |= self.fusion("refresh", train_data, valid_data, 1.0, learn_trust=False)
         if valid_data:
             now = trainer.validation_score(valid_data)
             better = now > before if trainer.valid_metric_bigger else now < before
