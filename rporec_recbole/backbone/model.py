@@ -187,9 +187,10 @@ class Backbone:
         ends = {token for token in (*declared, self.tokenizer.eos_token_id) if token is not None}
         return sorted(ends | set(self.has_answered.tokens))
 
-    def ground(self, lines: Sequence[str]) -> None:
-        """Lets answers be lines of a catalogue, by item id, where a decoding asks for guesses."""
+    def ground(self, lines: Sequence[str]) -> str:
+        """Lets answers be lines of a catalogue, by item id, where a decoding asks for guesses; their digest."""
         self.grounding = Grounding(lines, self.tokenizer)
+        return self.grounding.digest
 
     def _output(self, decoding: Decoding, logprobs: bool) -> ScreenedOutput | None:
         """The output layer for decoding that needs the largest logit alone; None where the model's own is as good."""

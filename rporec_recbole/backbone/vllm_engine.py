@@ -1,7 +1,8 @@
 """Generation by vLLM (Kwon et al., SOSP 2023), for GPUs: the same prompts, other kernels.
 
 An adapter is handed to vLLM as a LoRA request, so the base is loaded once, and stage 2 can write with an adapter that changes at
-every step. A backbone that is trained whole is loaded anew after each training.
+every step. A backbone that is trained whole is loaded anew after each training. Of grounded texts vLLM writes what stands before the answer,
+and the backbone beside it the answer.
 
 The tests check that vLLM is called as its documentation says, against a stand-in; they never run vLLM itself, which needs
 a GPU.
@@ -24,7 +25,7 @@ from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError
-from rporec_recbole.text.completions import ANSWER_END
+from rporec_recbole.text.completions import ANSWER, ANSWER_END
 
 _AT_ONCE = 256  # texts between two visits to the store
 _RANKS = (8, 16, 32, 64, 128, 256)  # sizes of adapter that vLLM makes room for
@@ -93,6 +94,8 @@ class VLLMEngine:
             for start in range(0, len(prompts), _AT_ONCE):
                 part = prompts[start : start + _AT_ONCE]
                 written = self._write(part, decoding, part)
+                if decoding.guesses:
+                    written = self._backbone.answer(part, written, decoding)
                 texts += self._backbone.decode(written)  # as our own engine's: one way from tokens to text
                 if on_batch is not None:
                     on_batch(list(range(start, len(texts))), texts[start:])
@@ -111,22 +114,26 @@ class VLLMEngine:
         """
         self._serve()
         self._served = ""  # the weights go on changing
-        return self._write(prompts, decoding, identities)
+        written = self._write(prompts, decoding, identities)
+        return self._backbone.answer(prompts, written, decoding, identities) if decoding.guesses else written
 
     def _write(self, prompts: Sequence[str], decoding: Decoding, identities: Sequence[str]) -> list[Generated]:
         from vllm import SamplingParams
 
+        grounding = self._backbone.grounding if decoding.guesses else None
+        begin = [] if grounding is None else grounding.begin
+        limit = decoding if grounding is None else grounding.before_answer(decoding)
         shared = {
             "temperature": decoding.temperature,
-            "max_tokens": decoding.max_new_tokens,
-            "stop": [ANSWER_END],
+            "max_tokens": limit.max_new_tokens,
+            "stop": [ANSWER_END] if grounding is None else [ANSWER, ANSWER_END],
             "include_stop_str_in_output": True,
             "stop_token_ids": self._backbone.end_tokens,
         }
         parameters = [SamplingParams(**shared, seed=_seed(identity, decoding)) for identity in identities]
-        tokens = [{"prompt_token_ids": ids} for ids in self._backbone.prompts.encode(prompts)]
+        tokens = [{"prompt_token_ids": [*ids, *begin]} for ids in self._backbone.prompts.encode(prompts)]
         return [
-            Generated(list(request.outputs[0].token_ids), [])
+            Generated([*begin, *request.outputs[0].token_ids], [])
             for request in self._llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._adapter)
         ]
 

@@ -80,6 +80,7 @@ class RPORec(SequentialRecommender):
         self.head = self._new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
+        self._guessing: dict[str, Any] = {}
         self.ask_helpers: AskHelpers | None = None
         self.reasoning_on = False
         self.on_learned: Callable[[Tensor], None] | None = None
@@ -163,6 +164,9 @@ class RPORec(SequentialRecommender):
         writer: TextGenerator = backbone
         if limits.generation_engine == "vllm":
             writer = VLLMEngine(backbone, max_new_tokens=limits.max_new_tokens, memory=limits.vllm_memory)
+        if limits.grounded_answers:
+            lines = backbone.ground(self.catalogue.lines)
+            self._guessing = {"guesses": limits.answer_guesses, "lines": lines}
         self.backbone = backbone
         self.reasoner = Reasoner(writer, template, store, self.ask_helpers)
 
@@ -275,26 +279,30 @@ class RPORec(SequentialRecommender):
         """Whether scores depend on reasoning: it is on, and its strength is not 0. Otherwise nothing need be written for them."""
         return self.reasoning_on and float(self.head.strength) > 0
 
+    def decoding(
+        self, temperature: float = 0.0, seed: int = 0, sample: int = 0, instead: Decoding | None = None
+    ) -> Decoding:
+        """How the backbone writes for this model, within its limits and with the answers that it may give."""
+        return Decoding(temperature, self.settings.backbone.max_new_tokens, seed, sample, instead, **self._guessing)
+
     @property
     def evaluation_decoding(self) -> Decoding:
         """How the texts of an evaluation are written: greedily for one a user, drawn for several."""
-        limits = self.settings.backbone
-        if limits.cot_samples == 1:
-            return Decoding(max_new_tokens=limits.max_new_tokens, instead=self._again(0))
+        if self.settings.backbone.cot_samples == 1:
+            return self.decoding(instead=self._again(0))
         return self.fusion_decoding
 
     @property
     def fusion_decoding(self) -> Decoding:
         """How the texts that the fusion learns from are written: drawn, the first of `cot_samples`."""
-        limits = self.settings.backbone
-        return Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed, instead=self._again(1))
+        return self.decoding(self.settings.backbone.cot_temperature, self.seed, instead=self._again(1))
 
     def _again(self, first: int) -> Decoding | None:
         """The draws, from number `first` on, that a malformed text is given; none where a history has several texts anyway."""
         limits, again = self.settings.backbone, None
         if limits.cot_samples == 1 and limits.cot_temperature > 0:
             for number in reversed(range(first, first + limits.cot_retries)):
-                again = Decoding(limits.cot_temperature, limits.max_new_tokens, self.seed, number, again)
+                again = self.decoding(limits.cot_temperature, self.seed, number, again)
         return again
 
     # --- scores -----------------------------------------------------------------------------------------------------

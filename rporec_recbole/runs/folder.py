@@ -51,7 +51,8 @@ CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
 )
 _OF_STAGES = ("rporec.json", "model.json", "positions.parquet", "controls.parquet", "controls.json", "controls.png")
 _LEFT_BY_A_FALSE_START = {CONFIG, LOG, TENSORBOARD, CHECKPOINTS}
-_BEFORE = {"fusion_hears_answers": False}  # settings that are newer than some runs, and what these ran with
+# Settings that are newer than some runs, and what these ran with.
+_BEFORE = {"fusion_hears_answers": False, "grounded_answers": False}
 _NO_ROOM = 1 << 20  # bytes
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

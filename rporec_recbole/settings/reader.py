@@ -44,6 +44,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "best_of",
             "best_of_positions",
             "cot_samples",
+            "answer_guesses",
             "max_prompt_tokens",
             "max_new_tokens",
             "generation_batch_tokens",

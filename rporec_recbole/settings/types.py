@@ -113,6 +113,8 @@ class BackboneSettings:
     quality_limits: dict
     max_prompt_tokens: int
     max_new_tokens: int
+    grounded_answers: bool
+    answer_guesses: int
     generation_engine: str
     generation_batch_tokens: int
     vllm_memory: float

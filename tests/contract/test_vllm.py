@@ -19,7 +19,7 @@ from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
 from rporec_recbole.settings.reader import default_settings
-from rporec_recbole.text.completions import ANSWER_END
+from rporec_recbole.text.completions import ANSWER_END, parse_completion
 from rporec_recbole.training.stage2.grpo import train_rl
 
 PROMPTS = [f"Film {i} | Drama\n" * (1 + i % 3) for i in range(7)]
@@ -286,3 +286,29 @@ def test_missing(monkeypatch):
         check_backbone(settings)
     with pytest.raises(BackboneError, match=r"rporec_recbole\[vllm\]"):
         VLLMEngine(None, max_new_tokens=1, memory=0.1)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_of_a_grounded_text_vllm_writes_what_stands_before_the_answer(vllm, monkeypatch, drawn):
+    backbone = backbone_of()
+    lines = ["", "Film 1 | Drama", "Film 2 | Crime"]
+    digest = backbone.ground(lines)
+    written = backbone.tokenizer("a</think><answer>", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(LLM, "_one", lambda self, r, ids, p: RequestOutput(r, ids, [CompletionOutput(0, "", written)]))
+    decoding = Decoding(float(drawn), 12, seed=1, guesses=2, lines=digest)
+    engine = engine_of(backbone)
+    if drawn:
+        (text,) = backbone.decode(engine.generate_tokens(["Film"], decoding, identities=["1"]))
+    else:
+        (text,) = engine.generate(["Film"], decoding)
+    one = parse_completion(text)
+    assert one.cot == "a"
+    assert one.answer in lines
+    assert len(one.guesses) == (1 if drawn else 2)
+    ((prompt, parameters),) = LLM.made[0].requests
+    assert prompt["prompt_token_ids"] == [
+        *backbone.prompts.encode(["Film"])[0],
+        *backbone.tokenizer("<think>")["input_ids"],
+    ]
+    assert parameters.stop == ["<answer>", ANSWER_END]
+    assert parameters.max_tokens < 12

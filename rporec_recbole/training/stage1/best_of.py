@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole.cot.quality import QualityLimits, Written, sift
-from rporec_recbole.cot.store import Decoding
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.training.stage1.crossfit import FitTrunk, cross_fitted_gains
 from rporec_recbole.training.stage1.rows import Lessons, history_rows
@@ -55,7 +54,7 @@ def best_of_lessons(
     samples = [
         model.completions(
             rows,
-            Decoding(settings.cot_temperature, settings.max_new_tokens, seed, number),
+            model.decoding(settings.cot_temperature, seed, number),
             f"1b best-of, text {number + 1} of {settings.best_of}",
         )
         for number in range(settings.best_of)

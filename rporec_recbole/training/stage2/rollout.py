@@ -101,7 +101,7 @@ class Rollout:
     ) -> None:
         self._backbone, self._writer, self._prompts, self._reward = backbone, writer, prompts, reward
         self._group_size, self._processes, self._shared = group_size, processes, shared
-        self._decoding = Decoding(temperature, max_new_tokens, seed)
+        self._decoding = Decoding(temperature, max_new_tokens, seed, guesses=int(backbone.grounding is not None))
         self.batch = Batch([], [], [], [], [])
         self.seconds = {"generation": 0.0, "reward": 0.0}
 

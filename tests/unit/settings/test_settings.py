@@ -3,8 +3,8 @@ import pytest
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, parse_value
 from rporec_recbole.host.data import build_data
+from rporec_recbole.settings import properties
 from rporec_recbole.settings.reader import default_settings
-from rporec_recbole.settings.types import properties
 from tests.toy import toy_config
 
 
