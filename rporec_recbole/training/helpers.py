@@ -18,6 +18,7 @@ import torch
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.cot.store import CoTStore, Decoding
+from rporec_recbole.training.stage2.rounds import refine
 from rporec_recbole.training.state import stage_state
 from rporec_recbole.training.state.positions import PositionLog
 from rporec_recbole.training.state.processes import Processes
@@ -84,7 +85,7 @@ def help_with(trainer: Any, train_data: Any, valid_data: Any) -> None:
             trainer.progress = Progress(Path(folder), stage_state.identity(trainer, train_data))
             trainer.positions = PositionLog(len(train_data.dataset.timeline))
             stage_state.put_back(trainer.progress, trainer, train_data)
-            trainer.backbone_stages.refine(train_data, valid_data, number)
+            refine(trainer, train_data, valid_data, number)
             here = ""
         else:
             host, folder, store, prompts, decoding = given

@@ -32,7 +32,7 @@ from rporec_recbole.training.checks import check_work
 from rporec_recbole.training.helpers import Helpers
 from rporec_recbole.training.stage1.backbone_stages import BackboneStages
 from rporec_recbole.training.stage1.head_stages import HeadStages
-from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, steps_of
+from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, refine, steps_of
 from rporec_recbole.training.state import checkpoint, stage_state
 from rporec_recbole.training.state.positions import PositionLog
 from rporec_recbole.training.state.processes import Processes
@@ -52,7 +52,7 @@ class RPORecTrainer(Trainer):
         wanted: the stages that run, in order.
         rounds: one entry a round of stages 2 and 2b, see `BestRound`.
         progress: snapshots of this run, to go on from.
-        head_stages, backbone_stages: what each stage does.
+        head_stages, backbone_stages: what the stages 1a to 1c, 2b and refresh do; stage 2 is `refine`.
         reward_folder: where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this
             process.
         helpers: the other processes of a launcher; None where this one works alone.
@@ -145,7 +145,7 @@ class RPORecTrainer(Trainer):
             "1a": lambda step: head.trunk(train_data, valid_data, callback_fn),
             "1b": lambda step: backbone.warm_up(train_data),
             "1c": lambda step: head.fusion("1c", train_data, valid_data, 1.0),
-            "2": lambda step: backbone.refine(train_data, valid_data, step.number),
+            "2": lambda step: refine(self, train_data, valid_data, step.number),
             "2b": lambda step: head.fusion("2b", train_data, valid_data, realign, step.titled),
             "refresh": lambda step: head.refresh(train_data, valid_data),
         }

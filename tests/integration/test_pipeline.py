@@ -15,6 +15,7 @@ from rporec_recbole.host.bridge import build_model, build_trainer
 from rporec_recbole.host.data import build_data
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
+from rporec_recbole.training.stage2 import rounds
 from tests.toy import SHORT, TEXT, toy_config, toy_model
 
 
@@ -222,18 +223,17 @@ def test_hub_style_folder_as_backbone(finished, toy, tmp_path):
     assert done.metrics["stages"]["1c"]["texts"] > 0
 
 
-def test_rl_changes_the_backbone_only(toy):
+def test_rl_changes_the_backbone_only(toy, monkeypatch):
     config = toy_config(toy, stages=["1a", "1b", "1c", "2"], fusion_strengths=[1])
     _, train, valid, _ = build_data(config)
     trainer = build_trainer(config, build_model(config, train))
     seen = {}
-    original = trainer.backbone_stages.refine
 
     def watched(*of_stage):
         seen["head"] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-        return original(*of_stage)
+        return rounds.refine(*of_stage)
 
-    trainer.backbone_stages.refine = watched
+    monkeypatch.setattr("rporec_recbole.training.trainer.refine", watched)
     trainer.fit(train, valid, saved=False)
     assert all(torch.equal(v, seen["head"][k]) for k, v in trainer.model.state_dict().items())
     assert "2 reinforcement learning/reward" in trainer.recorder.curves

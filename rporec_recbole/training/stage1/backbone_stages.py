@@ -1,5 +1,4 @@
-"""The stages that change the backbone: warm-up (1b) and reinforcement learning (2). They read and write the state of their
-trainer."""
+"""The stage that teaches the backbone: warm-up (1b). It reads and writes the state of its trainer."""
 
 from __future__ import annotations
 
@@ -26,10 +25,10 @@ from rporec_recbole.training.state import checkpoint
 
 
 class BackboneStages:
-    """Stages 1b and 2.
+    """Stage 1b.
 
     Args:
-        trainer: the `RPORecTrainer` that runs them.
+        trainer: the `RPORecTrainer` that runs it.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -83,14 +82,6 @@ class BackboneStages:
             self._teach("1b best-of", "best-of", best, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
             done["best_of"] = found
         return done
-
-    def refine(self, train_data: Any, valid_data: Any, number: int) -> dict[str, Any]:
-        """Stage 2, in the round `number`."""
-        from rporec_recbole.training.stage2.refinement import Refinement  # it imports TRL, which takes seconds
-
-        if self.trainer.helpers is not None:
-            self.trainer.helpers.refine(number)
-        return Refinement(self.trainer, train_data, valid_data, number).run()
 
     def _trunk_beside(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
         """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""

@@ -1,4 +1,4 @@
-"""Stages 2 and 2b, repeated: the order of a run's stages, and which round is kept."""
+"""Stages 2 and 2b, repeated: the order of a run's stages, a round of stage 2, and which round is kept."""
 
 from __future__ import annotations
 
@@ -46,6 +46,22 @@ def steps_of(stages: Sequence[str], rounds: int) -> list[Step]:
     before = [Step(stage) for stage in stages if stage not in (*REPEATED, "refresh")]
     again = [Step(stage, number) for number in range(1, rounds + 1) for stage in repeated]
     return [*before, *again, *(Step(stage) for stage in stages if stage == "refresh")]
+
+
+def refine(trainer: Any, train_data: Any, valid_data: Any, number: int) -> dict[str, Any]:
+    """One round of stage 2; what is worth knowing of it.
+
+    Args:
+        trainer: the `RPORecTrainer` that runs it; its helpers are called to the same round.
+        train_data: its training loader.
+        valid_data: its validation loader; None keeps the last policy.
+        number: of the round, from 1.
+    """
+    from rporec_recbole.training.stage2.refinement import Refinement  # it imports TRL, which takes seconds
+
+    if trainer.helpers is not None:
+        trainer.helpers.refine(number)
+    return Refinement(trainer, train_data, valid_data, number).run()
 
 
 class BestRound:
