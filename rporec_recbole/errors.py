@@ -6,8 +6,9 @@ code 2 and one message; everything else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class RPORecError(Exception):
@@ -44,6 +45,24 @@ class TrainingError(RPORecError, FloatingPointError):
 
 class RewardError(RPORecError, RuntimeError):
     """A reward failed or was not a finite number; the offending texts were saved."""
+
+
+@contextlib.contextmanager
+def translating(say: Callable[[Exception], RPORecError | None], *kinds: type[Exception]) -> Iterator[None]:
+    """One message in the place of what a library raises in this block; errors of our own say it better and pass as they are.
+
+    Args:
+        say: what is raised in the place of an exception; None lets that pass.
+        kinds: of exceptions that are translated; all where none is named.
+    """
+    try:
+        yield
+    except Exception as error:
+        passes = isinstance(error, RPORecError) or not isinstance(error, kinds or Exception)
+        instead = None if passes else say(error)
+        if instead is None:
+            raise
+        raise instead from error
 
 
 def first_line(error: BaseException) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.running import context_length, trains_in_bfloat16
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.backbone.vllm_engine import require_vllm
-from rporec_recbole.errors import BackboneError, first_line
+from rporec_recbole.errors import BackboneError, first_line, translating
 from rporec_recbole.settings.types import TINY, BackboneSettings, is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
@@ -173,18 +173,14 @@ def _load(source: str, dtype: torch.dtype, device: torch.device, base: str | Non
     return model.to(device).eval(), tokenizer
 
 
-@contextmanager
-def _one_message(source: str) -> Iterator[None]:
-    try:
-        yield
-    except BackboneError:
-        raise
-    except Exception as error:  # transformers raises many kinds; the user needs one message
-        reason = first_line(error)
-        raise BackboneError(
-            f"`backbone={source}` cannot be loaded: {reason}. Give `tiny`, a folder that `save_pretrained` wrote, a .gguf "
+def _one_message(source: str) -> AbstractContextManager[None]:
+    # transformers raises many kinds; the user needs one message
+    return translating(
+        lambda error: BackboneError(
+            f"`backbone={source}` cannot be loaded: {first_line(error)}. Give `tiny`, a folder that `save_pretrained` wrote, a .gguf "
             "file, or a Hugging Face id that is downloaded already or reachable. Weights are read from safetensors and GGUF files alone."
-        ) from error
+        )
+    )
 
 
 def _where_weights_are(source: str, base: str | None = None) -> tuple[str, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from recbole.utils import ModelType, init_seed
 
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.digest import digest_of
-from rporec_recbole.errors import DatasetError, RPORecError
+from rporec_recbole.errors import DatasetError, translating
 from rporec_recbole.evaluation.ranking import target_rank
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
@@ -110,30 +109,28 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     return dataset, train, valid, test
 
 
-@contextlib.contextmanager
-def _one_message(config: Config) -> Iterator[None]:
+def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:
     """One message in the place of what RecBole raises where it reads, filters and splits."""
     name = config["dataset"]
-    try:
-        yield
-    except RPORecError:
-        raise
-    except OSError as error:
-        raise DatasetError(
-            f"The data set `{name}` could not be downloaded or read ({error}). Put its atomic files into {config['data_path']} or name "
-            "their parent folder with --data_path=DIR."
-        ) from error
-    # The kinds that RecBole raises for files and settings that do not go together.
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+
+    def say(error: Exception) -> DatasetError:
+        if isinstance(error, OSError):
+            return DatasetError(
+                f"The data set `{name}` could not be downloaded or read ({error}). Put its atomic files into {config['data_path']} or name "
+                "their parent folder with --data_path=DIR."
+            )
         if "feat is empty" in str(error):
             filters = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
-            raise DatasetError(
+            return DatasetError(
                 f"No interaction of `{name}` is left after filtering by {', '.join(f'{key}={config[key]!r}' for key in filters)}. Widen one."
-            ) from error
-        raise DatasetError(
+            )
+        return DatasetError(
             f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}). What it was told: "
             f"load_col={config['load_col']}, val_interval={config['val_interval']}, eval_args={config['eval_args']}."
-        ) from error
+        )
+
+    # Beside the first, the kinds that RecBole raises for files and settings that do not go together.
+    return translating(say, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
 
 
 class RankCollector(Collector):
