@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         RPORecError: they cannot be followed; the message says why.
     """
     from rporec_recbole.cot import report
+    from rporec_recbole.outputs.texts import export_texts
 
     words, given = split_arguments(arguments, texts=["to", "split"])
     options = options_of("cots", given, {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None})
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     with contextlib.closing(report.open_store(run_dir)) as store:
         if what == "export":
-            print(f"{report.export(store, options['to']):,} texts are in {options['to']}")
+            print(f"{export_texts(store, options['to']):,} texts are in {options['to']}")
         elif what == "stats":
             groups = report.by_writer(store)
             print(f"{report.statistics(groups)}\n\nwhat is wrong with them")

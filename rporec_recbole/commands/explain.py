@@ -54,9 +54,10 @@ def main(arguments: Sequence[str]) -> None:
     if options["output"] and not output.parent.is_dir():
         raise ConfigError(f"`--output={output}`: the folder {output.parent} does not exist. Make it, or name another.")
 
+    from rporec_recbole.data.files import unwritable, write_text
     from rporec_recbole.explain.explanation import differing, explain
     from rporec_recbole.explain.page import page
-    from rporec_recbole.runs.folder import refuse_own_file, write_text
+    from rporec_recbole.runs.folder import refuse_own_file
 
     refuse_own_file(output)
 
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str]) -> None:
         text = json.dumps(dataclasses.asdict(facts), indent=2, allow_nan=False) + "\n"
     else:
         text = page(facts)
-    write_text(output, text, "--output")
+    with unwritable(f"{output} cannot be written", "--output"):
+        write_text(output, text)
     others = differing(facts, words[0])
     if others:
         print(

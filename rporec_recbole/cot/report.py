@@ -1,11 +1,10 @@
-"""Lets a person look at generated reasoning: `rporec cots stats|show|export`."""
+"""Lets a person look at generated reasoning: `rporec cots stats|show`."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from rporec_recbole.cot.quality import REASONS, QualityLimits, Written, sift
@@ -111,39 +110,6 @@ def samples(groups: Groups, count: int, seed: int) -> str:
             verdict = "well-formed" if parse_completion(row.text).well_formed else "MALFORMED"
             parts.append(f"--- prompt\n{_printable(row.prompt)}\n--- completion ({verdict})\n{_printable(row.text)}\n")
     return "\n".join(parts)
-
-
-def export(store: Iterable[StoredText], path: str | Path) -> int:
-    """Writes one JSON object a line: key, prompt, text, generator, decoding, cot, answer, well_formed. Returns how many.
-
-    Raises:
-        StoreError: the file exists, or cannot be written.
-    """
-    path = Path(path)
-    growing = path.with_name(f"{path.name}.{os.getpid()}.writing")
-    try:
-        path.touch(exist_ok=False)
-        try:
-            with growing.open("w", encoding="utf-8") as file:
-                count = 0
-                for line in _as_json(store):
-                    file.write(line + "\n")
-                    count += 1
-            os.replace(growing, path)
-            return count
-        except BaseException:
-            path.unlink()
-            growing.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}). Choose another file with --to=FILE.jsonl.") from error
-
-
-def _as_json(store: Iterable[StoredText]) -> Iterator[str]:
-    for row in store:
-        parsed = parse_completion(row.text)
-        found = {"cot": parsed.cot, "answer": parsed.answer, "well_formed": parsed.well_formed}
-        yield json.dumps({**vars(row), "decoding": json.loads(row.decoding), **found})
 
 
 def _printable(text: str) -> str:

@@ -7,16 +7,14 @@ matrices are stored as tensors, plain numbers and texts as JSON.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from scipy import sparse
 
+from rporec_recbole.data.files import read_tensors, unwritable, write_json, write_tensors
 from rporec_recbole.errors import RunFolderError, first_line
 
 WEIGHTS, EXTRA = "model.safetensors", "model.json"
@@ -36,14 +34,9 @@ def save(model: Any, folder: Path) -> None:
         if isinstance(value, torch.nn.Module) and any(value is part for part in model.modules()):
             continue  # a part of the model (SASRecF's feature layer): its weights are in the state already
         extra[name] = _pack(name, value, tensors)
-    try:
-        save_file(tensors, folder / WEIGHTS)
-        (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
-        shutil.copymode(folder / EXTRA, folder / WEIGHTS)  # safetensors lets nobody but its owner read a file
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(
-            f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
-        ) from error
+    with unwritable(f"The model cannot be written to {folder}"):
+        write_tensors(folder / WEIGHTS, tensors)
+        write_json(folder / EXTRA, extra)
 
 
 def restore(model: Any, folder: Path) -> None:
@@ -52,8 +45,9 @@ def restore(model: Any, folder: Path) -> None:
     Raises:
         RunFolderError: a file is missing, damaged, or of another model.
     """
+    weights, _ = read_tensors(folder / WEIGHTS, "Run the training again.")
     try:
-        tensors = {name: tensor.to(model.device) for name, tensor in load_file(folder / WEIGHTS).items()}
+        tensors = {name: tensor.to(model.device) for name, tensor in weights.items()}
         extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
         model.load_state_dict(
             {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}

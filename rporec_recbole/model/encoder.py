@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from rporec_recbole.data.files import read_tensors, write_tensors
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.sentences import SentenceEncoder
 
@@ -127,10 +128,8 @@ class LSAEncoder:
         (folder / "encoder.json").write_text(
             json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False), encoding="utf-8"
         )
-        save_file(
-            {"idf": np.ascontiguousarray(self._tfidf.idf_), "components": self.components},
-            folder / "encoder.safetensors",
-        )
+        numbers = {"idf": self._tfidf.idf_, "components": self.components}
+        write_tensors(folder / "encoder.safetensors", {name: torch.from_numpy(own) for name, own in numbers.items()})
 
     @classmethod
     def load(cls, folder: Path) -> LSAEncoder:
@@ -139,10 +138,11 @@ class LSAEncoder:
         Raises:
             RunFolderError: a file is missing or damaged.
         """
+        numbers, _ = read_tensors(folder / "encoder.safetensors", "Run the training again.")
         try:
             terms = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["terms"]
-            arrays = load_file(folder / "encoder.safetensors")
-            return cls({term: i for i, term in enumerate(terms)}, arrays["idf"], arrays["components"])
+            vocabulary = {term: i for i, term in enumerate(terms)}
+            return cls(vocabulary, numbers["idf"].numpy(), numbers["components"].numpy())
         except Exception as error:
             raise RunFolderError(
                 f"The text encoder in {folder} cannot be restored ({error}). Run the training again."

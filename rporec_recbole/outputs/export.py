@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from rporec_recbole.data.files import replacing_folder, unwritable, write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
-from rporec_recbole.outputs.table_file import folder_writer, table_writer
+from rporec_recbole.outputs.table_file import table_writer
 from rporec_recbole.runs.finished import LoadedRun, hash_of_run, load_rporec
 from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.text.completions import first_well_formed
@@ -99,7 +100,7 @@ def export(
         sizes = items.shape[1], 0 if run.model.encoder is None else run.model.encoder.size
         schemas = {part: _columns(part, dtype, *sizes) for part in PARTS if part in what}
         rows = dict.fromkeys(schemas, 0)
-        with folder_writer(output) as folder:
+        with unwritable(f"{output} cannot be written", "--output"), replacing_folder(output) as folder:
             with contextlib.ExitStack() as stack:
                 append = {
                     part: stack.enter_context(table_writer(folder / f"{part}.parquet", columns))
@@ -109,7 +110,7 @@ def export(
                     append[part]({name: _stored(values, dtype, run) for name, values in columns.items()})
                     rows[part] += len(next(iter(columns.values())))
             about = _about(run, split, dtype, sizes, schemas, rows)
-            (folder / SCHEMA).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text(folder / SCHEMA, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     finally:
         if run.model.reasoner is not None:
             run.model.reasoner.store.close()

@@ -1,13 +1,11 @@
-"""Tables that are written piece by piece: memory stays flat, and the file stands in its place when it is complete, or not at all."""
+"""Tables that are written piece by piece, so that memory stays flat; smaller ones go through `data/files.py` in one piece."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.data.files import replacing, unwritable
+from rporec_recbole.errors import ConfigError
 from rporec_recbole.runs.folder import refuse_own_file
 
 Columns = Mapping[str, np.ndarray]
@@ -55,54 +54,10 @@ def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Co
     Raises:
         RunFolderError: the file cannot be written.
     """
-    growing = path.with_name(f"{path.name}.{os.getpid()}.writing")
     opened = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}[path.suffix.lower()]
-    try:
-        with opened(growing, schema) as append:
+    with unwritable(f"{path} cannot be written", "--output", pa.ArrowException):
+        with replacing(path) as growing, opened(growing, schema) as append:
             yield append
-        with growing.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(growing, path)
-    except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(
-            f"{path} cannot be written: {error}. Free disk space or choose another --output."
-        ) from error
-    finally:
-        growing.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def folder_writer(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder`, with all that it holds, at the end of the block.
-
-    After an error `folder` is as it was; a kill leaves it too, or, between two renamings, `folder.PID.old` beside the new one.
-
-    Args:
-        folder: what stands there is removed; its parent exists.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
-    """
-    folder = folder.resolve()
-    growing, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
-    try:
-        growing.mkdir()
-        yield growing
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(growing, folder)
-        except OSError:
-            if old.exists():
-                os.rename(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"{folder} cannot be written: {error}. Free disk space or choose another --output."
-        ) from error
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
 
 
 @contextlib.contextmanager

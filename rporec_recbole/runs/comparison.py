@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rporec_recbole.data.files import unwritable, write_text
 from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.plots import plot_comparison
@@ -158,15 +159,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """
     texts = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "json": to_json}
     paths = [folder / f"comparison.{ending}" for ending in (*texts, "png")]
-    try:
+    with unwritable(f"The comparison cannot be written to {folder}", "--output"):
         folder.mkdir(parents=True, exist_ok=True)
-        for path, write in zip(paths, texts.values(), strict=False):
-            path.write_text(write(comparison), encoding="utf-8")
+        for path, to_text in zip(paths, texts.values(), strict=False):
+            write_text(path, to_text(comparison))
         plot_comparison(comparison).savefig(paths[-1], dpi=110)
-    except OSError as error:
-        raise RunFolderError(
-            f"The comparison cannot be written to {folder}: {error}. Name another --output."
-        ) from error
     return paths
 
 

@@ -17,7 +17,6 @@ controls/           what the controls are made of
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from tqdm.auto import tqdm
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
+from rporec_recbole.data.files import write_json, write_table
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
@@ -111,7 +111,7 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
     table = pd.concat(tables, ignore_index=True)
     order = {name: place for place, name in enumerate(known)}
     table = table.sort_values("control", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-    table.to_parquet(folder / RANKS, index=False)
+    write_table(folder / RANKS, table)
     contrasts = contrasts_of(table)
     facts = {
         one.control: {
@@ -123,7 +123,7 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
         }
         for one in contrasts
     }
-    (folder / TABLE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / TABLE, facts)
     title = f"{written['dataset']}, test, seed {written['seed']}: NDCG@10 of {FULL} minus each control, 95 % intervals"
     bars = {one.control: one.differences[METRICS[0]] for one in contrasts[1:]}
     plot_intervals(bars, title).savefig(folder / PLOT, dpi=110)

@@ -17,7 +17,6 @@ import difflib
 import itertools
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -30,7 +29,8 @@ import pandas as pd
 import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError, first_line
+from rporec_recbole.data.files import unwritable, write_json, write_table, write_text
+from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
 from rporec_recbole.settings.properties import read_yaml
 
 try:
@@ -141,23 +141,21 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def saying_when_full(folder: Path) -> Iterator[None]:
+def saying_when_full(folder: Path) -> contextlib.AbstractContextManager[None]:
     """One message in the place of whatever a library raises when the disk of a folder is full.
 
     Raises:
         RunFolderError: something failed, and there is no room left.
     """
-    try:
-        yield
-    except RPORecError:
-        raise
-    except Exception as error:
-        if shutil.disk_usage(folder).free < _NO_ROOM:
-            raise RunFolderError(
-                f"The disk of {folder} is full ({first_line(error)}). Free space; the same command goes on where this one stopped."
-            ) from error
-        raise
+
+    def say(error: Exception) -> RunFolderError | None:
+        if shutil.disk_usage(folder).free >= _NO_ROOM:
+            return None
+        return RunFolderError(
+            f"The disk of {folder} is full ({first_line(error)}). Free space; the same command goes on where this one stopped."
+        )
+
+    return translating(say)
 
 
 @contextlib.contextmanager
@@ -259,7 +257,8 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
-    write_text(folder / CONFIG, _config_text(values))
+    with unwritable(f"{folder / CONFIG} cannot be written"):
+        write_text(folder / CONFIG, _config_text(values))
 
 
 def _config_text(values: Mapping[str, Any]) -> str:
@@ -289,42 +288,6 @@ def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame)
     Raises:
         RunFolderError: they cannot be written.
     """
-    try:
-        ranks.to_parquet(folder / RANKS, index=False)
-    except OSError as error:
-        raise RunFolderError(
-            f"{folder / RANKS} cannot be written: {error}. Free disk space; log.txt has the results so far."
-        ) from error
-    write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str, option: str = "--run_dir") -> None:
-    """Writes a text file; a full disk or a kill leaves the old one, never half a new one.
-
-    Args:
-        path: the file.
-        text: all of it.
-        option: that names another place, for the message.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    if path.exists() and not path.is_file():  # a terminal, a pipe
-        fresh = path
-    else:
-        path = path.resolve()  # of a link, what it points to
-        fresh = path.with_name(path.name + ".writing")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if fresh is not path:
-                file.flush()
-                os.fsync(file.fileno())
-        if fresh is not path:
-            os.replace(fresh, path)
-    except OSError as error:
-        if fresh is not path:
-            fresh.unlink(missing_ok=True)
-        raise RunFolderError(
-            f"{path} cannot be written: {error}. Free disk space or choose another {option}."
-        ) from error
+    with unwritable(f"The results cannot be written to {folder}, but log.txt has those so far"):
+        write_table(folder / RANKS, ranks)
+        write_json(folder / METRICS, metrics)

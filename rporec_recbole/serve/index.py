@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rporec_recbole.data.files import unwritable, write_json
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line
 from rporec_recbole.serve.index_options import check_fits, check_options
 
@@ -135,12 +136,9 @@ class ItemIndex:
             RunFolderError: it cannot be written.
         """
         folder = Path(folder)
-        growing = folder / f"items.{os.getpid()}.writing"
-        try:
+        with unwritable(f"The index cannot be written to {folder}", "--output", RuntimeError):  # faiss raises the last
             folder.mkdir(parents=True, exist_ok=True)
-            _faiss().write_index(self._index, str(growing))
-            content = _hash_of_file(growing)
-            os.replace(growing, folder / _file(content))
+            content = self._write(folder)
             about = {
                 "format": _FORMAT,
                 "kind": self.kind,
@@ -150,17 +148,20 @@ class ItemIndex:
                 "vectors": self.vectors_hash,
                 "file": content,
             }
-            growing.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            os.replace(growing, folder / DESCRIPTION)  # from here on the new file is the index
+            write_json(folder / DESCRIPTION, about)  # from here on the new file is the index
             for old in set(folder.glob("items-*.faiss")) - {folder / _file(content)}:
                 old.unlink()
-        except (OSError, RuntimeError) as error:  # faiss raises the second
-            raise RunFolderError(
-                f"The index cannot be written to {folder}: {first_line(error)}. Free disk space or choose another --output."
-            ) from error
+
+    def _write(self, folder: Path) -> str:
+        """Writes the index under a name that its content gives; the hash of the content."""
+        growing = folder / f"items.{os.getpid()}.writing"
+        try:
+            _faiss().write_index(self._index, str(growing))
+            content = _hash_of_file(growing)
+            os.replace(growing, folder / _file(content))
         finally:
-            if folder.is_dir():
-                growing.unlink(missing_ok=True)
+            growing.unlink(missing_ok=True)
+        return content
 
     @classmethod
     def load(cls, folder: str | Path, vectors_hash: str | None = None) -> ItemIndex:

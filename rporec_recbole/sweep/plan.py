@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import check_dataset_files
@@ -200,7 +201,7 @@ def enter_folder(plan: Plan) -> str:
                     raise RunFolderError(
                         f"The folder {folder} is not empty and holds no sweep. Choose another --run_dir."
                     )
-                path.write_text(f"{text}mark: {uuid.uuid4().hex}\n", encoding="utf-8")
+                write_text(path, f"{text}mark: {uuid.uuid4().hex}\n")
             before, _, mark = path.read_text(encoding="utf-8").rpartition("mark: ")
     except OSError as error:
         raise RunFolderError(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from rporec_recbole.data.files import write_text
 from rporec_recbole.evaluation.plots import plot_history, plot_shares
 from rporec_recbole.sweep.plan import Plan
 from rporec_recbole.sweep.study import Record
@@ -68,9 +69,7 @@ def write_report(plan: Plan, records: Sequence[Record], importance: Mapping[str,
         f"# To repeat it: rporec --config_files={folder / BEST}\n"
     )
     values = {"model": plan.model, "dataset": plan.dataset, **plan.definition["settings"], **best.values}
-    fresh = folder / f"{BEST}.writing"
-    fresh.write_text(text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    fresh.replace(folder / BEST)
+    write_text(folder / BEST, text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def summary(plan: Plan, records: Sequence[Record], metrics: Mapping[str, Any]) -> str:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.data.files import read_tensors, unwritable, write_json, write_tensors
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.encoder import load_encoder
 
@@ -40,22 +39,18 @@ def save(model: Any, folder: Path) -> None:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    try:
+    with unwritable(f"The model cannot be written to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / HEAD)
+        write_tensors(folder / HEAD, model.state_dict())
         if model.encoder is not None:
             (folder / ENCODER).mkdir(exist_ok=True)
             model.encoder.save(folder / ENCODER)
         if model.backbone is not None:
             model.backbone.save(folder / BACKBONE)
         state = {"format": _FORMAT, "reasoning_on": model.reasoning_on, "has_backbone": model.backbone is not None}
-        (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / STATE, state)
         for file in folder.rglob("*.safetensors"):
-            shutil.copymode(folder / STATE, file)  # safetensors lets nobody but its owner read a file
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(
-            f"The model cannot be written to {folder}: {error}. Free disk space or choose another --run_dir."
-        ) from error
+            shutil.copymode(folder / STATE, file)  # transformers lets nobody but its owner read what it saves
 
 
 def load_head(model: Any, path: Path) -> None:
@@ -64,14 +59,13 @@ def load_head(model: Any, path: Path) -> None:
     Raises:
         RunFolderError: the file is missing, damaged or belongs to another model.
     """
+    belongs = "It must be the head of a run with the same data set and sizes."
+    weights, _ = read_tensors(path, belongs)
     try:
-        weights = load_file(path)
         model.load_state_dict({name: tensor.to(model.device) for name, tensor in weights.items()})
     except Exception as error:
         what = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise RunFolderError(
-            f"{path} cannot be restored: {what} It must be the head of a run with the same data set and sizes."
-        ) from error
+        raise RunFolderError(f"{path} cannot be restored: {what} {belongs}") from error
     broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
     if broken:
         raise RunFolderError(

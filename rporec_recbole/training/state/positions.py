@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rporec_recbole.data.files import unwritable, write_table
 from rporec_recbole.errors import RunFolderError
 
 POSITIONS = "positions.parquet"
@@ -104,9 +105,5 @@ class PositionLog:
         Raises:
             RunFolderError: it cannot be written.
         """
-        try:
-            self.table(dataset).to_parquet(folder / POSITIONS, index=False)
-        except OSError as error:
-            raise RunFolderError(
-                f"{folder / POSITIONS} cannot be written: {error}. Free disk space or choose another --run_dir."
-            ) from error
+        with unwritable(f"{folder / POSITIONS} cannot be written"):
+            write_table(folder / POSITIONS, self.table(dataset))

@@ -1,14 +1,12 @@
 """What a killed run needs to go on exactly where it stood: weights, optimizer, random states, counters.
 
-Snapshots are safetensors files with JSON beside the tensors, replaced in one step: a run killed while it writes one still
-has the one before.
+Snapshots are safetensors files with JSON beside the tensors, replaced in one step (`data/files.py`): a run killed while it
+writes one still has the one before.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from rporec_recbole.data.files import read_tensors, write_tensors
 from rporec_recbole.errors import RunFolderError
 
 
@@ -54,16 +52,11 @@ class Progress:
         """
         if self.folder is None:
             return False
-        path, fresh = self.folder / f"{name}.safetensors", self.folder / f"{name}.writing"
+        path = self.folder / f"{name}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, fresh, metadata={"facts": json.dumps({**facts, "identity": self._identity})})
-            with fresh.open("r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(fresh, path)
+            write_tensors(path, tensors, {**facts, "identity": self._identity}, alone=True)
         except (OSError, SafetensorError) as error:
-            fresh.unlink(missing_ok=True)
             self.warn(path, error)
             return False
         return True
@@ -85,19 +78,10 @@ class Progress:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is None or not path.is_file():
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                snapshot = Snapshot({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} is damaged ({error}), so the run cannot go on from it. Delete the files in {path.parent} to start it again."
-            ) from error
-        if facts.get("identity") != self._identity:
-            raise RunFolderError(
-                f"{path} was written with other data, settings or versions of the packages, so the run cannot go on from it. "
-                f"Delete the files in {path.parent} to start it again."
-            )
+        then = f"The run cannot go on from it. Delete the files in {path.parent} to start it again."
+        snapshot = Snapshot(*read_tensors(path, then))
+        if snapshot.facts.get("identity") != self._identity:
+            raise RunFolderError(f"{path} was written with other data, settings or versions of the packages. {then}")
         return snapshot
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
+from rporec_recbole.data.files import replacing_folder
 from rporec_recbole.training.state import checkpoint
 from rporec_recbole.training.state.snapshots import Progress, named, restore_training_state, training_state
 from rporec_recbole.version import versions
@@ -58,10 +58,9 @@ def keep(progress: Progress, trainer: Any, loader: Any, done: list[str]) -> None
         backbone = folder.name
         try:
             if not folder.is_dir():
-                fresh = progress.folder / f"{backbone}.writing"
-                shutil.rmtree(fresh, ignore_errors=True)
-                model.backbone.save(fresh)
-                os.replace(fresh, folder)
+                progress.folder.mkdir(parents=True, exist_ok=True)
+                with replacing_folder(folder) as fresh:
+                    model.backbone.save(fresh)
         except (OSError, SafetensorError) as error:
             progress.warn(folder, error)
             return

@@ -1,0 +1,144 @@
+"""Files that stand in their place when they are whole, or not at all: after a full disk or a kill the old one is there, never half a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rporec_recbole.errors import RunFolderError, first_line, translating
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A file beside `path`, to be written in this block; at its end it is on disk and takes the place of `path`.
+
+    Args:
+        path: of a link, what it points to is replaced; a terminal or a pipe is written to as it is.
+        alone: no other process writes this file, so what a killed one left is written over.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    growing = path.with_name(path.name + (".writing" if alone else f".{os.getpid()}.writing"))
+    try:
+        yield growing
+        with growing.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(growing, path)
+    finally:
+        growing.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, with all that it holds, at the end of this block.
+
+    A kill between two renamings leaves `folder.PID.old` beside the new one.
+
+    Args:
+        folder: what stands there is removed; its parent exists.
+    """
+    folder = folder.resolve()
+    growing, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
+    shutil.rmtree(growing, ignore_errors=True)
+    try:
+        growing.mkdir()
+        yield growing
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(growing, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
+def unwritable(
+    what: str, option: str = "--run_dir", *others: type[Exception]
+) -> contextlib.AbstractContextManager[None]:
+    """One message in the place of whatever keeps a block from writing.
+
+    Args:
+        what: cannot be written.
+        option: names another place.
+        others: kinds that a library raises, beside those of files and safetensors.
+
+    Raises:
+        RunFolderError: says so.
+    """
+    return translating(
+        lambda error: RunFolderError(f"{what}: {first_line(error)}. Free disk space or choose another {option}."),
+        OSError,
+        SafetensorError,
+        *others,
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file."""
+    with replacing(path) as growing:
+        growing.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file for people and programs."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a Parquet file; tables that are too large for memory go through `outputs/table_file.py`."""
+    with replacing(path) as growing:
+        table.to_parquet(growing, index=False)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None, *, alone: bool = False
+) -> None:
+    """Writes a safetensors file that whoever may read the folder's other files may read too.
+
+    Args:
+        path: the file.
+        tensors: on any device.
+        facts: JSON values to keep beside them.
+        alone: see `replacing`.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path, alone=alone) as growing:
+        growing.write_bytes(b"")
+        mode = growing.stat().st_mode
+        save_file(plain, growing, None if facts is None else {"facts": json.dumps(facts)})
+        growing.chmod(mode)  # safetensors lets nobody but its owner read a file
+
+
+def read_tensors(path: Path, then: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_tensors` wrote: (tensors on the CPU, facts).
+
+    Args:
+        path: the file.
+        then: what its reader can do where that fails.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+        raise RunFolderError(f"{path} {what}: {first_line(error)}. {then}") from error
