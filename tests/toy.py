@@ -21,6 +21,7 @@ SHORT = {
     "backbone": "tiny-nano",
     "ladder_early": 0.5,
     "ladder_rl": 0.5,
+    "stream_passes": 0,
     "warmup_examples": 64,
     "warmup_batch_size": 16,
     "prompt_items": 3,

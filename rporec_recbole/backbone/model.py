@@ -162,7 +162,7 @@ class Backbone:
             which hold all completions.
         """
         width = max(len(tokens) for tokens, _ in examples)
-        kept = max(sum(label != IGNORE for label in labels) for _, labels in examples) + 1
+        kept = max(len(labels) - _first_learned(labels) for _, labels in examples) + 1
         pad = self.tokenizer.pad_token_id
         batch = {
             "input_ids": [[pad] * (width - len(tokens)) + tokens for tokens, _ in examples],
@@ -324,3 +324,7 @@ class Backbone:
         """Writes a PEFT adapter folder with the adapter that is trained, and no other that may stand beside it."""
         transformers_logging.disable_progress_bar()
         self.model.save_pretrained(folder, selected_adapters=[ADAPTER])
+
+
+def _first_learned(labels: Sequence[int]) -> int:
+    return next((place for place, label in enumerate(labels) if label != IGNORE), len(labels))

@@ -8,13 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from rporec_recbole.text.completions import TAGS
 
 END, PAD = "<|end|>", "<|pad|>"
 _HEAD_SIZE = 32
+# A catalogue's text is a small closed language: its titles come again and again, word for word. So tokens may span words, up to a
+# whole title, and only the marks of prompt and completion end them: the fields of a line, the sections of a reasoning text
+# and the numbers that it counts. A history then has a third of the tokens that it has word by word.
+_PIECES = (
+    (r" \| rated [\d.]+\n", "isolated"),
+    (r" \| (?!rated )|(?<![\d.])\n", "merged_with_next"),
+    (r"evidence: |\. preference: |\. intent: |; | \d+, | \d+(?=\. intent)", "isolated"),
+)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -27,7 +35,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         vocabulary: size including the 256 bytes, the tags and the end and padding tokens.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            *(pre_tokenizers.Split(Regex(pattern), behavior) for pattern, behavior in _PIECES),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(TAGS),

@@ -45,6 +45,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "best_of_positions",
             "cot_samples",
             "answer_guesses",
+            "stream_batch_tokens",
             "max_prompt_tokens",
             "max_new_tokens",
             "generation_batch_tokens",
@@ -80,9 +81,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
     **dict.fromkeys(
-        ("lr_warmup_steps", "warmup_examples", "rl_validate_every", "cot_retries"),
+        ("lr_warmup_steps", "stream_passes", "warmup_examples", "rl_validate_every", "cot_retries"),
         (lambda v: v >= 0, "a whole number of at least 0"),
     ),
+    "stream_window": (lambda v: v >= 10, "a whole number of at least 10"),
     "fusion_strengths": (
         lambda v: v and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 <= s <= 1 for s in v),
         "a list of numbers from 0 to 1",
@@ -175,6 +177,11 @@ def settings_from(config: Any) -> Settings:
         if backbone.cot_samples > 1 and backbone.cot_temperature == 0:
             problems.append(
                 f"`cot_samples={backbone.cot_samples}` texts are drawn and need a `cot_temperature` above 0; set `cot_samples` to 1 or raise it"
+            )
+        if backbone.stream_passes and backbone.prompt_style != "compact":
+            problems.append(
+                f"`stream_passes={backbone.stream_passes}` reads lists as prompts of `prompt_style=compact` show them (here "
+                f"{backbone.prompt_style}); set `stream_passes` to 0 or `prompt_style` to compact"
             )
         for name in ("cot_weight", "cot_temperature"):
             if backbone.best_of > 1 and getattr(backbone, name) == 0:

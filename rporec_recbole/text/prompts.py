@@ -51,6 +51,10 @@ class PromptTemplate:
         """The item ids that `prompt` shows of the same history, oldest first."""
         return [item for item, _ in self._kept(history, ratings)]
 
+    def line(self, item: int, rating: float | None) -> str:
+        """How one item of a history stands in a prompt."""
+        return self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
+
     @property
     def _instruction(self) -> str:
         return INSTRUCTIONS[self.style]
@@ -62,7 +66,7 @@ class PromptTemplate:
         room = self.max_tokens - (self._tokens(self._instruction) if self._instruction else 0)
         kept: list[tuple[int, str]] = []
         for item, rating in reversed(newest):
-            line = self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
+            line = self.line(item, rating)
             room -= self._tokens(line)
             if room < 0 and kept:
                 break

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from rporec_recbole.backbone.load import make_backbone
@@ -20,8 +21,12 @@ from rporec_recbole.training.stage1.rows import (
     composed_lessons,
     early_order,
 )
-from rporec_recbole.training.stage1.warmup import warm_up
+from rporec_recbole.training.stage1.streams import ListLoss, Lists, lesson_examples, token_batches
+from rporec_recbole.training.stage1.warmup import Example, bucketed_batches, warm_up
 from rporec_recbole.training.state import checkpoint
+
+Loss = Callable[[dict[str, Tensor]], Tensor]
+"""Of a collated batch."""
 
 
 class BackboneStages:
@@ -66,24 +71,61 @@ class BackboneStages:
         self.make([*plain.prompts, *plain.completions])
         if settings.cot_weight == 0:
             return {"examples": 0, "note": "cot_weight is 0: the backbone stays as it is"}
-        loss_of = model.weighted_cot_loss
-        if "1a" not in trainer.wanted:
-            loss_of = self._trunk_beside(train_data)
         # As generation will show them: the backbone's own limit may cut prompts shorter than the plain ones.
         lessons = composed_lessons(model, dataset, ends, model.reasoner.template)
-        self._teach("1b", STAGES["1b"], lessons, loss_of, 1.0)
-        done = {"examples": len(lessons.ends), "backbone_parameters": model.backbone.parameters}
+        cot_loss: Loss = model.weighted_cot_loss
+        batches = self._batches_of(lessons)
+        if settings.stream_passes:
+            list_loss = ListLoss(model.backbone)
+            cot_loss = lambda batch: settings.cot_weight * list_loss(batch)  # noqa: E731
+            batches = self._batches_of_lists(dataset, lessons)
+            trainer.positions.add("1b", order)
+        beside = "1a" not in trainer.wanted
+        self._teach(STAGES["1b"], batches, self._trunk_beside(train_data, cot_loss) if beside else cot_loss, 1.0)
+        trainer.positions.add("1b", lessons.ends)
+        done = {
+            "examples": len(lessons.ends),
+            "tokens": sum(len(tokens) for batch in batches for tokens, _ in batch),
+            "backbone_parameters": model.backbone.parameters,
+        }
         if settings.best_of > 1:
             chosen = best_of_positions(order, len(ends), settings.best_of_positions)
             best, found = best_of_lessons(
                 model, dataset, chosen, trainer.head_stages.fit_scorer, trainer.positions, trainer.seed
             )
             trainer.log(f"1b best-of: {found}")
-            self._teach("1b best-of", "best-of", best, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
+            again = self._batches_of(best)
+            self._teach("best-of", again, model.weighted_cot_loss, settings.best_of_learning_rate_factor)
+            trainer.positions.add("1b best-of", best.ends)
             done["best_of"] = found
         return done
 
-    def _trunk_beside(self, train_data: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+    def _batches_of(self, lessons: Lessons) -> list[list[Example]]:
+        trainer = self.trainer
+        examples = (
+            trainer.model.backbone.encode_examples(lessons.prompts, lessons.completions) if lessons.prompts else []
+        )
+        rng = np.random.default_rng(trainer.seed)
+        return list(bucketed_batches(examples, trainer.settings.backbone.warmup_batch_size, rng))
+
+    def _batches_of_lists(self, dataset: Any, lessons: Lessons) -> list[list[Example]]:
+        """Passes over lists of items, then the lessons, whose prompts are lists too, so that nothing is forgotten."""
+        trainer, model, timeline = self.trainer, self.trainer.model, dataset.timeline
+        settings, rng = trainer.settings.backbone, np.random.default_rng(trainer.seed)
+        lists = Lists(
+            model.backbone,
+            model.reasoner.template,
+            timeline[dataset.uid_field].numpy(),
+            timeline[dataset.iid_field].numpy(),
+            timeline[trainer.config["RATING_FIELD"]].numpy() if model.rating_list else None,
+            dataset.positions(ladder.EARLY),
+            settings.stream_window,
+        )
+        passes = [lists.examples(rng) for _ in range(settings.stream_passes)]
+        parts = [*passes, lesson_examples(model.backbone, lessons, rng)]
+        return [batch for part in parts for batch in token_batches(part, settings.stream_batch_tokens, rng)]
+
+    def _trunk_beside(self, train_data: Any, cot_loss: Loss) -> Loss:
         """The CoT loss of a batch, with a step of the trunk on the next windows beside it."""
         trainer = self.trainer
         model = trainer.model
@@ -93,30 +135,24 @@ class BackboneStages:
         windows = itertools.chain.from_iterable(batches for _ in itertools.count())
 
         def loss_of(batch: dict[str, Tensor]) -> Tensor:
-            rec, cot = model.calculate_loss(next(windows).to(trainer.device), batch)
+            rec = model.calculate_loss(next(windows).to(trainer.device))
             trainer.optimizer.zero_grad()
             rec.backward()
             trainer.optimizer.step()
-            return cot
+            return cot_loss(batch)
 
         return loss_of
 
-    def _teach(
-        self, stage: str, name: str, lessons: Lessons, loss_of: Callable[[dict[str, Tensor]], Tensor], factor: float
-    ) -> None:
-        """One pass of the backbone over texts."""
+    def _teach(self, name: str, batches: list[list[Example]], loss_of: Loss, factor: float) -> None:
+        """One pass of the backbone over batches of texts."""
         trainer = self.trainer
-        if not len(lessons.ends):
+        if not batches:
             return
-        settings = trainer.settings.backbone
         warm_up(
             trainer.model.backbone,
-            trainer.model.backbone.encode_examples(lessons.prompts, lessons.completions),
+            batches,
             loss_of,
-            batch_size=settings.warmup_batch_size,
-            learning_rate=settings.warmup_learning_rate * factor,
-            seed=trainer.seed,
+            learning_rate=trainer.settings.backbone.warmup_learning_rate * factor,
             desc=f"1b {name}",
             on_step=lambda step, loss: trainer.recorder.add(f"1b {name}/loss", step + 1, loss),
         )
-        trainer.positions.add(stage, lessons.ends)

@@ -35,24 +35,20 @@ def bucketed_batches(examples: Sequence[Example], batch_size: int, rng: np.rando
 
 def warm_up(
     backbone: Backbone,
-    examples: Sequence[Example],
+    batches: Sequence[Sequence[Example]],
     loss_of: Callable[[dict[str, Tensor]], Tensor],
     *,
-    batch_size: int,
     learning_rate: float,
-    seed: int,
     desc: str,
     on_step: Callable[[int, float], None],
 ) -> None:
-    """One pass over the examples with AdamW, linear warm-up over a tenth of the steps, then cosine decay.
+    """One pass over batches with AdamW, linear warm-up over a tenth of the steps, then cosine decay.
 
     Args:
         backbone: its trainable weights change.
-        examples: (tokens, labels) from `Backbone.encode_examples`.
+        batches: of (tokens, labels), one a step.
         loss_of: the loss of a collated batch.
-        batch_size: examples per step.
         learning_rate: highest learning rate.
-        seed: seed of the order.
         desc: label of the progress bar.
         on_step: gets (step, loss).
 
@@ -62,9 +58,8 @@ def warm_up(
     backbone.model.train()
     weights = backbone.trainable()
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    steps = math.ceil(len(examples) / batch_size)
+    steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    batches = bucketed_batches(examples, batch_size, np.random.default_rng(seed))
     with tqdm(total=steps, desc=desc, unit="step", leave=False) as bar:
         for step, batch in enumerate(batches):
             loss = loss_of(backbone.collate(batch))

@@ -81,7 +81,7 @@ def test_drawn_answers_carry_their_own_log_probability(backbone):
     drawn = backbone.generate_tokens([PROMPTS[0]] * 40, grounded(1.0, 1), identities=identities)
     texts = [parse_completion(text) for text in backbone.decode(drawn)]
     good = [(one, text) for one, text in zip(drawn, texts, strict=True) if text.well_formed]
-    assert len({text.answer for _, text in good}) > 2
+    assert len({text.answer for _, text in good}) > 1
     for one, text in good:
         assert text.answer in LINES[1:]
         assert len(text.guesses) == 1
