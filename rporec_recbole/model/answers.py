@@ -159,15 +159,21 @@ class AnswerExpert(nn.Module):
 
     Args:
         n_items: N.
+
+    Attributes:
+        popularity: `[N]` share of the training interactions, smoothed (a buffer, so it is saved).
+        strength: how much of what it learned counts, from 0 to 1, as `RecHead.strength` is for the fusion (a buffer).
     """
 
     popularity: Tensor
+    strength: Tensor
 
     def __init__(self, n_items: int) -> None:
         super().__init__()
         self.sharpness = nn.Parameter(torch.full((3,), 3.0))
         self.trust = nn.Linear(_FEATURES, 1)
         self.register_buffer("popularity", torch.full((n_items,), 1.0 / n_items))
+        self.register_buffer("strength", torch.tensor(1.0))
         self.silence()
 
     def silence(self) -> None:

@@ -95,7 +95,7 @@ class RecHead(nn.Module, ABC):
         item_text: `[N, D]` frozen text vectors; None for a head of ids only.
         fusion: `(state, reasoning) -> user vector`, the weights of stages 1c and 2b; None without text.
         expert: hears what answers name, learned together with the fusion; None without text, or where it is switched off.
-        strength: a, a single number: how much of the fusion's move and of the expert's trust counts. 1 while anything is learned; the last thing that a
+        strength: a, a single number: how much of the fusion's move counts; the expert has its own. 1 while anything is learned; the last thing that a
             training chooses, on validation (a buffer, so it is saved).
         offset: b, or None without the history bias.
     """
@@ -111,6 +111,17 @@ class RecHead(nn.Module, ABC):
         super().__init__()
         self.register_buffer("learned", torch.arange(n_items) > 0)
         self.register_buffer("strength", torch.tensor(1.0))
+
+    @property
+    def reads(self) -> bool:
+        """Whether reasoning can move a score: otherwise nothing need be written for it."""
+        return float(self.strength) > 0 or (self.expert is not None and float(self.expert.strength) > 0)
+
+    def at_full_strength(self) -> None:
+        """Counts all that fusion and expert say, as while anything is learned."""
+        self.strength.fill_(1.0)
+        if self.expert is not None:
+            self.expert.strength.fill_(1.0)
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
@@ -221,7 +232,7 @@ class RecHead(nn.Module, ABC):
         return found
 
     def heard(self, reasoning: Reasoning, scores: Tensor, best: Tensor, seen: Tensor) -> Tensor | None:
-        """What the expert adds to the items that answers name, at this head's strength.
+        """What the expert adds to the items that answers name, at its strength.
 
         Args:
             reasoning: of B rows.
@@ -237,7 +248,7 @@ class RecHead(nn.Module, ABC):
             return None
         shape = guesses.items.shape
         had = in_rows(guesses.items.flatten(1), seen).view(shape)
-        added = self.strength * self.expert(guesses, scores.view(shape), best, had)
+        added = self.expert.strength * self.expert(guesses, scores.view(shape), best, had)
         return torch.where(reasoning.well_formed[:, None], added.flatten(1), 0.0)
 
 

@@ -23,6 +23,11 @@ def with_texts(source: Path, folder: Path) -> Path:
     last = "head.fusion.write.weight" if "head.fusion.write.weight" in weights else "head.fusion.project.weight"
     for name in (last, "head.fusion.gate.weight"):
         weights[name] = 0.2 * torch.randn(weights[name].shape, generator=generator)
+    if "head.expert.trust.weight" in weights:
+        weights["head.expert.trust.weight"] = torch.randn(
+            weights["head.expert.trust.weight"].shape, generator=generator
+        )
+        weights["head.expert.strength"] = torch.tensor(1.0)
     weights["head.strength"] = torch.tensor(1.0)
     save_file(weights, folder / "head.safetensors")
     run = load_run(folder)
@@ -54,5 +59,7 @@ def without_strength(source: Path, folder: Path) -> Path:
     (folder / "reasoning.sqlite").unlink()
     weights = load_file(folder / "head.safetensors")
     weights["head.strength"] = torch.tensor(0.0)
+    if "head.expert.strength" in weights:
+        weights["head.expert.strength"] = torch.tensor(0.0)
     save_file(weights, folder / "head.safetensors")
     return folder

@@ -71,14 +71,16 @@ def test_with_strength_0_nothing_is_written_for_the_test_split(toy, tmp_path):
 
 def test_reasoning_counts_as_much_as_validation_says(finished):
     strength = finished.metrics["stages"]["strength"]
-    tried = {one["strength"]: one["score"] for one in strength["tried"]}
-    assert list(tried) == [0, 0.25, 0.5, 0.75, 1]
+    tried = {(one["strength"], one["answers"]): one["score"] for one in strength["tried"]}
+    each = [0, 0.25, 0.5, 0.75, 1]
+    assert sorted(tried) == [(fusion, answers) for fusion in each for answers in each]
     assert (
-        tried[strength["chosen"]]
+        tried[strength["chosen"], strength["answers"]]
         == max(tried.values())
         == pytest.approx(finished.metrics["valid"]["ndcg@10"], abs=1e-4)
     )
-    assert float(load_run(finished.run_dir).model.head.strength) == strength["chosen"]
+    head = load_run(finished.run_dir).model.head
+    assert (float(head.strength), float(head.expert.strength)) == (strength["chosen"], strength["answers"])
 
 
 def test_backbone_is_an_ordinary_folder(finished):

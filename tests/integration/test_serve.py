@@ -107,7 +107,8 @@ def test_an_index_changes_no_answer(runs, tmp_path, kind):
 def test_reasoning_of_strength_0_is_neither_read_nor_written(runs, copy):
     folder = copy("reasoned")
     weights = load_file(folder / "head.safetensors")
-    save_file({**weights, "head.strength": torch.tensor(0.0)}, folder / "head.safetensors")
+    nothing = {"head.strength": torch.tensor(0.0), "head.expert.strength": torch.tensor(0.0)}
+    save_file({**weights, **nothing}, folder / "head.safetensors")
     _, client = client_of(folder)
     with client:
         answer = client.post("/recommend", json={"user": ranks_of(folder)["user_id"].iloc[0], "top_k": 5}).json()

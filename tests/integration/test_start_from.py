@@ -94,7 +94,7 @@ def test_the_strength_of_the_run_before_is_forgotten(settings, first, tmp_path):
         },
     )
     # no stage is left, so only the strength is chosen again
-    full = {"strength": 1, "score": pytest.approx(first.metrics["valid_after_stage"]["1c"]["ndcg@10"])}
+    full = {"strength": 1, "answers": 1, "score": pytest.approx(first.metrics["valid_after_stage"]["1c"]["ndcg@10"])}
     assert again.metrics["stages"]["strength"]["tried"] == [full]
 
 

@@ -7,8 +7,10 @@ first can get better while the second gets worse. So the strength of the move is
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +96,7 @@ def train_fusion(
     Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
 
     Args:
-        head: only `head.fusion` and `head.expert` change, and `head.strength` becomes 1.
+        head: only `head.fusion` and `head.expert` change, and both count in full.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
         settings: epochs, how many without a lower validation loss end it, batch size, learning rate of Adam, and the share of
@@ -111,7 +113,7 @@ def train_fusion(
     fusion = head.fusion
     assert fusion is not None, "an ids-only head has no fusion"
     head.eval()
-    head.strength.fill_(1.0)
+    head.at_full_strength()
     with torch.no_grad():
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
@@ -145,27 +147,49 @@ def train_fusion(
     return best_epoch
 
 
+class Strengths(NamedTuple):
+    """How much of what was learned counts, each from 0 (nothing) to 1 (all of it).
+
+    Attributes:
+        fusion: `RecHead.strength`.
+        answers: `AnswerExpert.strength`; 0 for a head that hears no answers.
+    """
+
+    fusion: float
+    answers: float
+
+
 def choose_strength(
     head: RecHead, strengths: Sequence[float], score: Callable[[], float], bigger: bool = True
-) -> dict[float, float]:
-    """Sets `head.strength` to the value that scores best; of equal ones the smallest, so reasoning has to earn its place.
+) -> dict[Strengths, float]:
+    """Sets the strengths of fusion and expert to the pair that scores best; of equal ones the smallest, so reasoning has to earn
+    its place.
 
     Args:
         head: nothing else of it changes.
-        strengths: what to try, each from 0 (the trunk alone) to 1 (all that the fusion learned).
+        strengths: what to try for either, each from 0 (the trunk alone) to 1 (all that was learned).
         score: of the head as it is, on validation.
         bigger: whether more is better.
 
     Returns:
-        strength -> score, from the smallest strength up.
+        strengths -> score, from the smallest sum up.
     """
+    of_answers = [0.0] if head.expert is None else strengths
+    pairs = sorted(
+        (Strengths(*one) for one in itertools.product(strengths, of_answers)), key=lambda one: (sum(one), one)
+    )
     found = {}
-    for strength in sorted(strengths):
-        head.strength.fill_(strength)
-        found[strength] = score()
-    best = max(found, key=lambda strength: found[strength] if bigger else -found[strength])  # the first of equal ones
-    head.strength.fill_(best)
+    for pair in pairs:
+        _set(head, pair)
+        found[pair] = score()
+    _set(head, max(found, key=lambda pair: found[pair] if bigger else -found[pair]))  # the first of equal ones
     return found
+
+
+def _set(head: RecHead, strengths: Strengths) -> None:
+    head.strength.fill_(strengths.fusion)
+    if head.expert is not None:
+        head.expert.strength.fill_(strengths.answers)
 
 
 @torch.no_grad()

@@ -91,16 +91,19 @@ class HeadStages:
             lambda: trainer.validation_score(valid_data),
             trainer.valid_metric_bigger,
         )
-        chosen = float(head.strength)
-        scores = ", ".join(f"{score:.4f} at {strength:g}" for strength, score in tried.items())
-        trainer.log(f"reasoning counts with strength {chosen:g} of 1: {trainer.config['valid_metric']} of {scores}")
-        if not chosen:
+        chosen, answers = float(head.strength), 0.0 if head.expert is None else float(head.expert.strength)
+        scores = ", ".join(f"{score:.4f} at {one.fusion:g}/{one.answers:g}" for one, score in tried.items())
+        trainer.log(
+            f"reasoning counts with strength {chosen:g} of 1, its answers with {answers:g}: {trainer.config['valid_metric']} of {scores}"
+        )
+        if not head.reads:
             trainer.log(
                 "no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone"
             )
         return {
             "chosen": chosen,
-            "tried": [{"strength": strength, "score": score} for strength, score in tried.items()],
+            "answers": answers,
+            "tried": [{"strength": one.fusion, "answers": one.answers, "score": score} for one, score in tried.items()],
         }
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:

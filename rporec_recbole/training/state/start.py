@@ -44,5 +44,5 @@ def start_from(folder: Path, trainer: Any, loader: Any) -> list[str]:
     store.take_from(before)
     before.close()
     checkpoint.restore(trainer.model, folder, store)
-    trainer.model.head.strength.fill_(1.0)  # what the run chose at its end; while anything is learned, all of it counts
+    trainer.model.head.at_full_strength()  # what the run chose at its end; while anything is learned, all of it counts
     return [stage for stage in trainer.wanted if stage in ("1a", "1b", "1c")]

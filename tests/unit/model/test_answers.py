@@ -126,7 +126,7 @@ class TestSilence:
     def test_strength_scales_what_is_heard(self, head, matcher):
         said, trunk = reasoning_of([answer("Casino")] * 4, matcher), head.scores(HISTORIES)
         full = trusting(head).scores(HISTORIES, said)
-        head.strength.fill_(0.5)
+        head.expert.strength.fill_(0.5)
         half = head.scores(HISTORIES, said)
         torch.testing.assert_close(half[:, 1:] - trunk[:, 1:], (full[:, 1:] - trunk[:, 1:]) / 2)
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from rporec_recbole.model.answers import AnswerExpert
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
-from rporec_recbole.training.stage1.fusion import choose_strength
+from rporec_recbole.training.stage1.fusion import Strengths, choose_strength
 
 
 @pytest.fixture
@@ -65,5 +66,21 @@ def test_it_is_saved_with_the_head(head):
 )
 def test_validation_chooses(head, scores, bigger, chosen):
     tried = choose_strength(head, list(scores)[::-1], lambda: scores[round(float(head.strength), 2)], bigger)
-    assert tried == scores
+    assert tried == {Strengths(strength, 0.0): score for strength, score in scores.items()}
     assert float(head.strength) == chosen
+
+
+def test_fusion_and_answers_are_chosen_side_by_side(head):
+    head.expert = AnswerExpert(20)
+
+    def score():
+        return {(0.5, 1.0): 0.4, (1.0, 0.0): 0.4}.get((float(head.strength), float(head.expert.strength)), 0.1)
+
+    tried = choose_strength(head, [0, 0.5, 1], score)
+    assert len(tried) == 9
+    assert (float(head.strength), float(head.expert.strength)) == (1.0, 0.0)  # of equal ones the smallest
+    assert head.reads
+    choose_strength(head, [0, 0.5, 1], lambda: 0.0)
+    assert not head.reads
+    head.expert.strength.fill_(0.25)
+    assert head.reads
