@@ -277,7 +277,7 @@ class RPORec(SequentialRecommender):
     @property
     def reads_reasoning(self) -> bool:
         """Whether scores depend on reasoning: it is on, and its strength is not 0. Otherwise nothing need be written for them."""
-        return self.reasoning_on and float(self.head.strength) > 0
+        return self.reasoning_on and self.head.reads
 
     def decoding(
         self, temperature: float = 0.0, seed: int = 0, sample: int = 0, instead: Decoding | None = None
