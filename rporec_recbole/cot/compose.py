@@ -12,9 +12,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from rporec_recbole.text.catalogue import Catalogue, names
+from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import render_completion
-from rporec_recbole.text.mentions import STOP_WORDS
+from rporec_recbole.text.mentions import STOP_WORDS, names
 
 _EVIDENCE = re.compile(r"evidence:(.*?)\.\s*preference:", re.DOTALL | re.IGNORECASE)
 _SECTIONS = re.compile(

@@ -13,15 +13,14 @@ leak         the cot names the target, and the prompt does not
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from rporec_recbole.cot.compose import evidence_of
-from rporec_recbole.text.catalogue import names
+from rporec_recbole.text.catalogue import title_of
 from rporec_recbole.text.completions import Completion
-from rporec_recbole.text.mentions import words_of
+from rporec_recbole.text.mentions import names, without, words_of
 
 _REPEATED, _COPIED = 3, 4  # words of an n-gram
 
@@ -84,9 +83,7 @@ def bad_evidence(one: Written, limits: QualityLimits) -> bool:
     evidence = evidence_of(one.completion.cot)
     if evidence is None:
         return False
-    for title in sorted(titles_in(one.prompt), key=len, reverse=True):  # a title may stand inside a longer one
-        evidence = re.sub(rf"(?<!\w){re.escape(title)}(?!\w)", ";", evidence)
-    return evidence.strip("; ") != ""
+    return without(evidence, titles_in(one.prompt)).strip("; ") != ""
 
 
 def leak(one: Written, limits: QualityLimits) -> bool:
@@ -129,7 +126,7 @@ def sift(
 
 def titles_in(prompt: str) -> set[str]:
     """The titles that a prompt shows: what stands in front of the first ` | ` of each line."""
-    return {line.split(" | ")[0] for line in prompt.split("\n") if line}
+    return {title_of(line) for line in prompt.split("\n") if line}
 
 
 def repeated_share(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,9 +69,9 @@ def describe(item: ItemText) -> str:
     return " | ".join(part for part in (item.title, *item.attributes) if part)
 
 
-def names(text: str, title: str) -> bool:
-    """Whether a title stands in a text, upper or lower case, and not just as a part of other words."""
-    return title != "" and re.search(rf"(?<!\w){re.escape(title.casefold())}(?!\w)", text.casefold()) is not None
+def title_of(line: str) -> str:
+    """The title in a line that `describe` made."""
+    return line.split(" | ")[0]
 
 
 def build_catalogue(

@@ -1,4 +1,8 @@
-"""Which titles of the catalogue a text names."""
+"""Which titles a text names.
+
+Two questions, two ways. Whether a *given* title stands in a text, to the letter, is `names`; what else stands there is `without`.
+Which of *all* titles of a catalogue a text names is what `Mentions` finds: word by word, punctuation aside.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,23 @@ _COMMON = 0.01  # share of the catalogue from which on an attribute says little 
 def words_of(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation."""
     return re.findall(r"\w+", text.casefold())
+
+
+def names(text: str, title: str) -> bool:
+    """Whether a title stands in a text, upper or lower case, and not just as a part of other words."""
+    return title != "" and re.search(_standing(title.casefold()), text.casefold()) is not None
+
+
+def without(text: str, titles: Iterable[str]) -> str:
+    """A text with a `;` in the place of each of some titles, as they are written."""
+    for title in sorted(titles, key=len, reverse=True):  # a title may stand inside a longer one
+        text = re.sub(_standing(title), ";", text)
+    return text
+
+
+def _standing(title: str) -> str:
+    """Pattern of a title that is no part of other words."""
+    return rf"(?<!\w){re.escape(title)}(?!\w)"
 
 
 class Mentions:

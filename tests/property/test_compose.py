@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from rporec_recbole.cot.compose import compose_completion, evidence_of
 from rporec_recbole.cot.quality import QualityLimits, Written, bad_evidence, leak, titles_in
-from rporec_recbole.text.catalogue import build_catalogue, names
+from rporec_recbole.text.catalogue import build_catalogue
 from rporec_recbole.text.completions import parse_completion
+from rporec_recbole.text.mentions import names
 from rporec_recbole.text.prompts import PromptTemplate
 
 LIMITS = QualityLimits(min_words=1, max_words=1000, repetition=1, copying=1)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rporec_recbole.cot.quality import copied_share
-from rporec_recbole.text.catalogue import Catalogue, names
+from rporec_recbole.text.catalogue import Catalogue, title_of
 from rporec_recbole.text.completions import parse_completion
+from rporec_recbole.text.mentions import names
 from rporec_recbole.training.stage2.rollout import Batch
 
 _MOST_POPULAR = 0.1  # of the items
@@ -31,7 +32,7 @@ class PopularItems:
 
     def named_in(self, answer: str) -> bool:
         """Whether an answer names one of them, as its title or anywhere else if its title is no item's."""
-        title = answer.split(" | ")[0].casefold()
+        title = title_of(answer).casefold()
         if title in self._all:
             return title in self._popular
         return any(names(answer, popular) for popular in self._popular)

@@ -1,7 +1,7 @@
 import pytest
 
 from rporec_recbole.text.catalogue import Catalogue, ItemText
-from rporec_recbole.text.mentions import Mentions
+from rporec_recbole.text.mentions import Mentions, names, without
 
 TITLES = ["", "Star Wars", "Star Wars: Return of the Jedi", "Up", "Air", "Heat", "Toy Story", "Crime", "!!!"]
 ITEMS = Mentions(Catalogue([ItemText(title, ("Crime Drama", "1995")) for title in TITLES], ("title", "genre", "year")))
@@ -87,3 +87,12 @@ NAMED = Mentions(
 )
 def test_names_any(text, items, named):
     assert NAMED.names_any(text, items) is named
+
+
+def test_titles_are_taken_out_as_whole_words_and_longer_ones_first():
+    titles = {"Alien", "Alien 3", "Up"}
+    assert without("Alien 3, Alien; Upside", titles) == ";, ;; Upside"
+    assert without("alien", titles) == "alien"
+    assert names("I saw ALIEN.", "Alien")
+    assert not names("Aliens", "Alien")
+    assert not names("", "")
