@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from rporec_recbole.model.encoder import words_of
+from rporec_recbole.model.encoder import terms_of
 from rporec_recbole.text.catalogue import Catalogue
 
 MOST = 128  # items that an answer in free words is matched with
@@ -53,8 +53,8 @@ class AnswerMatcher:
         for item, line in enumerate(catalogue.lines):
             if item:
                 self._items_of.setdefault(line, []).append(item)
-        rows = [words_of(line) for line in catalogue.lines]
-        own = [words_of(" | ".join(item.attributes)) for item in catalogue.items]
+        rows = [terms_of(line) for line in catalogue.lines]
+        own = [terms_of(" | ".join(item.attributes)) for item in catalogue.items]
         self._column = {word: column for column, word in enumerate(sorted(set().union(*rows)))}
         there = _table(rows, self._column)
         often = np.bincount(there.indices, minlength=len(self._column))
@@ -85,7 +85,7 @@ class AnswerMatcher:
         if exact:
             items = np.array(exact[:OF_A_LINE], dtype=np.int64)
             return Match(items, np.ones((len(items), 3), dtype=np.float32))
-        words = words_of(answer)
+        words = terms_of(answer)
         known = [self._column[word] for word in words if word in self._column]
         if not known:
             return Match(np.zeros(0, dtype=np.int64), np.zeros((0, 3), dtype=np.float32))

@@ -17,14 +17,14 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from rporec_recbole.data.files import read_tensors, write_tensors
+from rporec_recbole.data.files import read_tensors, write_tensors, write_text
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.sentences import SentenceEncoder
 
 _TOKEN = r"(?u)\b\w+\b"
 
 
-def words_of(text: str) -> list[str]:
+def terms_of(text: str) -> list[str]:
     """The distinct words of a text in lower case, sorted: the terms that `lsa` counts one by one."""
     return sorted(set(re.findall(_TOKEN, text.lower())))
 
@@ -125,9 +125,7 @@ class LSAEncoder:
         """Writes `encoder.json` (terms) and `encoder.safetensors` (numbers) into a folder."""
         vocabulary = self._tfidf.vocabulary
         terms = sorted(vocabulary, key=vocabulary.__getitem__)
-        (folder / "encoder.json").write_text(
-            json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False), encoding="utf-8"
-        )
+        write_text(folder / "encoder.json", json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False))
         numbers = {"idf": self._tfidf.idf_, "components": self.components}
         write_tensors(folder / "encoder.safetensors", {name: torch.from_numpy(own) for name, own in numbers.items()})
 
