@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line
 
 _FILE, _PROBE = "encoder.json", "A user who liked quiet films about the sea."
@@ -63,7 +64,7 @@ class SentenceEncoder:
         """Writes `encoder.json`: the model's name, and what it makes of one sentence. The weights stay where they are."""
         probe = [float(value) for value in self.encode([_PROBE])[0]]
         kept = {"encoder": "sentence-transformers", "source": self.source, "probe": probe}
-        (folder / _FILE).write_text(json.dumps(kept), encoding="utf-8")
+        write_text(folder / _FILE, json.dumps(kept))
 
     @classmethod
     def load(cls, folder: Path, device: str) -> SentenceEncoder:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.cot.quality import QualityLimits
+from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import find_part, pay
@@ -167,7 +168,7 @@ class RecheadReward:
         path = self._folder / FAILURE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"error": what, "rows": rows}, ensure_ascii=False, indent=2), encoding="utf-8")
+            write_text(path, json.dumps({"error": what, "rows": rows}, ensure_ascii=False, indent=2))
             where = f"Its {len(rows)} prompts and completions are in {path}."
         except OSError as error:
             where = f"{path} cannot be written ({error}); the first of {len(rows)} completions was {texts[0]!r}."

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import RPORecError, RunFolderError, SweepError
 from rporec_recbole.runs.finished import add_test
 from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
@@ -110,7 +111,7 @@ def _work(plan: Plan, study: Study, claimed: Claimed) -> None:
         if not isinstance(error, RPORecError):
             message = f"{type(error).__name__}: {message}"
             if folder.exists():
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                write_text(folder / "error.txt", traceback.format_exc())
         _tidy(folder)
         study.fail(claimed, message)
         _say(f"trial {claimed.slot} of {plan.trials} failed: {message}")
