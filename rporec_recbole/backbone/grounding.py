@@ -92,9 +92,7 @@ class Grounding:
             pad: padding token.
             budget: tokens that are held at once.
         """
-        contexts = [self._context(one.tokens) for one in begun]
-        rows = [row for row, context in enumerate(contexts) if context is not None]
-        texts = [[*prompts[row], *(contexts[row] or [])] for row in rows]
+        contexts, rows, texts = self._at_answers(prompts, begun)
         found = likely_leaves(model, texts, self._tree, width, pad=pad, budget=budget)
         return self._answered(begun, contexts, dict(zip(rows, found, strict=True)))
 
@@ -120,15 +118,21 @@ class Grounding:
             pad: padding token.
             budget: tokens that are held at once.
         """
-        contexts = [self._context(one.tokens) for one in begun]
-        rows = [row for row, context in enumerate(contexts) if context is not None]
-        texts = [[*prompts[row], *(contexts[row] or [])] for row in rows]
+        contexts, rows, texts = self._at_answers(prompts, begun)
         draws = [
             uniforms(identities[row], decoding)[min(len(begun[row].tokens), decoding.max_new_tokens - 1) :]
             for row in rows
         ]
         ways = drawn_leaves(model, texts, self._tree, draws, decoding.temperature, pad=pad, budget=budget)
         return self._answered(begun, contexts, {row: [way] for row, way in zip(rows, ways, strict=True)})
+
+    def _at_answers(
+        self, prompts: Sequence[Sequence[int]], begun: Sequence[Generated]
+    ) -> tuple[list[list[int] | None], list[int], list[list[int]]]:
+        """(context of each row, see `_context`; rows that have one; their prompts and contexts in one)."""
+        contexts = [self._context(one.tokens) for one in begun]
+        rows = [row for row, context in enumerate(contexts) if context is not None]
+        return contexts, rows, [[*prompts[row], *(contexts[row] or [])] for row in rows]
 
     def _context(self, tokens: list[int]) -> list[int] | None:
         """The tokens of a text up to where the tree begins; None if it is not at an answer or malformed already."""
