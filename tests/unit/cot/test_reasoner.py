@@ -59,7 +59,8 @@ def stored(tmp_path):
         return torch.tensor([[float(np.frombuffer(one.text.encode(), np.uint8).sum())] * 2 for one in completions])
 
     found = StoredReasoning(
-        tmp_path, tmp_path / "store.sqlite", writer="w", template=None, decodings=[THREE], encode=encode, kept=100, limit=100
+        tmp_path, tmp_path / "store.sqlite", writer="w", template=None, decodings=[THREE], encode=encode,
+        guesses=lambda completions: None, kept=100, limit=100,
     )  # fmt: skip
     found.open()
     with contextlib.closing(found):
