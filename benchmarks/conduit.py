@@ -41,7 +41,7 @@ def gained(run: Any, true: str, wrong: str, share: float, draw: int) -> dict[str
 
     mean = lambda table: float(metric_values(table["rank"].to_numpy(), METRIC).mean())  # noqa: E731
     trunk = mean(ranks_with(run, None))
-    told = mean(refitted(run, oracle_of(run, share, true, wrong, draw)))
+    told = mean(refitted(run, lambda reasoner: oracle_of(run, share, true, wrong, draw, reasoner)))
     return {"trunk": trunk, "told": told, "possible": share * (1 - trunk)}
 
 

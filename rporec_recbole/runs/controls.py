@@ -34,9 +34,11 @@ from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.evaluation.significance import Interval, effect_size, holm, paired_bootstrap, paired_randomization
+from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.runs.finished import LoadedRun, check_rporec, load_run
+from rporec_recbole.runs.folder import logging_to, read_results
 from rporec_recbole.runs.oracle import oracle_of
-from rporec_recbole.runs.refit import ranks_with, refitted
+from rporec_recbole.runs.refit import ranks_with, reasoner_of, refitted
 from rporec_recbole.runs.trunks import ranks_of_trunk_alone, ranks_of_two_trunks
 from rporec_recbole.training.state import checkpoint
 
@@ -221,34 +223,45 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
         "trunk alone": lambda: ranks_of_trunk_alone(loaded),
         "two trunks": lambda: ranks_of_two_trunks(loaded),
         "another user's CoT": lambda: ranks_with(loaded, anothers()),
-        "history text": lambda: refitted(loaded, BareHistory(after.template)),
-        "answer only": lambda: refitted(loaded, Without(after, "cot")),
-        ORACLE: lambda: refitted(loaded, oracle_of(loaded, 0.1)),
+        "history text": lambda: refitted(loaded, lambda reasoner: BareHistory(reasoner.template)),
+        "answer only": lambda: refitted(loaded, lambda reasoner: Without(reasoner, "cot")),
+        ORACLE: lambda: refitted(loaded, lambda reasoner: oracle_of(loaded, 0.1, reasoner=reasoner)),
     }
     if model.head.read_history(users[model.ITEM_SEQ][:1].to(model.device)) is not None:
-        controls["empty text"] = lambda: refitted(loaded, Without(after, "cot", "answer"))
+        controls["empty text"] = lambda: refitted(loaded, lambda reasoner: Without(reasoner, "cot", "answer"))
     if "2" in stages:
-        before = _reasoner_before_stage_2(loaded)
+        before = reasoner_of(loaded, checkpoint.BEFORE_RL)
         if before is None:
             logging.getLogger().warning(
                 "two controls of stage 2 are left out: the backbone before it is kept only by runs with controls=True"
             )
         else:
-            controls["stage 1 without stage 2"] = lambda: refitted(loaded, before)
+            controls["stage 1 without stage 2"] = lambda: _without_stage_2(loaded, before)
             if "2b" in stages:
-                controls["stage 2 without re-alignment"] = lambda: refitted(loaded, before, shown=after)
+                controls["stage 2 without re-alignment"] = lambda: refitted(
+                    loaded, lambda reasoner: reasoner, fitted_to=lambda reasoner: before
+                )
     return controls
 
 
-def _reasoner_before_stage_2(loaded: LoadedRun) -> Reasoner | None:
-    """What the backbone wrote before stage 2; None if that backbone was not kept."""
-    folder = loaded.run_dir / checkpoint.BEFORE_RL
-    if not folder.is_dir():
-        return None
-    model = loaded.model
-    own = model.backbone, model.reasoner
-    backbone = load_backbone(folder, model.settings.backbone, torch.device(model.device))
-    model.connect(backbone, model.reasoner.store)
-    before = model.reasoner
-    model.backbone, model.reasoner = own
-    return before
+def _without_stage_2(loaded: LoadedRun, before: Reasoner) -> pd.DataFrame:
+    """Ranks with what the backbone wrote before stage 2.
+
+    Where the run's own backbone has read the later histories since, this one reads them too: the difference shall be stage 2 alone.
+    """
+    refreshed = read_results(loaded.run_dir)[0]["stages"].get("refresh", {}).get("backbone", {}).get("kept", False)
+    if not refreshed:
+        return refitted(loaded, lambda reasoner: before)
+    name, model = f"{checkpoint.BEFORE_RL}-refreshed", loaded.model
+    if not (loaded.run_dir / name).is_dir():
+        own = model.backbone, model.reasoner
+        kept = loaded.run_dir / checkpoint.BEFORE_RL
+        model.connect(load_backbone(kept, model.settings.backbone, torch.device(model.device)), own[1].store)
+        with logging_to(None):
+            trainer = build_trainer(loaded.config, model)
+            trainer.backbone_stages.read_later_histories(loaded.loaders["train"].dataset)
+            trainer.tensorboard.close()
+        model.backbone.save(loaded.run_dir / name)
+        model.backbone, model.reasoner = own
+    shown = reasoner_of(loaded, name)
+    return refitted(loaded, lambda reasoner: shown or before, fitted_to=lambda reasoner: before)

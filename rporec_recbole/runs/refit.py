@@ -2,55 +2,110 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import pandas as pd
+import torch
+
+from rporec_recbole.backbone.load import load_backbone
+from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.substitutes import GivesReasoning
 from rporec_recbole.data import ladder
+from rporec_recbole.data.files import read_tensors
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
 from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.state import checkpoint
+
+Make = Callable[[Reasoner], GivesReasoning]
+"""Puts something in the place of what a writer writes, or beside it."""
 
 
 def ranks_with(loaded: LoadedRun, reasoner: GivesReasoning | None) -> pd.DataFrame:
-    """Ranks of the run's own head with other reasoning, or none."""
+    """Test ranks of the run's own head with other reasoning, or none."""
     model = loaded.model
-    own, on = model.reasoner, model.reasoning_on
-    try:
-        model.reasoner, model.reasoning_on = reasoner, on and reasoner is not None
+    with _unchanged(loaded):
+        model.reasoner, model.reasoning_on = reasoner, model.reasoning_on and reasoner is not None
         return loaded.evaluate("test")[1]
-    finally:
-        model.reasoner, model.reasoning_on = own, on
 
 
-def refitted(loaded: LoadedRun, reasoner: GivesReasoning, shown: GivesReasoning | None = None) -> pd.DataFrame:
-    """Ranks of a new fusion on the run's trunk.
+def refitted(loaded: LoadedRun, make: Make, fitted_to: Make | None = None) -> pd.DataFrame:
+    """Test ranks of a new fusion on the run's trunk, fitted as the run fits its own.
+
+    Where the run was refreshed, trunk and writer have seen the positions that a fusion is fitted to. So as in the run, texts for these
+    come from the writer before the refresh, and how far answers are trusted is learned with the head before it, where both were
+    kept (`controls: True`).
 
     Args:
         loaded: the run.
-        reasoner: gives what the fusion is fitted to.
-        shown: gives what it reads at test time; the same if None.
+        make: gives what is read on validation and test, of the run's reasoner.
+        fitted_to: gives what the fusion is fitted to; the same if None.
     """
-    model, settings = loaded.model, loaded.model.settings.fusion
-    own, on = model.reasoner, model.reasoning_on
-    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fresh = build_model(loaded.config, loaded.loaders["train"]).state_dict()
-    new = {
-        name: fresh[name] if name.startswith(("head.fusion.", "head.expert.")) else tensor
-        for name, tensor in kept.items()
-    }
-    try:
-        model.load_state_dict(new)
-        model.reasoner, model.reasoning_on = reasoner, True
-        dataset = loaded.loaders["train"].dataset
-        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-        train, _ = fusion_texts(model, dataset, ends, "control, texts")
-        rows = loaded.loaders["valid"].dataset.inter_feat
-        valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
-        train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion")
+    model, early = loaded.model, loaded.run_dir / checkpoint.HEAD_BEFORE_REFRESH
+    with _unchanged(loaded):
+        own = model.reasoner
+        writer = reasoner_of(loaded, checkpoint.BACKBONE_BEFORE_REFRESH) or own
+        teacher = (fitted_to or make)(writer)
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        fresh = {
+            name: tensor
+            for name, tensor in build_model(loaded.config, loaded.loaders["train"]).state_dict().items()
+            if name.startswith(("head.fusion.", "head.expert.")) and not name.endswith("popularity")
+        }
+        trust: dict[str, torch.Tensor] = {}
+        if early.is_file() and model.head.expert is not None:
+            model.load_state_dict({**kept, **read_tensors(early, "Run the controls' run again.")[0], **fresh})
+            _fit(loaded, teacher, make(writer), learn_trust=True)
+            trust = {f"head.expert.{name}": one.detach().clone() for name, one in model.head.expert.named_parameters()}
+        model.load_state_dict({**kept, **fresh, **trust})
+        _fit(loaded, teacher, make(own), learn_trust=not trust)
         metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
-        choose_strength(model.head, settings.fusion_strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
-        return ranks_with(loaded, shown or reasoner)
+        strengths = model.settings.fusion.fusion_strengths
+        choose_strength(model.head, strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
+        return loaded.evaluate("test")[1]
+
+
+def reasoner_of(loaded: LoadedRun, name: str | Path) -> Reasoner | None:
+    """What another backbone of the run writes into the run's store; None if that backbone was not kept.
+
+    Args:
+        loaded: the run.
+        name: of the backbone's folder in the run folder.
+    """
+    folder, model = loaded.run_dir / name, loaded.model
+    if not folder.is_dir():
+        return None
+    own = model.backbone, model.reasoner
+    model.connect(load_backbone(folder, model.settings.backbone, torch.device(model.device)), own[1].store)
+    found = model.reasoner
+    model.backbone, model.reasoner = own
+    return found
+
+
+def _fit(loaded: LoadedRun, teacher: GivesReasoning, shown: GivesReasoning, *, learn_trust: bool) -> None:
+    """Fits the fusion of the model as it is, on its trunk; `shown` is what it reads from then on."""
+    model, settings = loaded.model, loaded.model.settings.fusion
+    model.reasoner, model.reasoning_on = teacher, True
+    dataset = loaded.loaders["train"].dataset
+    ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+    train, _ = fusion_texts(model, dataset, ends, "control, texts")
+    model.reasoner = shown
+    rows = loaded.loaders["valid"].dataset.inter_feat
+    valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
+    train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion", learn_trust=learn_trust)
+
+
+@contextmanager
+def _unchanged(loaded: LoadedRun) -> Iterator[None]:
+    """Whatever is done to the model inside, afterwards it is as it was."""
+    model = loaded.model
+    own = model.reasoner, model.reasoning_on
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        yield
     finally:
         model.load_state_dict(kept)
-        model.reasoner, model.reasoning_on = own, on
+        model.reasoner, model.reasoning_on = own

@@ -104,6 +104,7 @@ class BackboneSettings:
     lora_alpha: int
     cot_weight: float
     stream_passes: int
+    refresh_stream_passes: int
     stream_window: int
     stream_batch_tokens: int
     warmup_examples: int

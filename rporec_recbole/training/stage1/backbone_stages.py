@@ -1,4 +1,4 @@
-"""The stage that teaches the backbone: warm-up (1b). It reads and writes the state of its trainer."""
+"""The stages that teach the backbone: warm-up (1b), and the end of the refresh. They read and write the state of their trainer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ Loss = Callable[[dict[str, Tensor]], Tensor]
 """Of a collated batch."""
 
 
+_REFRESH_RATE = 1 / 3  # of the learning rate: most of what is read is known
+
+
 class BackboneStages:
-    """Stage 1b.
+    """Stage 1b, and the backbone's part of the refresh.
 
     Args:
         trainer: the `RPORecTrainer` that runs it.
@@ -78,7 +81,7 @@ class BackboneStages:
         if settings.stream_passes:
             list_loss = ListLoss(model.backbone)
             cot_loss = lambda batch: settings.cot_weight * list_loss(batch)  # noqa: E731
-            batches = self._batches_of_lists(dataset, lessons)
+            batches = self._batches_of_lists(dataset, lessons, dataset.positions(ladder.EARLY), settings.stream_passes)
             trainer.positions.add("1b", order)
         beside = "1a" not in trainer.wanted
         self._teach(STAGES["1b"], batches, self._trunk_beside(train_data, cot_loss) if beside else cot_loss, 1.0)
@@ -108,8 +111,56 @@ class BackboneStages:
         rng = np.random.default_rng(trainer.seed)
         return list(bucketed_batches(examples, trainer.settings.backbone.warmup_batch_size, rng))
 
-    def _batches_of_lists(self, dataset: Any, lessons: Lessons) -> list[list[Example]]:
-        """Passes over lists of items, then the lessons, whose prompts are lists too, so that nothing is forgotten."""
+    def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
+        """The end of the refresh: the backbone reads the later histories as well, as the trunk has done.
+
+        What was learned of how far to trust its answers stays, so nothing is fitted to positions that it has seen. Where validation
+        is no better for it, the backbone stays as it was.
+        """
+        trainer = self.trainer
+        settings, model, dataset = trainer.settings.backbone, trainer.model, train_data.dataset
+        if not (settings.refresh_stream_passes and settings.stream_passes and settings.cot_weight and valid_data):
+            return {}
+        before, kept = trainer.head_stages.best_score(valid_data), model.backbone.weights()
+        ends = self.read_later_histories(dataset)
+        after = trainer.head_stages.best_score(valid_data)
+        better = after > before if trainer.valid_metric_bigger else after < before
+        if better:
+            trainer.positions.add("refresh", ends)
+        else:
+            model.backbone.set_weights(kept)
+        trainer.log(
+            f"refresh of the backbone: validation {before:.4f} before, {after:.4f} after it read the later histories; "
+            + ("it is kept" if better else "the backbone stays as it was")
+        )
+        return {"backbone": {"before": before, "after": after, "kept": bool(better)}}
+
+    def read_later_histories(self, dataset: Any) -> np.ndarray:
+        """Lists of all training positions, the later ones too, and lessons of the later ones; timeline indices of what was read.
+
+        Args:
+            dataset: the `RPORecDataset` of the training part.
+        """
+        trainer = self.trainer
+        settings, model = trainer.settings.backbone, trainer.model
+        later = np.concatenate([dataset.positions(rung) for rung in (ladder.FUSION, ladder.RL)])
+        drawn = np.random.default_rng(trainer.seed).permutation(later)[: settings.warmup_examples // 4]
+        lessons = composed_lessons(model, dataset, drawn, model.reasoner.template)
+        ends = np.sort(np.concatenate([later, dataset.positions(ladder.EARLY)]))
+        batches = self._batches_of_lists(dataset, lessons, ends, settings.refresh_stream_passes)
+        list_loss = ListLoss(model.backbone)
+        self._teach("later histories", batches, lambda batch: settings.cot_weight * list_loss(batch), _REFRESH_RATE)
+        return ends
+
+    def _batches_of_lists(self, dataset: Any, lessons: Lessons, ends: np.ndarray, passes: int) -> list[list[Example]]:
+        """Passes over lists of items, then the lessons, whose prompts are lists too, so that nothing is forgotten.
+
+        Args:
+            dataset: an `RPORecDataset`.
+            lessons: composed texts.
+            ends: `[P]` timeline indices of the positions of the lists, sorted.
+            passes: over the lists.
+        """
         trainer, model, timeline = self.trainer, self.trainer.model, dataset.timeline
         settings, rng = trainer.settings.backbone, np.random.default_rng(trainer.seed)
         lists = Lists(
@@ -118,11 +169,10 @@ class BackboneStages:
             timeline[dataset.uid_field].numpy(),
             timeline[dataset.iid_field].numpy(),
             timeline[trainer.config["RATING_FIELD"]].numpy() if model.rating_list else None,
-            dataset.positions(ladder.EARLY),
+            ends,
             settings.stream_window,
         )
-        passes = [lists.examples(rng) for _ in range(settings.stream_passes)]
-        parts = [*passes, lesson_examples(model.backbone, lessons, rng)]
+        parts = [*(lists.examples(rng) for _ in range(passes)), lesson_examples(model.backbone, lessons, rng)]
         return [batch for part in parts for batch in token_batches(part, settings.stream_batch_tokens, rng)]
 
     def _trunk_beside(self, train_data: Any, cot_loss: Loss) -> Loss:

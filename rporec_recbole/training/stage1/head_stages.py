@@ -15,6 +15,7 @@ from rporec_recbole.settings.types import STAGES
 from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
 from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
 from rporec_recbole.training.stage1.trunk import Validation, train_trunk
+from rporec_recbole.training.state import checkpoint
 from rporec_recbole.training.state.snapshots import Progress
 
 
@@ -113,7 +114,7 @@ class HeadStages:
         reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing, because it lives in
         the trunk's space, and is kept only where it lowers the validation loss. How far answers are trusted stays as it was learned
         where neither trunk nor writer had seen the next item: it is made of probabilities, which the new trunk has too.
-        If validation is no better than before the refresh, everything stays.
+        If validation is no better than before the refresh, everything stays. Last the backbone reads the later histories too.
         """
         trainer = self.trainer
         model, before = trainer.model, trainer.best_valid_score
@@ -136,7 +137,24 @@ class HeadStages:
                 model.reasoning_on = reasoned
                 done["note"] = f"validation was {now:.4f}, no better than before: the head stays as it was"
                 trainer.log(f"refresh: {done['note']}")
+                return done
+        if reasoned:
+            if trainer.settings.stage.controls:
+                checkpoint.keep_before_refresh(kept, model.backbone, trainer.folder)
+            done |= trainer.backbone_stages.refresh(train_data, valid_data)
         return done
+
+    def best_score(self, valid_data: Any) -> float:
+        """The validation metric at the best strengths; the head counts in full before and after."""
+        trainer = self.trainer
+        tried = choose_strength(
+            trainer.model.head,
+            trainer.settings.fusion.fusion_strengths,
+            lambda: trainer.validation_score(valid_data),
+            trainer.valid_metric_bigger,
+        )
+        trainer.model.head.at_full_strength()
+        return (max if trainer.valid_metric_bigger else min)(tried.values())
 
     def fit_scorer(self, name: str, windows: Any) -> None:
         """A trunk for best-of-N, trained for as many epochs as were best in stage 1a."""

@@ -5,7 +5,7 @@ rporec.json         whether reasoning is on, and what else is needed to build th
 encoder/            text encoder
 backbone/           an ordinary Hugging Face folder, or a PEFT adapter
 reasoning.sqlite    the store of reasoning texts
-controls/           what only the controls need: the backbone before stage 2, a trunk alone
+controls/           what only the controls need: the backbone before stage 2, head and backbone before the refresh, trunks
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
@@ -26,6 +27,8 @@ from rporec_recbole.model.encoder import load_encoder
 HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
 CONTROLS = "controls"
 BEFORE_RL = f"{CONTROLS}/backbone-before-rl"
+HEAD_BEFORE_REFRESH = f"{CONTROLS}/head-before-refresh.safetensors"
+BACKBONE_BEFORE_REFRESH = f"{CONTROLS}/backbone-before-refresh"
 _FORMAT = 3
 
 
@@ -51,6 +54,23 @@ def save(model: Any, folder: Path) -> None:
         write_json(folder / STATE, state)
         for file in folder.rglob("*.safetensors"):
             shutil.copymode(folder / STATE, file)  # transformers lets nobody but its owner read what it saves
+
+
+def keep_before_refresh(head: dict[str, Tensor], backbone: Any, folder: Path) -> None:
+    """Keeps head and backbone as they were before they saw the positions that a control's fusion is fitted to.
+
+    Args:
+        head: the model's `state_dict`.
+        backbone: the `Backbone`.
+        folder: of the run.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    with unwritable(f"The model cannot be written to {folder}"):
+        (folder / CONTROLS).mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / HEAD_BEFORE_REFRESH, head)
+        backbone.save(folder / BACKBONE_BEFORE_REFRESH)
 
 
 def load_head(model: Any, path: Path) -> None:
