@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from rporec_recbole.commands.arguments import options_of, split_arguments
 from rporec_recbole.errors import ConfigError
@@ -15,7 +16,8 @@ usage: rporec cots stats RUN
        rporec cots export RUN [--to=cots.jsonl]
        rporec cots write RUN [--split=valid|test]
 
-stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind
+stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind; of a finished run also how
+        often the next item was among the answers
 show    so many random texts of each writer, with their prompts
 export  all texts as JSON lines
 write   writes the texts that the run's evaluation lacks, shared by all processes that do this on one machine: several GPUs
@@ -55,6 +57,9 @@ def main(arguments: Sequence[str]) -> None:
             groups = report.by_writer(store)
             print(f"{report.statistics(groups)}\n\nwhat is wrong with them")
             print(report.faults(groups, report.limits_of(run_dir)))
+            known = answers_in(run_dir)
+            if known:
+                print(f"\nwhat they know\n{known}")
         else:
             print(report.samples(report.by_writer(store), options["count"], options["seed"]))
 
@@ -66,6 +71,17 @@ def _write(run_dir: str, splits: Sequence[str]) -> None:
     for split in splits:
         print(f"{split}: this process wrote {run.write_reasoning(split):,} texts; now none is missing")
     run.model.reasoner.store.close()
+
+
+def answers_in(run_dir: str) -> str:
+    """What the writer of a finished run knows, a line a split; empty where nobody measured it."""
+    from rporec_recbole.evaluation.answers import described
+    from rporec_recbole.runs.folder import METRICS, read_results
+
+    if not (Path(run_dir) / METRICS).is_file():
+        return ""
+    found = read_results(Path(run_dir))[0].get("answers", {})
+    return "\n".join(f"{split:<6}{described(measure)}" for split, measure in found.items())
 
 
 def gpu_of_this_process() -> str | None:

@@ -19,6 +19,7 @@ from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data
 from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
+from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.state import checkpoint
 
 _MAY_LACK = (checkpoint.ENCODER, checkpoint.BACKBONE)
@@ -60,6 +61,16 @@ class LoadedRun:
             trainer.tensorboard.close()
         shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
         return {metric: float(value) for metric, value in found.items()}, collector.take(split)
+
+    def answers(self, split: str) -> dict[str, float]:
+        """What the writer itself knows of a split, see `AnswerMeasure`; missing texts are written."""
+        return answers_of(
+            self.model,
+            answer_measure(self.model, self.loaders["train"].dataset),
+            self.loaders[split].dataset,
+            hide_seen=bool(self.config["hide_seen"]),
+            desc="Reasoning for answers",
+        )
 
     def write_reasoning(self, split: str) -> int:
         """Writes the completions that the evaluation of a split needs and the run's store lacks.
@@ -195,6 +206,8 @@ def add_test(path: str | Path) -> dict[str, Any]:
         return metrics
     run = load_run(folder)
     found, table = run.evaluate("test")
+    if getattr(run.model, "reads_reasoning", False):
+        metrics.setdefault("answers", {})["test"] = run.answers("test")
     if getattr(run.model, "reasoner", None) is not None:
         run.model.reasoner.store.close()
     metrics["test"] = found

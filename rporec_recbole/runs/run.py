@@ -16,6 +16,7 @@ import torch
 
 from rporec_recbole.data import digest
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.answers import described
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
@@ -162,11 +163,16 @@ def _run(
 
     results: dict[str, dict[str, float]] = {}
     tables: list[pd.DataFrame] = []
+    answers: dict[str, dict[str, float]] = {}
     start = perf_counter()
     for split in splits:
         found = trainer.evaluate({"valid": valid, "test": test}[split], load_best_model=True, show_progress=False) or {}
         results[split] = {metric: float(value) for metric, value in found.items()}
         tables.append(collector.take(split))
+        # Validation has its texts from the training; for the test split none are written that no score reads.
+        if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
+            answers[split] = trainer.answers(train, {"valid": valid, "test": test}[split])
+            log.info(f"{split}: {described(answers[split])}")
     if getattr(trainer, "helpers", None) is not None:
         trainer.helpers.end()
     stages = {"data": {"name": "data and model", "seconds": prepared}}
@@ -203,6 +209,8 @@ def _run(
     }
     if getattr(model, "backbone", None) is not None:
         metrics["backbone"] = model.backbone.facts
+    if answers:
+        metrics["answers"] = answers
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
     _close(trainer, model)
     write_results(folder, metrics, pd.concat(tables, ignore_index=True))

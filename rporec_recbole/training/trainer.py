@@ -27,9 +27,11 @@ from recbole.utils import calculate_valid_score
 
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.answers import described
 from rporec_recbole.settings.types import STAGES
 from rporec_recbole.training.checks import check_work
 from rporec_recbole.training.helpers import Helpers
+from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.stage1.backbone_stages import BackboneStages
 from rporec_recbole.training.stage1.head_stages import HeadStages
 from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, refine, steps_of
@@ -171,6 +173,9 @@ class RPORecTrainer(Trainer):
                 self.stages[step.name].update(run[step.stage](step) or {})
                 if valid_data and step.stage not in ("1b", "2"):
                     result = self._validate(step.name, valid_data, show_progress)
+                    if self.model.reasoning_on:
+                        self.stages[step.name]["answers"] = found = self.answers(train_data, valid_data)
+                        self.log(f"{step.stage}: {described(found)}")
                     if step.stage == "2b":
                         best_round.offer(step.number, self.best_valid_score, result, self.valid_metric_bigger)
                         if step.number == rounds > 1:
@@ -212,6 +217,21 @@ class RPORecTrainer(Trainer):
                 eval_data.dataset.inter_feat, self.model.evaluation_decoding, "Reasoning for evaluation"
             )
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def answers(self, train_data: Any, data: Any) -> dict[str, float]:
+        """What the writer itself knows of a split (`AnswerMeasure`); its texts are written if nobody asked for them yet.
+
+        Args:
+            train_data: RecBole's training loader.
+            data: RecBole's loader of the split.
+        """
+        return answers_of(
+            self.model,
+            answer_measure(self.model, train_data.dataset),
+            data.dataset,
+            hide_seen=bool(self.config["hide_seen"]),
+            desc="Reasoning for answers",
+        )
 
     def _validate(self, name: str, valid_data: Any, show_progress: bool) -> dict[str, float]:
         """The validation metrics after a stage, which are kept under its name."""

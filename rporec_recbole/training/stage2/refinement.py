@@ -13,7 +13,9 @@ from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import past_items
+from rporec_recbole.evaluation.answers import described
 from rporec_recbole.evaluation.ranking import ndcg_at, target_rank
+from rporec_recbole.training.stage1.answers import answer_measure
 from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows, row_scorer
 from rporec_recbole.training.stage2.grpo import Hooks, train_rl
 from rporec_recbole.training.stage2.head_reward import head_reward
@@ -121,11 +123,17 @@ class Refinement:
         if trainer.config["hide_seen"]:
             hidden = past_items(dataset.timeline, rows, dataset.uid_field, dataset.iid_field, dataset.time_field)
         scorer, targets = row_scorer(model, rows, hidden), rows[model.ITEM_ID]
+        measure = answer_measure(model, self.dataset)
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
 
         def score(step: int) -> float:
             policy = Reasoner(model.backbone, model.reasoner.template, CoTStore())
-            scores = scorer(range(len(rows)), policy.complete(prompts, model.evaluation_decoding, "2 validation"))
+            completions = policy.complete(prompts, model.evaluation_decoding, "2 validation")
+            answers = measure(completions, targets.cpu(), hidden)
+            for name in ("hit@10", "ndcg@10"):
+                trainer.recorder.add(f"{CURVES}/answers {name}", self._before + step, answers[name])
+            trainer.log(f"2, step {step}: {described(answers)}")
+            scores = scorer(range(len(rows)), completions)
             found = ndcg_at(target_rank(scores.cpu(), targets.cpu()), _VALIDATION_K).mean().item()
             self._scores.append((step, found))
             trainer.recorder.add(f"{CURVES}/validation ndcg@{_VALIDATION_K}", self._before + step, found)

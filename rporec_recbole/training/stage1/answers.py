@@ -1,0 +1,40 @@
+"""What the writer itself knows of a split, while a model is trained and afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from rporec_recbole.data.seen import past_items
+from rporec_recbole.evaluation.answers import AnswerMeasure
+from rporec_recbole.model.rporec import RPORec
+
+
+def answer_measure(model: RPORec, dataset: Any) -> AnswerMeasure:
+    """Measures answers against the model's catalogue and the popularity of its training part.
+
+    Args:
+        model: has item text.
+        dataset: the `RPORecDataset` of the training part.
+    """
+    assert model.catalogue is not None, "answers need item text"
+    counter = dataset.item_counter
+    return AnswerMeasure(model.catalogue.lines, torch.tensor([counter[item] for item in range(model.n_items)]))
+
+
+def answers_of(model: RPORec, measure: AnswerMeasure, dataset: Any, *, hide_seen: bool, desc: str) -> dict[str, float]:
+    """The measure of the texts that an evaluation of a split reads; they are written where they are missing.
+
+    Args:
+        model: has its backbone.
+        measure: see `answer_measure`.
+        dataset: the `RPORecDataset` of the split.
+        hide_seen: as in the evaluation.
+        desc: label of the progress bar.
+    """
+    rows = dataset.inter_feat
+    hidden = None
+    if hide_seen:
+        hidden = past_items(dataset.timeline, rows, dataset.uid_field, dataset.iid_field, dataset.time_field)
+    return measure(model.completions(rows, model.evaluation_decoding, desc), rows[model.ITEM_ID], hidden)
