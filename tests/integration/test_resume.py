@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr("rporec_recbole.training.state.snapshots.save_file", full)
+    monkeypatch.setattr("rporec_recbole.data.files.save_file", full)
     assert not progress.save("stage", {"x": torch.ones(1)}, {})
     assert torch.equal(progress.load("stage").tensors["x"], torch.zeros(1))
 
