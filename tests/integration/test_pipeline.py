@@ -69,6 +69,19 @@ def test_with_strength_0_nothing_is_written_for_the_test_split(toy, tmp_path):
     assert written[0] < written[1]
 
 
+def test_what_the_writer_knows_is_measured_wherever_it_writes(finished):
+    metrics = finished.metrics
+    splits = {"valid", "test"} if load_run(finished.run_dir).model.reads_reasoning else {"valid"}
+    assert set(metrics["answers"]) == splits
+    for found in [
+        metrics["answers"]["valid"],
+        *(metrics["stages"][stage]["answers"] for stage in ("1c", "2b", "refresh")),
+    ]:
+        assert {"hit@10", "ndcg@10", "pop hit@10", "pop ndcg@10", "named", "distinct"} == set(found)
+        assert 0 <= found["hit@10"] <= 1
+    assert "answers alone" in (finished.run_dir / "log.txt").read_text()
+
+
 def test_reasoning_counts_as_much_as_validation_says(finished):
     strength = finished.metrics["stages"]["strength"]
     tried = {(one["strength"], one["answers"]): one["score"] for one in strength["tried"]}
