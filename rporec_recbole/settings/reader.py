@@ -81,7 +81,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
     **dict.fromkeys(
-        ("lr_warmup_steps", "stream_passes", "refresh_stream_passes", "warmup_examples", "rl_validate_every", "cot_retries"),
+        (
+            "lr_warmup_steps",
+            "stream_passes",
+            "refresh_stream_passes",
+            "warmup_examples",
+            "rl_validate_every",
+            "cot_retries",
+        ),
         (lambda v: v >= 0, "a whole number of at least 0"),
     ),
     "stream_window": (lambda v: v >= 10, "a whole number of at least 10"),
