@@ -229,7 +229,7 @@ def test_stage_2_is_written_with_the_adapter_of_each_step(vllm):
     def reward(completions, rows, tokens):
         weights.append(backbone.weights())
         texts.append((list(rows), list(completions)))
-        return [float(text.count("e")) for text in completions]
+        return [float(len(set(text))) for text in completions]
 
     with tempfile.TemporaryDirectory() as reference:
         backbone.save(Path(reference))

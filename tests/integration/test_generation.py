@@ -31,14 +31,14 @@ settings = default_settings(
 ).backbone
 prompts = [f"Film {i} | Drama\\n" * (1 + i % 5) for i in range(count)]
 backbone = make_backbone(settings, prompts, torch.device("cpu"), 0)
-generate = backbone.generate_tokens
+generate = backbone.generate
 
 def logged(prompts, *arguments):
     with open(log, "a") as file:
         file.writelines(json.dumps(prompt) + "\\n" for prompt in prompts)
     return generate(prompts, *arguments)
 
-backbone.generate_tokens = logged
+backbone.generate = logged
 written = reasoner.Reasoner(backbone, None, CoTStore(store)).complete(prompts, Decoding(0.9, 24, 1))
 assert len(written) == count
 """
