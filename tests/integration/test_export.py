@@ -17,7 +17,7 @@ from rporec_recbole.outputs.export import export
 from rporec_recbole.runs.finished import hash_of_run, load_run
 from rporec_recbole.runs.run import run
 from rporec_recbole.runs.scoring import Scorer
-from rporec_recbole.serve.retriever import Retriever
+from rporec_recbole.serve.retriever import Heard, Retriever
 from rporec_recbole.serve.run_index import build_index, load_index
 from tests.integration.reasoned import with_texts, without_strength
 from tests.toy import SHORT, TEXT
@@ -82,7 +82,8 @@ def test_reasoning_that_counts_for_nothing_is_neither_written_nor_exported(runs,
 @pytest.mark.parametrize("kind", [None, "exact", "hnsw"])
 def test_targets_stand_at_their_ranks(runs, tmp_path, name, kind):
     """From the exported vectors, by the rule of `schema.json`: with all scores, with an exact index, with a graph."""
-    export(runs[name], tmp_path / "vectors", ["items", "users"])
+    reads = name == "reasoned"
+    export(runs[name], tmp_path / "vectors", ["items", "users", "answers"] if reads else ["items", "users"])
     users, items = table(tmp_path / "vectors" / "users.parquet"), table(tmp_path / "vectors" / "items.parquet")
     index = None
     if kind is not None:
@@ -91,10 +92,19 @@ def test_targets_stand_at_their_ranks(runs, tmp_path, name, kind):
     padded = torch.from_numpy(np.concatenate([np.zeros((1, 16), np.float32), items["vector"]]))
     retriever, place = Retriever(padded, index), {user: row for row, user in enumerate(users["user_id"])}
     loaded, found = load_run(runs[name]), {}
+    number = {token: item for item, token in enumerate(items["item_id"], 1)}
+    moved = table(tmp_path / "vectors" / "answers.parquet") if reads else {"user_id": [], "item_id": [], "added": []}
+    assert len(moved["added"]) > 10 or not reads
+    named = {}
+    for user, item, added in zip(*(moved[column] for column in ("user_id", "item_id", "added")), strict=True):
+        named.setdefault(user, []).append((number[item], float(added)))
     for names, seen, hidden in rows_of(loaded):
         rows = [place[user] for user in names]
+        width = max((len(named.get(user, [])) for user in names), default=0) or 1
+        pairs = torch.tensor([(named.get(user, []) + [(0, 0.0)] * width)[:width] for user in names])
+        heard = Heard(pairs[..., 0].long(), lambda scores, best, pairs=pairs: pairs[..., 1])
         u, offset = (torch.from_numpy(users[column][rows]) for column in ("vector", "history_offset"))
-        ids = retriever.top(u, seen, offset, hidden, 10)[1]
+        ids = retriever.top(u, seen, offset, hidden, 10, heard)[1]
         for user, best in zip(names, ids.tolist(), strict=True):
             found |= {(user, items["item_id"][item - 1]): rank for rank, item in enumerate(best, 1) if item}
     if loaded.model.reasoner is not None:
@@ -107,7 +117,11 @@ def test_targets_stand_at_their_ranks(runs, tmp_path, name, kind):
 def test_all_that_a_run_has(runs, tmp_path, capsys):
     folder = tmp_path / "vectors"
     assert main(["export", str(runs["reasoned"]), f"--output={folder}", "--dtype=float16", "--split=valid"]) == 0
-    assert "25 rows of items, 30 rows of users, 30 rows of reasoning are in" in capsys.readouterr().out
+    answers = table(folder / "answers.parquet")
+    assert (
+        f"25 rows of items, 30 rows of users, 30 rows of reasoning, {len(answers['added'])} rows of answers are in"
+        in capsys.readouterr().out
+    )
     items, users, reasoning = (table(folder / f"{part}.parquet") for part in ("items", "users", "reasoning"))
     assert items["vector"].shape == (25, 16)
     assert items["vector"].dtype == np.float16
@@ -124,6 +138,9 @@ def test_all_that_a_run_has(runs, tmp_path, capsys):
     assert ((reasoning["answer"] != "") == counted).all()
     assert reasoning["cot_vector"].shape == reasoning["answer_vector"].shape == (30, 8)
     np.testing.assert_allclose(np.linalg.norm(reasoning["answer_vector"][counted].astype(float), axis=1), 1, atol=0.01)
+
+    assert set(answers["user_id"]) == set(users["user_id"][counted])  # malformed texts name nothing that counts
+    assert len(set(zip(answers["user_id"], answers["item_id"], strict=True))) == len(answers["added"]) > 10
 
     about = json.loads((folder / "schema.json").read_text())
     assert (about["model"], about["dataset"], about["run"]) == ("RPORec", "toy", "reasoned")
