@@ -85,7 +85,7 @@ def test_a_turned_circle_shows_in_early_steps_alone(planted):
 
 
 def test_ids_alone_stay_below_half(planted, tmp_path):
-    world = planted.World(users=300, colours=5)
+    world = planted.World(users=300, colours=7)
     settings = {"data_path": str(world.write(tmp_path)), "ids_only": True, "epochs": 20, "ladder": False}
     result = run(
         "RPORec",
