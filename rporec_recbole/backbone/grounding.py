@@ -10,12 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rporec_recbole.backbone.choice import uniforms
 from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.guesses import Way, drawn_leaves, likely_leaves
-from rporec_recbole.backbone.prefix_tree import tree_of_lines
+from rporec_recbole.backbone.prefix_tree import OPEN, tree_of_lines
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.text.completions import ANSWER, ANSWER_END, THINK, Guess, parse_completion
+from rporec_recbole.text.prompts import unrated
 
 
 class TagWatch:
@@ -53,17 +56,20 @@ class Grounding:
     Args:
         lines: by item id; row 0 is the padding item.
         tokenizer: a transformers tokenizer.
+        repeats: whether an answer may be a line that the prompt shows: where nobody has an item twice that is a guess wasted.
 
     Attributes:
-        digest: of the lines; texts that were written with other ones are other texts.
+        digest: of the lines and of `repeats`; texts that were written with other ones are other texts.
         begin: the tokens that every completion begins with.
         opened: ends the text before an answer.
     """
 
-    def __init__(self, lines: Sequence[str], tokenizer: Any) -> None:
+    def __init__(self, lines: Sequence[str], tokenizer: Any, repeats: bool = True) -> None:
         self._lines, self._tokenizer = lines, tokenizer
         self._tree, self._again = tree_of_lines(lines, tokenizer)
-        self.digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        self._shown = {} if repeats else {line: item for item, line in enumerate(lines) if item}
+        named = "\n".join([*lines, *([] if repeats else ["no repeats"])])
+        self.digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         self.begin: list[int] = tokenizer(THINK, add_special_tokens=False)["input_ids"]
         self.opened = TagWatch(tokenizer, ANSWER, ANSWER_END)
 
@@ -79,6 +85,7 @@ class Grounding:
         begun: Sequence[Generated],
         width: int,
         *,
+        shown: Sequence[str],
         pad: int,
         budget: int,
     ) -> list[Generated]:
@@ -89,11 +96,13 @@ class Grounding:
             prompts: as tokens.
             begun: what was written behind each, up to `<answer>`; what is malformed by then stays as it is.
             width: how many guesses at most.
+            shown: the prompts as text.
             pad: padding token.
             budget: tokens that are held at once.
         """
         contexts, rows, texts = self._at_answers(prompts, begun)
-        found = likely_leaves(model, texts, self._tree, width, pad=pad, budget=budget)
+        closed = [self._closed(shown[row]) for row in rows]
+        found = likely_leaves(model, texts, self._tree, width, pad=pad, budget=budget, closed=closed)
         return self._answered(begun, contexts, dict(zip(rows, found, strict=True)))
 
     def drawn(
@@ -104,6 +113,7 @@ class Grounding:
         decoding: Decoding,
         identities: Sequence[str],
         *,
+        shown: Sequence[str],
         pad: int,
         budget: int,
     ) -> list[Generated]:
@@ -115,6 +125,7 @@ class Grounding:
             begun: what was written behind each, up to `<answer>`; what is malformed by then stays as it is.
             decoding: temperature and seed.
             identities: names the stream of draws of each row, the one that the text before the answer has used.
+            shown: the prompts as text.
             pad: padding token.
             budget: tokens that are held at once.
         """
@@ -123,8 +134,17 @@ class Grounding:
             uniforms(identities[row], decoding)[min(len(begun[row].tokens), decoding.max_new_tokens - 1) :]
             for row in rows
         ]
-        ways = drawn_leaves(model, texts, self._tree, draws, decoding.temperature, pad=pad, budget=budget)
+        closed = [self._closed(shown[row]) for row in rows]
+        limits = {"pad": pad, "budget": budget, "closed": closed}
+        ways = drawn_leaves(model, texts, self._tree, draws, decoding.temperature, **limits)
         return self._answered(begun, contexts, {row: [way] for row, way in zip(rows, ways, strict=True)})
+
+    def _closed(self, prompt: str) -> np.ndarray:
+        """The rows of the tree that a prompt leaves out."""
+        if not self._shown:
+            return OPEN
+        items = {self._shown.get(line) for shown in prompt.split("\n") for line in (shown, unrated(shown))}
+        return self._tree.rows_of(item for item in items if item is not None)
 
     def _at_answers(
         self, prompts: Sequence[Sequence[int]], begun: Sequence[Generated]

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from rporec_recbole.backbone.kv_cache import layer_windows
-from rporec_recbole.backbone.prefix_tree import Node, PrefixTree
+from rporec_recbole.backbone.prefix_tree import OPEN, Node, PrefixTree
 
 
 class Way(NamedTuple):
@@ -35,7 +35,14 @@ class Way(NamedTuple):
 
 @torch.inference_mode()
 def likely_leaves(
-    model: Any, contexts: Sequence[Sequence[int]], tree: PrefixTree, width: int, *, pad: int, budget: int
+    model: Any,
+    contexts: Sequence[Sequence[int]],
+    tree: PrefixTree,
+    width: int,
+    *,
+    pad: int,
+    budget: int,
+    closed: Sequence[np.ndarray] | None = None,
 ) -> list[list[Way]]:
     """The leaves of a beam search for each context, most likely first, at most `width` of them.
 
@@ -46,12 +53,14 @@ def likely_leaves(
         width: ways that are followed at once.
         pad: padding token.
         budget: tokens that are held at once, of all ways.
+        closed: rows of the tree that each context leaves out (`PrefixTree.rows_of`).
     """
     if tree.root.is_leaf:
         return [[Way(tree.root, 0.0)] for _ in contexts]
     found: list[list[Way]] = [[] for _ in contexts]
     for rows, reader, logits in _batches(model, contexts, tree, width, pad, budget):
         ended: list[list[Way]] = [[] for _ in rows]
+        shut = [OPEN if closed is None else closed[row] for row in rows]
         going = [_Going(b, Way(tree.root, 0.0), [], b) for b in range(len(rows))]
         while going:
             chosen = [one for one in going if not one.unread]
@@ -59,7 +68,7 @@ def likely_leaves(
             for one in going:
                 if one.unread:
                     candidates[one.context].append(one)
-            for one, (logp, nodes) in zip(chosen, _choices(logits, chosen, tree), strict=True):
+            for one, (logp, nodes) in zip(chosen, _choices(logits, chosen, tree, shut), strict=True):
                 for child in np.argsort(-logp, kind="stable")[:width].tolist():
                     way = Way(nodes[child], one.way.logprob + float(logp[child]))
                     candidates[one.context].append(one.on(way, tree))
@@ -83,6 +92,7 @@ def drawn_leaves(
     *,
     pad: int,
     budget: int,
+    closed: Sequence[np.ndarray] | None = None,
 ) -> list[Way]:
     """One leaf for each context, drawn token by token.
 
@@ -94,16 +104,18 @@ def drawn_leaves(
         temperature: of the draws; 0 takes the most likely token. Log-probabilities are those at 1 all the same.
         pad: padding token.
         budget: tokens that are held at once.
+        closed: rows of the tree that each context leaves out (`PrefixTree.rows_of`).
     """
     if tree.root.is_leaf:
         return [Way(tree.root, 0.0) for _ in contexts]
     found: dict[int, Way] = {}
     for rows, reader, logits in _batches(model, contexts, tree, 1, pad, budget):
         going = [_Going(b, Way(tree.root, 0.0), [], b) for b in range(len(rows))]
+        shut = [OPEN if closed is None else closed[row] for row in rows]
         while going:
             chosen = [one for one in going if not one.unread]
             after = [one for one in going if one.unread]
-            for one, (logp, nodes) in zip(chosen, _choices(logits, chosen, tree), strict=True):
+            for one, (logp, nodes) in zip(chosen, _choices(logits, chosen, tree, shut), strict=True):
                 numbers = draws[rows[one.context]]
                 child = _drawn(logp, temperature, numbers[min(one.way.node.depth, len(numbers) - 1)])
                 after.append(one.on(Way(nodes[child], one.way.logprob + float(logp[child])), tree))
@@ -146,11 +158,13 @@ def _drawn(logp: np.ndarray, temperature: float, draw: float) -> int:
     return min(int(np.searchsorted(cumulative, draw * cumulative[-1], side="right")), len(logp) - 1)
 
 
-def _choices(logits: Tensor, ways: Sequence[_Going], tree: PrefixTree) -> Iterator[tuple[np.ndarray, list[Node]]]:
+def _choices(
+    logits: Tensor, ways: Sequence[_Going], tree: PrefixTree, shut: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, list[Node]]]:
     """For each way the log-probabilities of what may follow, and where that leads; one look at the device for all."""
     if not ways:
         return
-    allowed = [tree.children(one.way.node) for one in ways]
+    allowed = [tree.children(one.way.node, shut[one.context]) for one in ways]
     counts = [len(tokens) for tokens, _ in allowed]
     rows = torch.from_numpy(np.repeat([one.row for one in ways], counts)).to(logits.device)
     tokens = torch.from_numpy(np.concatenate([tokens for tokens, _ in allowed])).to(logits.device)

@@ -187,9 +187,9 @@ class Backbone:
         ends = {token for token in (*declared, self.tokenizer.eos_token_id) if token is not None}
         return sorted(ends | set(self.has_answered.tokens))
 
-    def ground(self, lines: Sequence[str]) -> str:
-        """Lets answers be lines of a catalogue, by item id, where a decoding asks for guesses; their digest."""
-        self.grounding = Grounding(lines, self.tokenizer)
+    def ground(self, lines: Sequence[str], repeats: bool = True) -> str:
+        """Lets answers be lines of a catalogue, by item id, where a decoding asks for guesses; see `Grounding`. Its digest."""
+        self.grounding = Grounding(lines, self.tokenizer, repeats)
         return self.grounding.digest
 
     def _output(self, decoding: Decoding, logprobs: bool) -> ScreenedOutput | None:
@@ -246,12 +246,12 @@ class Backbone:
             identities: names the stream of draws of each, for answers that are drawn; without them the likeliest are taken.
         """
         assert self.grounding is not None, "`ground` was not called"
-        shown = self.prompts.encode(prompts)
-        limits = {"pad": self.tokenizer.pad_token_id, "budget": self.batch_tokens}
+        encoded = self.prompts.encode(prompts)
+        more = {"shown": prompts, "pad": self.tokenizer.pad_token_id, "budget": self.batch_tokens}
         with in_eval_mode(self.model):
             if identities is None:
-                return self.grounding.likely(self.model, shown, begun, decoding.guesses, **limits)
-            return self.grounding.drawn(self.model, shown, begun, decoding, identities, **limits)
+                return self.grounding.likely(self.model, encoded, begun, decoding.guesses, **more)
+            return self.grounding.drawn(self.model, encoded, begun, decoding, identities, **more)
 
     def decode(self, generated: Sequence[Generated]) -> list[str]:
         """Texts of completions, cut after the first `</answer>`, with their guesses behind."""

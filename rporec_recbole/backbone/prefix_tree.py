@@ -4,18 +4,20 @@ The lines are tokenised where a model reads and writes them, between `<answer>` 
 training. Nothing is built but a sorted table: a node is a range of rows that begin alike, and what follows it is looked up
 when somebody asks.
 
-Letters in shapes: S distinct token sequences, L tokens of the longest, C children of a node.
+Letters in shapes: S distinct token sequences, L tokens of the longest, C children of a node, E closed rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rporec_recbole.text.completions import ANSWER, ANSWER_END, THINK_END
 
+OPEN = np.empty(0, dtype=np.int64)
+"""No row is closed."""
 _BEFORE = f"{THINK_END}{ANSWER}"
 
 
@@ -58,29 +60,40 @@ class PrefixTree:
         self._items: list[list[int]] = [[] for _ in distinct]
         for i in order:
             self._items[row[tuple(sequences[i])]].append(items[i])
-        self._children: dict[Node, tuple[np.ndarray, list[Node]]] = {}
+        self._row_of = {item: number for number, those in enumerate(self._items) for item in those}
+        self._children: dict[Node, tuple[np.ndarray, list[Node], np.ndarray]] = {}
         self.root = self._after_what_is_forced(0, len(distinct), 0)
 
     def __len__(self) -> int:
         """Distinct sequences."""
         return len(self._lengths)
 
-    def children(self, node: Node) -> tuple[np.ndarray, list[Node]]:
+    def children(self, node: Node, closed: np.ndarray = OPEN) -> tuple[np.ndarray, list[Node]]:
         """The tokens that may follow, `[C]` in rising order, and where each leads: as far as there is no choice.
 
         Args:
-            node: no leaf.
+            node: no leaf; one of its rows is open.
+            closed: see `rows_of`: what leads to these alone does not follow.
         """
         if node not in self._children:
             column = self._tokens[node.low : node.high, node.depth]
             starts = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
-            stops = np.r_[starts[1:], len(column)]
+            borders = np.r_[starts, len(column)] + node.low
             nodes = [
-                self._after_what_is_forced(node.low + int(start), node.low + int(stop), node.depth + 1)
-                for start, stop in zip(starts, stops, strict=True)
+                self._after_what_is_forced(int(low), int(high), node.depth + 1)
+                for low, high in zip(borders[:-1], borders[1:], strict=True)
             ]
-            self._children[node] = column[starts].astype(np.int64), nodes
-        return self._children[node]
+            self._children[node] = column[starts].astype(np.int64), nodes, borders
+        tokens, nodes, borders = self._children[node]
+        if not len(closed):
+            return tokens, nodes
+        kept = np.flatnonzero(np.diff(np.searchsorted(closed, borders)) < np.diff(borders))
+        return (tokens, nodes) if len(kept) == len(nodes) else (tokens[kept], [nodes[i] for i in kept])
+
+    def rows_of(self, items: Iterable[int]) -> np.ndarray:
+        """The rows of some items, `[E]` in rising order, to be closed; none if they are all rows, for a way must stay open."""
+        rows = np.unique([self._row_of[item] for item in items]).astype(np.int64)
+        return rows if len(rows) < len(self) else OPEN
 
     def between(self, above: Node, below: Node) -> list[int]:
         """The tokens that lead from a node to one below it."""

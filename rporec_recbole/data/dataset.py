@@ -187,6 +187,14 @@ class RPORecDataset(SequentialDataset):
         """Item ids of all training targets, `[n_prefix_rows]`."""
         return self.timeline[self.iid_field][torch.from_numpy(self.train_ends)]
 
+    def has_repeats(self) -> bool:
+        """Whether any user of the training part has an item twice."""
+        users, items = (self.timeline[field].numpy() for field in (self.uid_field, self.iid_field))
+        starts = np.searchsorted(users, users[self.train_ends], side="left")
+        rows = np.union1d(starts, self.train_ends)  # each user's first interaction is no target
+        pairs = users[rows].astype(np.int64) * self.item_num + items[rows]
+        return len(np.unique(pairs)) < len(pairs)
+
     def catalogue(self, fields: list[str], max_characters: int) -> Catalogue:
         """Item texts of the named columns of the `.item` file.
 

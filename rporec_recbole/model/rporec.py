@@ -77,6 +77,7 @@ class RPORec(SequentialRecommender):
         )
         self.matcher = None if self.catalogue is None else AnswerMatcher(self.catalogue)
         self._first_rung, self._target_counts = dataset.first_rungs(), dataset.target_counts
+        self._has_repeats = dataset.has_repeats()
         self.head = self._new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
@@ -165,7 +166,7 @@ class RPORec(SequentialRecommender):
         if limits.generation_engine == "vllm":
             writer = VLLMEngine(backbone, max_new_tokens=limits.max_new_tokens, memory=limits.vllm_memory)
         if limits.grounded_answers:
-            lines = backbone.ground(self.catalogue.lines)
+            lines = backbone.ground(self.catalogue.lines, self._has_repeats)
             self._guessing = {"guesses": limits.answer_guesses, "lines": lines}
         self.backbone = backbone
         self.reasoner = Reasoner(writer, template, store, self.ask_helpers)

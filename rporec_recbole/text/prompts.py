@@ -18,6 +18,14 @@ Write exactly: <think>evidence, preference, intent</think><answer>title | catego
 """What stands before the history, by style of prompt."""
 
 
+_RATED = " | rated "
+
+
+def unrated(shown: str) -> str:
+    """A line of a prompt as the catalogue has it, without the user's rating."""
+    return shown.rpartition(_RATED)[0] or shown
+
+
 @dataclass(frozen=True)
 class PromptTemplate:
     """Turns histories into prompts.
@@ -53,7 +61,7 @@ class PromptTemplate:
 
     def line(self, item: int, rating: float | None) -> str:
         """How one item of a history stands in a prompt."""
-        return self.catalogue.lines[item] + ("\n" if rating is None else f" | rated {rating:g}\n")
+        return self.catalogue.lines[item] + ("\n" if rating is None else f"{_RATED}{rating:g}\n")
 
     @property
     def _instruction(self) -> str:

@@ -1,11 +1,12 @@
 """Our data set against RecBole's: the same evaluation rows, every training position once, nothing else."""
 
 import numpy as np
+import pandas as pd
 import torch
 
 from rporec_recbole.data.dataset import RUNGS, TARGETS
 from rporec_recbole.host.data import build_data
-from tests.toy import toy_config
+from tests.toy import toy_config, write_toy
 
 
 def test_evaluation_rows_are_recboles(toy):
@@ -59,3 +60,23 @@ def test_without_the_ladder_every_position_teaches_everything(toy):
     newest = dataset.positions(2, per_user=1)
     users = dataset.timeline["user_id"].numpy()
     assert all(end == dataset.train_ends[users[dataset.train_ends] == users[end]].max() for end in newest)
+
+
+def test_repeats_are_those_of_the_training_part(tmp_path):
+    write_toy(tmp_path)
+    rows = tmp_path / "toy" / "toy.inter"
+    plain = pd.read_csv(rows, sep="\t")
+    seen = plain.duplicated(["user_id:token", "item_id:token"])
+    _, train, *_ = build_data(toy_config(tmp_path))
+    assert train.dataset.has_repeats() == bool(seen[seen].size)
+    unique = plain[~seen]
+    unique.to_csv(rows, sep="\t", index=False)
+    _, train, *_ = build_data(toy_config(tmp_path))
+    assert not train.dataset.has_repeats()
+    first = unique.sort_values(["user_id:token", "timestamp:float"]).groupby("user_id:token").head(1)
+    for place, expected in ((0, True), (-1, False)):  # the first item again, early on; and as the test target
+        again = first.copy()
+        again["timestamp:float"] += 0.5 if place == 0 else 1e9
+        pd.concat([unique, again]).to_csv(rows, sep="\t", index=False)
+        _, train, *_ = build_data(toy_config(tmp_path))
+        assert train.dataset.has_repeats() == expected

@@ -153,3 +153,21 @@ def test_tags_of_several_tokens_are_seen():
     assert watch.tokens == tokenizer("</answer>")["input_ids"]
     assert watch(tokenizer("b<x>")["input_ids"])
     assert not watch(tokenizer("b<x")["input_ids"])
+
+
+@pytest.mark.parametrize("rated", [False, True])
+def test_what_a_prompt_shows_is_no_answer_where_nobody_has_an_item_twice(backbone, rated):
+    prompts = [p.replace("\n", " | rated 3.5\n") for p in PROMPTS] if rated else PROMPTS
+    backbone.ground(LINES, repeats=False)
+    assert backbone.grounding.digest == Grounding(LINES, backbone.tokenizer, repeats=False).digest
+    begun = [Generated(backbone.tokenizer("<think>a</think><answer>")["input_ids"], [])] * len(prompts)
+    first = backbone.answer(prompts, begun, grounded(guesses=12))
+    drawn = backbone.answer(prompts, begun, grounded(1.0, 1), [str(n) for n in range(len(prompts))])
+    backbone.ground(LINES)
+    assert backbone.grounding.digest != Grounding(LINES, backbone.tokenizer, repeats=False).digest
+    for number, (likely, one) in enumerate(zip(first, drawn, strict=True), start=1):
+        shown = {LINES[number], LINES[number + 1]}
+        assert {guess.answer for guess in likely.guesses} == set(LINES[1:]) - shown
+        assert one.guesses[0].answer not in shown
+    again = backbone.answer(prompts, begun, grounded(guesses=12))
+    assert all(len(one.guesses) == 12 for one in again)

@@ -115,3 +115,25 @@ def test_forced_tokens_are_not_read_in_vain(monkeypatch):
     tree = PrefixTree([[7, 8, 8, 8, 5], [9, 8, 8, 5]], [1, 2])
     assert len(likely_leaves(model, [[3, 4]], tree, 2, pad=PAD, budget=100)[0]) == 2
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize("name", list(MODELS)[:2])
+def test_closed_rows_are_never_reached_and_the_others_share_their_probability(name):
+    model, rng = made(name), np.random.default_rng(0)
+    closed = [TREE.rows_of(rng.choice(np.arange(1, 61), size, replace=False)) for size in range(0, 45, 5)]
+    found = likely_leaves(model, CONTEXTS, TREE, 99, pad=PAD, budget=4000, closed=closed)
+    for ways, rows in zip(found, closed, strict=True):
+        assert {way.node.low for way in ways} == set(range(len(TREE))) - set(rows.tolist())
+        assert math.fsum(math.exp(way.logprob) for way in ways) == pytest.approx(1)
+    narrow = likely_leaves(model, CONTEXTS, TREE, 3, pad=PAD, budget=4000, closed=closed)
+    assert [len(ways) for ways in narrow] == [3] * len(CONTEXTS)
+    drawn = drawn_leaves(model, CONTEXTS, TREE, [[n / 9] for n in range(9)], 1.0, pad=PAD, budget=4000, closed=closed)
+    for ways, way in zip(found, drawn, strict=True):
+        same = next(one for one in ways if one.node.low == way.node.low)
+        assert way.logprob == pytest.approx(same.logprob, abs=1e-3)
+
+
+def test_somewhere_is_always_open():
+    assert len(TREE.rows_of(range(1, 61))) == 0
+    assert len(TREE.rows_of([])) == 0
+    assert TREE.rows_of([1, 1]).tolist() == TREE.rows_of([1]).tolist()
