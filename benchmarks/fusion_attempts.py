@@ -94,8 +94,9 @@ def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
     """
     from rporec_recbole.data import ladder
     from rporec_recbole.host.bridge import build_model
-    from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+    from rporec_recbole.training.stage1.fusion import train_fusion
     from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+    from rporec_recbole.training.stage1.strength import try_strengths
 
     model, dataset, config = run.model, run.loaders["train"].dataset, run.config
     own = {key: config[key] for key in attempt}
@@ -110,11 +111,23 @@ def fit(run: LoadedRun, attempt: dict[str, Any]) -> float:
     fresh.load_state_dict({**fresh.state_dict(), **trunk})
     model.head, model.settings, model.reasoning_on = fresh.head, fresh.settings, True
     settings = model.settings.fusion
-    train, _ = fusion_texts(model, dataset, dataset.positions(ladder.FUSION, settings.fusion_positions), "texts")
+    ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
+    train, _ = fusion_texts(model, dataset, ends, "texts")
     rows = run.loaders["valid"].dataset.inter_feat
     valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "validation texts")
-    train_fusion(model.head, train, valid, settings, seed=model.seed, desc="fusion")
-    choose_strength(model.head, settings.fusion_strengths, lambda: run.evaluate("valid")[0][METRIC])
+    teach = lambda some: train_fusion(model.head, some, valid, settings, seed=model.seed, desc="fusion")  # noqa: E731
+    tried = try_strengths(
+        model.head,
+        train,
+        dataset.timeline[dataset.uid_field].numpy()[ends],
+        teach,
+        settings.fusion_strengths,
+        metric=METRIC,
+        hide_seen=bool(config["hide_seen"]),
+        seed=model.seed,
+    )
+    teach(train)
+    tried.best.set(model.head)
     return float(model.head.strength)
 
 

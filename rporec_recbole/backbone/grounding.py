@@ -135,8 +135,8 @@ class Grounding:
             for row in rows
         ]
         closed = [self._closed(shown[row]) for row in rows]
-        limits = {"pad": pad, "budget": budget, "closed": closed}
-        ways = drawn_leaves(model, texts, self._tree, draws, decoding.temperature, **limits)
+        temperature = decoding.temperature
+        ways = drawn_leaves(model, texts, self._tree, draws, temperature, pad=pad, budget=budget, closed=closed)
         return self._answered(begun, contexts, {row: [way] for row, way in zip(rows, ways, strict=True)})
 
     def _closed(self, prompt: str) -> np.ndarray:

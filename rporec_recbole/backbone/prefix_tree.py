@@ -9,6 +9,7 @@ Letters in shapes: S distinct token sequences, L tokens of the longest, C childr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class PrefixTree:
             borders = np.r_[starts, len(column)] + node.low
             nodes = [
                 self._after_what_is_forced(int(low), int(high), node.depth + 1)
-                for low, high in zip(borders[:-1], borders[1:], strict=True)
+                for low, high in itertools.pairwise(borders)
             ]
             self._children[node] = column[starts].astype(np.int64), nodes, borders
         tokens, nodes, borders = self._children[node]

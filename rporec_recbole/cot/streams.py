@@ -30,21 +30,24 @@ class Stream(NamedTuple):
     last: int
 
 
-def streams_of(start: int, stop: int, lengths: Sequence[int], window: int, rng: np.random.Generator) -> list[Stream]:
-    """Cuts one history into streams, so that every interaction but the first is learned once.
+def streams_of(
+    start: int, begin: int, stop: int, lengths: Sequence[int], window: int, rng: np.random.Generator
+) -> list[Stream]:
+    """Cuts one history into streams, so that every interaction from `begin` on is learned once.
 
     Borders are drawn, so another pass sees other pieces: what is learned covers a fifth to four fifths of a window, and
     what stands before it fills another fifth.
 
     Args:
         start: index of the user's first interaction, which nothing stands before and which is never learned.
+        begin: index of the first that is learned; those before it are shown only.
         stop: index behind the last that may be learned.
         lengths: tokens of each interaction's line, from `start` on.
         window: tokens of a stream at most; one line always fits.
         rng: draws the borders.
     """
     streams: list[Stream] = []
-    before, at = window // 5, start + 1
+    before, at = window // 5, max(begin, start + 1)
     while at < stop:
         room = int(rng.integers(window // 5, window - before + 1))
         last, used = at, 0

@@ -78,7 +78,7 @@ class RPORec(SequentialRecommender):
         self.matcher = None if self.catalogue is None else AnswerMatcher(self.catalogue)
         self._first_rung, self._target_counts = dataset.first_rungs(), dataset.target_counts
         self._has_repeats = dataset.has_repeats()
-        self.head = self._new_head(item_text)
+        self.head = self.new_head(item_text)
         self.backbone: Backbone | None = None
         self.reasoner: Reasoner | None = None
         self._guessing: dict[str, Any] = {}
@@ -87,7 +87,8 @@ class RPORec(SequentialRecommender):
         self.on_learned: Callable[[Tensor], None] | None = None
         self.learn_from(ladder.RL)
 
-    def _new_head(self, item_text: Tensor | None) -> RecHead:
+    def new_head(self, item_text: Tensor | None) -> RecHead:
+        """A head that has learned nothing, by the run's settings; `item_text`, `[N, D]`, or None for a head of ids only."""
         head = self.settings.head
         sizes: dict[str, Any] = {
             "hidden_size": head.hidden_size,
@@ -125,7 +126,7 @@ class RPORec(SequentialRecommender):
 
     def restart_head(self) -> None:
         """New weights for trunk and fusion, drawn as at the beginning; scores do without reasoning from here on."""
-        self.head.load_state_dict(self._new_head(self.head.item_text).state_dict())
+        self.head.load_state_dict(self.new_head(self.head.item_text).state_dict())
         self.learn_from(self.max_rung)
         self.reasoning_on = False
 

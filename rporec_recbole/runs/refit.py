@@ -16,8 +16,9 @@ from rporec_recbole.data import ladder
 from rporec_recbole.data.files import read_tensors
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.runs.finished import LoadedRun
-from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+from rporec_recbole.training.stage1.fusion import FusionRows, train_fusion
 from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.stage1.strength import Tried, fresh_reasoning, try_strengths
 from rporec_recbole.training.state import checkpoint
 
 Make = Callable[[Reasoner], GivesReasoning]
@@ -50,21 +51,23 @@ def refitted(loaded: LoadedRun, make: Make, fitted_to: Make | None = None) -> pd
         writer = reasoner_of(loaded, checkpoint.BACKBONE_BEFORE_REFRESH) or own
         teacher = (fitted_to or make)(writer)
         kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        fresh = {
-            name: tensor
-            for name, tensor in build_model(loaded.config, loaded.loaders["train"]).state_dict().items()
-            if name.startswith(("head.fusion.", "head.expert.")) and not name.endswith("popularity")
-        }
-        trust: dict[str, torch.Tensor] = {}
-        if early.is_file() and model.head.expert is not None:
-            model.load_state_dict({**kept, **read_tensors(early, "Run the controls' run again.")[0], **fresh})
-            _fit(loaded, teacher, make(writer), learn_trust=True)
-            trust = {f"head.expert.{name}": one.detach().clone() for name, one in model.head.expert.named_parameters()}
-        model.load_state_dict({**kept, **fresh, **trust})
-        _fit(loaded, teacher, make(own), learn_trust=not trust)
-        metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
-        strengths = model.settings.fusion.fusion_strengths
-        choose_strength(model.head, strengths, lambda: loaded.evaluate("valid")[0][metric], bigger)
+        new, trust = build_model(loaded.config, loaded.loaders["train"]).head, {}
+        if early.is_file():
+            model.load_state_dict({**kept, **read_tensors(early, "Run the controls' run again.")[0]})
+        fresh_reasoning(model.head, new)
+        fit = _Fit(loaded, teacher, make(writer))
+        strengths = fit.try_strengths().best
+        if early.is_file():
+            fit(fit.train, learn_trust=True)
+            if model.head.expert is not None:
+                trust = {name: one.detach().clone() for name, one in model.head.expert.named_parameters()}
+            model.load_state_dict(kept)
+            fresh_reasoning(model.head, new)
+            if model.head.expert is not None:
+                model.head.expert.load_state_dict(trust, strict=False)
+            fit = _Fit(loaded, teacher, make(own))
+        fit(fit.train, learn_trust=not trust)
+        strengths.set(model.head)
         return loaded.evaluate("test")[1]
 
 
@@ -85,17 +88,47 @@ def reasoner_of(loaded: LoadedRun, name: str | Path) -> Reasoner | None:
     return found
 
 
-def _fit(loaded: LoadedRun, teacher: GivesReasoning, shown: GivesReasoning, *, learn_trust: bool) -> None:
-    """Fits the fusion of the model as it is, on its trunk; `shown` is what it reads from then on."""
-    model, settings = loaded.model, loaded.model.settings.fusion
-    model.reasoner, model.reasoning_on = teacher, True
-    dataset = loaded.loaders["train"].dataset
-    ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-    train, _ = fusion_texts(model, dataset, ends, "control, texts")
-    model.reasoner = shown
-    rows = loaded.loaders["valid"].dataset.inter_feat
-    valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
-    train_fusion(model.head, train, valid, settings, seed=model.seed, desc="control, fusion", learn_trust=learn_trust)
+class _Fit:
+    """Fits the fusion of the model as it is, on its trunk.
+
+    Args:
+        loaded: the run.
+        teacher: what is read at the positions that teach the fusion.
+        shown: what is read from then on, on validation first.
+    """
+
+    def __init__(self, loaded: LoadedRun, teacher: GivesReasoning, shown: GivesReasoning) -> None:
+        self._loaded, model = loaded, loaded.model
+        model.reasoner, model.reasoning_on = teacher, True
+        dataset = loaded.loaders["train"].dataset
+        ends = dataset.positions(ladder.FUSION, model.settings.fusion.fusion_positions)
+        self.train, _ = fusion_texts(model, dataset, ends, "control, texts")
+        self._users = dataset.timeline[dataset.uid_field].numpy()[ends]
+        model.reasoner = shown
+        rows = loaded.loaders["valid"].dataset.inter_feat
+        self._valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
+
+    def __call__(self, rows: FusionRows, *, learn_trust: bool = True) -> None:
+        """Trains fusion and, where asked to, expert on some rows."""
+        model = self._loaded.model
+        settings, seed = model.settings.fusion, model.seed
+        train_fusion(
+            model.head, rows, self._valid, settings, seed=seed, desc="control, fusion", learn_trust=learn_trust
+        )
+
+    def try_strengths(self) -> Tried:
+        """As the run does (`training/stage1/strength.py`)."""
+        model, config = self._loaded.model, self._loaded.config
+        return try_strengths(
+            model.head,
+            self.train,
+            self._users,
+            self,
+            model.settings.fusion.fusion_strengths,
+            metric=config["valid_metric"],
+            hide_seen=bool(config["hide_seen"]),
+            seed=model.seed,
+        )
 
 
 @contextmanager

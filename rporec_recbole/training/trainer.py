@@ -8,7 +8,8 @@
 refresh              a new trunk learns from all positions, the later ones too, and the fusion is fitted to it; the backbone stays
 
 Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
-head replaces the one before it, and at the end how much the reasoning counts (`fusion_strengths`).
+head replaces the one before it. How much the reasoning counts in the end (`fusion_strengths`) is chosen on positions that nothing has
+learned from, before the refresh takes them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rporec_recbole.training.helpers import Helpers
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.stage1.backbone_stages import BackboneStages
 from rporec_recbole.training.stage1.head_stages import HeadStages
+from rporec_recbole.training.stage1.strength import Tried
 from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, refine, steps_of
 from rporec_recbole.training.state import checkpoint, stage_state
 from rporec_recbole.training.state.positions import PositionLog
@@ -53,6 +55,7 @@ class RPORecTrainer(Trainer):
         positions: which training positions taught what, in the last `fit`.
         wanted: the stages that run, in order.
         rounds: one entry a round of stages 2 and 2b, see `BestRound`.
+        tried: what strengths of the reasoning are worth, once they were tried (`Tried.as_json`).
         progress: snapshots of this run, to go on from.
         head_stages, backbone_stages: what the stages 1a to 1c, 2b and refresh do; stage 2 is `refine`.
         reward_folder: where a failed reward is written: the run folder, or RecBole's folder of checkpoints, which outlives this
@@ -67,6 +70,7 @@ class RPORecTrainer(Trainer):
         self.stages: dict[str, dict[str, Any]] = {}
         self.stage_results: dict[str, dict[str, float]] = {}
         self.rounds: list[dict[str, Any]] = []
+        self.tried: dict[str, Any] | None = None
         self.recorder = Recorder(self.tensorboard)
         self.run_dir = Path(config["run_dir"]) if config["run_dir"] else None
         self.reward_folder = self.run_dir or Path(config["checkpoint_dir"])
@@ -140,7 +144,7 @@ class RPORecTrainer(Trainer):
         self._verbose = verbose
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False
-        self.positions, self.rounds = PositionLog(len(train_data.dataset.timeline)), []
+        self.positions, self.rounds, self.tried = PositionLog(len(train_data.dataset.timeline)), [], None
         head, backbone = self.head_stages, self.backbone_stages
         realign = self.settings.fusion.realign_learning_rate_factor
         run = {
@@ -184,7 +188,7 @@ class RPORecTrainer(Trainer):
             stage_state.keep(self.progress, self, train_data, done)
         self.model.on_learned = None
         if valid_data and self.model.reasoning_on:
-            self._choose_strength(valid_data, show_progress)
+            self._choose_strength(train_data, valid_data, show_progress)
         if saved:
             checkpoint.save(self.model, self.folder)
             self.positions.save(train_data.dataset, self.folder)
@@ -241,14 +245,25 @@ class RPORecTrainer(Trainer):
         self.best_valid_score = calculate_valid_score(result, self.valid_metric)
         return result
 
-    def _choose_strength(self, valid_data: Any, show_progress: bool) -> None:
+    def _choose_strength(self, train_data: Any, valid_data: Any, show_progress: bool) -> None:
+        """Makes the best of the strengths that were tried the head's own."""
         start = perf_counter()
-        found = self.head_stages.strength(valid_data)
+        self.tried = self.tried or self.head_stages.try_strengths(train_data, valid_data).as_json()
+        tried = Tried.of_json(self.tried)
+        tried.best.set(self.model.head)
+        scores = ", ".join(f"{score:.4f} at {one.fusion:g}/{one.answers:g}" for one, score in tried.scores.items())
+        self.log(
+            f"reasoning counts with strength {tried.best.fusion:g} of 1, its answers with {tried.best.answers:g}: {tried.metric} on "
+            f"{tried.rows:,} positions held out from the fusion: {scores}"
+        )
+        if not self.model.head.reads:
+            self.log("no strength of the reasoning ranks them better than the trunk does, so the trunk ranks alone")
         self.best_valid_result = dict(
             self.evaluate(valid_data, load_best_model=False, show_progress=show_progress) or {}
         )
         self.best_valid_score = calculate_valid_score(self.best_valid_result, self.valid_metric)
-        self.stages["strength"] = {"name": "strength of reasoning", "seconds": perf_counter() - start, **found}
+        seconds = perf_counter() - start
+        self.stages["strength"] = {"name": "strength of reasoning", "seconds": seconds, **self.tried}
 
     def _take(self, best_round: BestRound) -> None:
         best = best_round.take()

@@ -12,6 +12,7 @@ from torch import Tensor
 from rporec_recbole.backbone.load import make_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
+from rporec_recbole.evaluation.answers import K
 from rporec_recbole.settings.reader import backbone_defaults
 from rporec_recbole.settings.types import STAGES
 from rporec_recbole.text.prompts import PromptTemplate
@@ -29,7 +30,7 @@ Loss = Callable[[dict[str, Tensor]], Tensor]
 """Of a collated batch."""
 
 
-_REFRESH_RATE = 1 / 3  # of the learning rate: most of what is read is known
+_KEPT_BY = f"ndcg@{K}"  # of the answers alone, on validation
 
 
 class BackboneStages:
@@ -112,54 +113,58 @@ class BackboneStages:
         return list(bucketed_batches(examples, trainer.settings.backbone.warmup_batch_size, rng))
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
-        """The end of the refresh: the backbone reads the later histories as well, as the trunk has done.
+        """The end of the refresh: the backbone reads the later positions as well, as the trunk has done.
 
-        What was learned of how far to trust its answers stays, so nothing is fitted to positions that it has seen. Where validation
-        is no better for it, the backbone stays as it was.
+        What was learned of how far to trust its answers stays, so nothing is fitted to positions that it has seen. Where its own
+        answers are no better for it on validation, the backbone stays as it was. The ranking does not decide that: validation chose the
+        trunk's best epoch, so whatever changes the trunk's ranking of it looks worse there than it is.
         """
         trainer = self.trainer
-        settings, model, dataset = trainer.settings.backbone, trainer.model, train_data.dataset
+        settings, model = trainer.settings.backbone, trainer.model
         if not (settings.refresh_stream_passes and settings.stream_passes and settings.cot_weight and valid_data):
             return {}
-        before, kept = trainer.head_stages.best_score(valid_data), model.backbone.weights()
-        ends = self.read_later_histories(dataset)
-        after = trainer.head_stages.best_score(valid_data)
-        better = after > before if trainer.valid_metric_bigger else after < before
+        before, kept = trainer.answers(train_data, valid_data), model.backbone.weights()
+        ends = self.read_later_histories(train_data.dataset)
+        after = trainer.answers(train_data, valid_data)
+        better = after[_KEPT_BY] > before[_KEPT_BY]
         if better:
             trainer.positions.add("refresh", ends)
         else:
             model.backbone.set_weights(kept)
         trainer.log(
-            f"refresh of the backbone: validation {before:.4f} before, {after:.4f} after it read the later histories; "
+            f"refresh of the backbone: its answers' {_KEPT_BY} on validation {before[_KEPT_BY]:.4f} before, "
+            f"{after[_KEPT_BY]:.4f} after it read the later histories; "
             + ("it is kept" if better else "the backbone stays as it was")
         )
         return {"backbone": {"before": before, "after": after, "kept": bool(better)}}
 
     def read_later_histories(self, dataset: Any) -> np.ndarray:
-        """Lists of all training positions, the later ones too, and lessons of the later ones; timeline indices of what was read.
+        """Lists and lessons of the later training positions, mixed; timeline indices of what was read.
 
         Args:
             dataset: the `RPORecDataset` of the training part.
         """
         trainer = self.trainer
         settings, model = trainer.settings.backbone, trainer.model
-        later = np.concatenate([dataset.positions(rung) for rung in (ladder.FUSION, ladder.RL)])
-        drawn = np.random.default_rng(trainer.seed).permutation(later)[: settings.warmup_examples // 4]
+        later = np.sort(np.concatenate([dataset.positions(rung) for rung in (ladder.FUSION, ladder.RL)]))
+        drawn = np.random.default_rng(trainer.seed).permutation(later)[: settings.warmup_examples // 8]
         lessons = composed_lessons(model, dataset, drawn, model.reasoner.template)
-        ends = np.sort(np.concatenate([later, dataset.positions(ladder.EARLY)]))
-        batches = self._batches_of_lists(dataset, lessons, ends, settings.refresh_stream_passes)
+        batches = self._batches_of_lists(dataset, lessons, later, settings.refresh_stream_passes, mixed=True)
         list_loss = ListLoss(model.backbone)
-        self._teach("later histories", batches, lambda batch: settings.cot_weight * list_loss(batch), _REFRESH_RATE)
-        return ends
+        self._teach("later histories", batches, lambda batch: settings.cot_weight * list_loss(batch), 1.0)
+        return later
 
-    def _batches_of_lists(self, dataset: Any, lessons: Lessons, ends: np.ndarray, passes: int) -> list[list[Example]]:
+    def _batches_of_lists(
+        self, dataset: Any, lessons: Lessons, ends: np.ndarray, passes: int, *, mixed: bool = False
+    ) -> list[list[Example]]:
         """Passes over lists of items, then the lessons, whose prompts are lists too, so that nothing is forgotten.
 
         Args:
             dataset: an `RPORecDataset`.
             lessons: composed texts.
             ends: `[P]` timeline indices of the positions of the lists, sorted.
-            passes: over the lists.
+            passes: over the lists, each with borders of its own.
+            mixed: lists and lessons in one random order.
         """
         trainer, model, timeline = self.trainer, self.trainer.model, dataset.timeline
         settings, rng = trainer.settings.backbone, np.random.default_rng(trainer.seed)
@@ -173,6 +178,7 @@ class BackboneStages:
             settings.stream_window,
         )
         parts = [*(lists.examples(rng) for _ in range(passes)), lesson_examples(model.backbone, lessons, rng)]
+        parts = [[example for part in parts for example in part]] if mixed else parts
         return [batch for part in parts for batch in token_batches(part, settings.stream_batch_tokens, rng)]
 
     def _trunk_beside(self, train_data: Any, cot_loss: Loss) -> Loss:

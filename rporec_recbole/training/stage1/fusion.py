@@ -1,16 +1,10 @@
-"""Stages 1c and 2b: the fusion learns how generated reasoning moves a user vector; validation says how much of it counts.
-
-The trunk stays frozen. What is learned is the likelihood of all targets; what a ranking is asked for is the top of the list, and the
-first can get better while the second gets worse. So the strength of the move is chosen last, by the validation metric.
-"""
+"""Stages 1c and 2b: the fusion learns how generated reasoning moves a user vector. The trunk stays frozen."""
 
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +35,11 @@ class FusionRows:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def at(self, index: Tensor) -> FusionRows:
+        """Some of the rows."""
+        index = index.to(self.targets.device)
+        return FusionRows(self.states[index], self.seen[index], self.reasoning.at(index), self.targets[index])
 
 
 @torch.no_grad()
@@ -145,51 +144,6 @@ def train_fusion(
             break
     parts.load_state_dict(best_weights)
     return best_epoch
-
-
-class Strengths(NamedTuple):
-    """How much of what was learned counts, each from 0 (nothing) to 1 (all of it).
-
-    Attributes:
-        fusion: `RecHead.strength`.
-        answers: `AnswerExpert.strength`; 0 for a head that hears no answers.
-    """
-
-    fusion: float
-    answers: float
-
-
-def choose_strength(
-    head: RecHead, strengths: Sequence[float], score: Callable[[], float], bigger: bool = True
-) -> dict[Strengths, float]:
-    """Sets the strengths of fusion and expert to the pair that scores best; of equal ones the smallest, so reasoning has to earn
-    its place.
-
-    Args:
-        head: nothing else of it changes.
-        strengths: what to try for either, each from 0 (the trunk alone) to 1 (all that was learned).
-        score: of the head as it is, on validation.
-        bigger: whether more is better.
-
-    Returns:
-        strengths -> score, from the smallest sum up.
-    """
-    of_answers = [0.0] if head.expert is None else strengths
-    pairs = sorted(
-        (Strengths(*one) for one in itertools.product(strengths, of_answers)), key=lambda one: (sum(one), one)
-    )
-    found = {}
-    for pair in pairs:
-        _set(head, pair)
-        found[pair] = score()
-    _set(head, max(found, key=lambda pair: found[pair] if bigger else -found[pair]))  # the first of equal ones
-    return found
-
-
-def _set(head: RecHead, strengths: Strengths) -> None:
-    head.strength.fill_(strengths.fusion)
-    if head.expert is not None:
-        head.expert.strength.fill_(strengths.answers)
 
 
 @torch.no_grad()

@@ -12,8 +12,10 @@ import torch
 from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
 from rporec_recbole.settings.types import STAGES
-from rporec_recbole.training.stage1.fusion import choose_strength, train_fusion
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.training.stage1.fusion import FusionRows, train_fusion
 from rporec_recbole.training.stage1.rows import fusion_texts, reasoned_rows
+from rporec_recbole.training.stage1.strength import Tried, fresh_reasoning, try_strengths
 from rporec_recbole.training.stage1.trunk import Validation, train_trunk
 from rporec_recbole.training.state import checkpoint
 from rporec_recbole.training.state.snapshots import Progress
@@ -48,16 +50,10 @@ class HeadStages:
     ) -> dict[str, Any]:
         """Stages 1c and 2b, and the end of the refresh; `titled` says in which round. Arguments as for `train_fusion`."""
         trainer = self.trainer
-        settings, dataset, model = trainer.settings.fusion, train_data.dataset, trainer.model
+        settings, _dataset, model = trainer.settings.fusion, train_data.dataset, trainer.model
         if model.backbone is None:
             trainer.backbone_stages.make(list(model.catalogue.lines))
-        ends = dataset.positions(ladder.FUSION, settings.fusion_positions)
-        train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
-        valid = None
-        if valid_data:
-            valid, _ = reasoned_rows(
-                model, valid_data.dataset.inter_feat, model.evaluation_decoding, f"{stage} reasoning, validation"
-            )
+        ends, train, written, valid = self._fusion_rows(train_data, valid_data, stage)
         name = titled("refresh fusion" if stage == "refresh" else f"{stage} {STAGES[stage]}")
 
         def on_epoch(epoch: int, loss: float, valid_loss: float) -> None:
@@ -83,29 +79,43 @@ class HeadStages:
         )
         return {"texts": len(written), "well_formed": well_formed, "kept_epoch": kept}
 
-    def strength(self, valid_data: Any) -> dict[str, Any]:
-        """The end of a training: how much of the fusion's move counts from here on, by the validation metric."""
-        trainer, head = self.trainer, self.trainer.model.head
-        tried = choose_strength(
-            head,
-            trainer.settings.fusion.fusion_strengths,
-            lambda: trainer.validation_score(valid_data),
-            trainer.valid_metric_bigger,
+    def _fusion_rows(
+        self, train_data: Any, valid_data: Any, stage: str
+    ) -> tuple[np.ndarray, FusionRows, list[Completion], FusionRows | None]:
+        """Positions of the fusion rung, their rows and texts, and the rows of validation."""
+        model, dataset = self.trainer.model, train_data.dataset
+        ends = dataset.positions(ladder.FUSION, self.trainer.settings.fusion.fusion_positions)
+        train, written = fusion_texts(model, dataset, ends, f"{stage} reasoning")
+        valid = None
+        if valid_data:
+            rows = valid_data.dataset.inter_feat
+            valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, f"{stage} reasoning, validation")
+        return ends, train, written, valid
+
+    def try_strengths(self, train_data: Any, valid_data: Any) -> Tried:
+        """What each strength of reasoning and answers is worth on positions that nothing has learned from; see `strength.py`.
+
+        Args:
+            train_data: RecBole's training loader.
+            valid_data: RecBole's validation loader: stops the fits, as it stops that of the run.
+        """
+        trainer = self.trainer
+        model, settings = trainer.model, trainer.settings.fusion
+        ends, train, _, valid = self._fusion_rows(train_data, valid_data, "strength")
+        own = copy.deepcopy(model.head.state_dict())
+        fresh_reasoning(model.head, model.new_head(model.head.item_text))
+        tried = try_strengths(
+            model.head,
+            train,
+            train_data.dataset.timeline[train_data.dataset.uid_field].numpy()[ends],
+            lambda rows: train_fusion(model.head, rows, valid, settings, seed=trainer.seed, desc="strength"),
+            settings.fusion_strengths,
+            metric=trainer.valid_metric,
+            hide_seen=bool(trainer.config["hide_seen"]),
+            seed=trainer.seed,
         )
-        chosen, answers = float(head.strength), 0.0 if head.expert is None else float(head.expert.strength)
-        scores = ", ".join(f"{score:.4f} at {one.fusion:g}/{one.answers:g}" for one, score in tried.items())
-        trainer.log(
-            f"reasoning counts with strength {chosen:g} of 1, its answers with {answers:g}: {trainer.config['valid_metric']} of {scores}"
-        )
-        if not head.reads:
-            trainer.log(
-                "no strength of the reasoning ranks validation better than the trunk does, so the trunk ranks alone"
-            )
-        return {
-            "chosen": chosen,
-            "answers": answers,
-            "tried": [{"strength": one.fusion, "answers": one.answers, "score": score} for one, score in tried.items()],
-        }
+        model.head.load_state_dict(own)
+        return tried
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
         """Refresh: a head from new weights, because weights that have converged on early positions hardly move.
@@ -115,9 +125,12 @@ class HeadStages:
         the trunk's space, and is kept only where it lowers the validation loss. How far answers are trusted stays as it was learned
         where neither trunk nor writer had seen the next item: it is made of probabilities, which the new trunk has too.
         If validation is no better than before the refresh, everything stays. Last the backbone reads the later histories too.
+        How much of it all counts is asked before, for afterwards nothing is left that nobody has learned from.
         """
         trainer = self.trainer
         model, before = trainer.model, trainer.best_valid_score
+        if model.reasoning_on and valid_data:
+            trainer.tried = self.try_strengths(train_data, valid_data).as_json()
         kept, reasoned = copy.deepcopy(model.state_dict()), model.reasoning_on
         trust = None if model.head.expert is None else copy.deepcopy(dict(model.head.expert.named_parameters()))
         model.restart_head()
@@ -143,18 +156,6 @@ class HeadStages:
                 checkpoint.keep_before_refresh(kept, model.backbone, trainer.folder)
             done |= trainer.backbone_stages.refresh(train_data, valid_data)
         return done
-
-    def best_score(self, valid_data: Any) -> float:
-        """The validation metric at the best strengths; the head counts in full before and after."""
-        trainer = self.trainer
-        tried = choose_strength(
-            trainer.model.head,
-            trainer.settings.fusion.fusion_strengths,
-            lambda: trainer.validation_score(valid_data),
-            trainer.valid_metric_bigger,
-        )
-        trainer.model.head.at_full_strength()
-        return (max if trainer.valid_metric_bigger else min)(tried.values())
 
     def fit_scorer(self, name: str, windows: Any) -> None:
         """A trunk for best-of-N, trained for as many epochs as were best in stage 1a."""

@@ -32,7 +32,7 @@ _ECHO_WEIGHT = 8.0  # of an answer that learns from the list
 
 
 class Lists:
-    """The early histories as lists of lines.
+    """Histories as lists of lines, of which the positions of some rungs are learned.
 
     Args:
         backbone: gives tokens.
@@ -40,7 +40,7 @@ class Lists:
         users: user of each interaction, sorted.
         items: item of each interaction, by time for each user.
         ratings: of each interaction; None on a data set without ratings.
-        ends: `[P]` timeline indices of the early positions, sorted: nothing behind a user's last one is read.
+        ends: `[P]` timeline indices of the positions, sorted; those of a user follow each other, and nothing behind the last is read.
         window: tokens of a list.
     """
 
@@ -55,26 +55,32 @@ class Lists:
         window: int,
     ) -> None:
         self._tokenizer, self._window = backbone.tokenizer, window
-        last = ends[np.flatnonzero(np.r_[users[ends][1:] != users[ends][:-1], True])] if len(ends) else ends
+        borders = (
+            np.flatnonzero(np.r_[True, users[ends][1:] != users[ends][:-1], True]) if len(ends) else np.zeros(1, int)
+        )
+        first, last = ends[borders[:-1]], ends[borders[1:] - 1]
         self._histories = [
             (
                 start,
+                begin,
                 [
                     template.line(int(items[i]), None if ratings is None else float(ratings[i]))
                     for i in range(start, end + 1)
                 ],
             )
-            for start, end in zip(np.searchsorted(users, users[last]).tolist(), last.tolist(), strict=True)
+            for start, begin, end in zip(
+                np.searchsorted(users, users[last]).tolist(), first.tolist(), last.tolist(), strict=True
+            )
         ]
-        distinct = sorted({line for _, lines in self._histories for line in lines})
+        distinct = sorted({line for *_, lines in self._histories for line in lines})
         self._lengths = dict(zip(distinct, map(backbone.prompts.count, distinct), strict=True))
 
     def examples(self, rng: np.random.Generator) -> list[Example]:
         """One pass over all of them, with borders of its own."""
         texts, spans = [], []
-        for start, lines in self._histories:
+        for start, begin, lines in self._histories:
             lengths = [self._lengths[line] for line in lines]
-            for stream in streams_of(start, start + len(lines), lengths, self._window, rng):
+            for stream in streams_of(start, begin, start + len(lines), lengths, self._window, rng):
                 texts.append("".join(lines[stream.first - start : stream.last - start]))
                 spans.append(learned_spans(texts[-1], stream.learned - stream.first, rng))
         return span_examples(self._tokenizer, texts, spans) if texts else []

@@ -18,7 +18,7 @@ from rporec_recbole.training.state.snapshots import Progress, named, restore_tra
 from rporec_recbole.version import versions
 
 _SNAPSHOT = "stage"
-_FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "rounds")
+_FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "rounds", "tried")
 
 
 def identity(trainer: Any, loader: Any) -> str:

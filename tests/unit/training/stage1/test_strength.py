@@ -1,12 +1,18 @@
 """How much of the fusion's move counts."""
 
+import copy
+import json
+
+import numpy as np
 import pytest
 import torch
 
 from rporec_recbole.model.answers import AnswerExpert
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
-from rporec_recbole.training.stage1.fusion import Strengths, choose_strength
+from rporec_recbole.settings.types import FusionSettings
+from rporec_recbole.training.stage1.fusion import FusionRows, train_fusion
+from rporec_recbole.training.stage1.strength import Strengths, Tried, _ranks, try_strengths
 
 
 @pytest.fixture
@@ -55,32 +61,93 @@ def test_it_is_saved_with_the_head(head):
     assert head.state_dict()["strength"] == 0.25
 
 
-@pytest.mark.parametrize(
-    ("scores", "bigger", "chosen"),
-    [
-        ({0: 0.1, 0.5: 0.3, 1: 0.2}, True, 0.5),
-        ({0: 0.1, 0.5: 0.3, 1: 0.2}, False, 0),
-        ({0: 0.3, 0.5: 0.3, 1: 0.3}, True, 0),  # reasoning that changes nothing does not count
-        ({0.5: 0.2, 1: 0.2}, False, 0.5),
-    ],
-)
-def test_validation_chooses(head, scores, bigger, chosen):
-    tried = choose_strength(head, list(scores)[::-1], lambda: scores[round(float(head.strength), 2)], bigger)
-    assert tried == {Strengths(strength, 0.0): score for strength, score in scores.items()}
-    assert float(head.strength) == chosen
+def tried_of(head, rows, strengths, **more):
+    """Twenty users whose texts say which item comes next, or nothing of it."""
+    reads = lambda index: None  # noqa: E731
+    return try_strengths(
+        head,
+        rows,
+        np.arange(len(rows)) % 20,
+        more.pop("fit", reads),
+        strengths,
+        metric="ndcg@10",
+        hide_seen=False,
+        seed=1,
+        **more,
+    )
 
 
-def test_fusion_and_answers_are_chosen_side_by_side(head):
+def fusion_rows_of(head, told: bool) -> FusionRows:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(1, 20, (80,), generator=generator)
+    vectors = torch.randn(80, 12, generator=generator)
+    if told:  # the answer's half is the target's text
+        vectors[:, 6:] = head.item_text[targets]
+    reasoning = Reasoning(vectors, torch.ones(80, dtype=torch.bool))
+    return FusionRows(torch.zeros(80, 8), torch.zeros(80, 3, dtype=torch.int64), reasoning, targets)
+
+
+def learn(head):
+    """What a fit does: the fusion learns where the target's text points."""
+
+    def fit(rows):
+        fit.seen.append(len(rows))
+        settings = FusionSettings(
+            **{
+                **dict.fromkeys(FusionSettings.__dataclass_fields__),
+                "fusion_epochs": 30,
+                "fusion_patience": 30,
+                "fusion_batch_size": 16,
+                "fusion_learning_rate": 0.02,
+                "answers_learning_rate": 0.02,
+                "cot_dropout": 0.0,
+            }
+        )
+        train_fusion(head, rows, None, settings, seed=0, desc="fit")
+
+    fit.seen = []
+    return fit
+
+
+def test_what_helps_on_other_users_counts_and_what_does_not_is_silent(head):
+    before = copy.deepcopy(head.state_dict())
+    fit = learn(head)
+    told = tried_of(head, fusion_rows_of(head, True), [0, 0.5, 1], fit=fit)
+    assert told.rows == 80
+    assert fit.seen == [40, 40]
+    assert told.best.fusion > 0
+    assert told.scores[Strengths(1.0, 0.0)] > told.scores[Strengths(0.0, 0.0)] + 0.05
+    after = head.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert Tried.of_json(json.loads(json.dumps(told.as_json()))) == told
+
+
+def test_of_equal_ones_the_smallest(head):
     head.expert = AnswerExpert(20)
-
-    def score():
-        return {(0.5, 1.0): 0.4, (1.0, 0.0): 0.4}.get((float(head.strength), float(head.expert.strength)), 0.1)
-
-    tried = choose_strength(head, [0, 0.5, 1], score)
-    assert len(tried) == 9
-    assert (float(head.strength), float(head.expert.strength)) == (1.0, 0.0)  # of equal ones the smallest
-    assert head.reads
-    choose_strength(head, [0, 0.5, 1], lambda: 0.0)
+    torch.nn.init.zeros_(head.fusion.project.weight)  # says nothing at any strength
+    rows = fusion_rows_of(head, False)
+    tried = tried_of(head, rows, [1, 0.5, 0])
+    assert len(tried.scores) == 9
+    assert next(iter(tried.scores)) == Strengths(0.0, 0.0) == tried.best
+    tried.best.set(head)
     assert not head.reads
-    head.expert.strength.fill_(0.25)
+    Strengths(0.0, 0.25).set(head)
     assert head.reads
+
+
+def test_without_two_users_nothing_counts(head):
+    rows = fusion_rows_of(head, True).at(torch.arange(1))
+    assert tried_of(head, rows, [0, 1]).best == Strengths(0.0, 0.0)
+    assert tried_of(head, rows, [1]).best == Strengths(0.0, 0.0)
+
+
+def test_seen_items_are_hidden_where_the_evaluation_hides_them(head):
+    rows = fusion_rows_of(head, False)
+    seen = torch.stack([rows.targets, rows.targets % 19 + 1, torch.zeros(80, dtype=torch.int64)], dim=1)
+    rows = FusionRows(rows.states, seen, rows.reasoning, rows.targets)
+    with torch.no_grad():
+        for parameter in head.fusion.parameters():
+            parameter.zero_()
+    ranks = {hide: _ranks(head, rows, hide) for hide in (False, True)}
+    assert (ranks[True] == ranks[False] - 1).any()  # the neighbour stood above some
+    assert (ranks[True] <= ranks[False]).all()
