@@ -43,12 +43,14 @@ COMMON: dict[str, Any] = {
     "prompt_items": 2,
     "max_prompt_tokens": 48,
     "max_new_tokens": 56,
-    "stream_passes": 10,
-    "stream_batch_tokens": 440,
-    "warmup_learning_rate": 0.008,
-    "warmup_examples": 6000,
+    "stream_passes": 0,
+    "warmup_passes": 6,
+    "warmup_batch_size": 8,
+    "warmup_learning_rate": 0.006,
+    "answers_learning_rate": 0.1,
+    "fusion_epochs": 100,
 }
-"""A world of short texts needs many small steps of a small writer."""
+"""Every history is short, so texts teach as much as lists do: many small steps of a small writer, and an expert that may trust it fully."""
 STAGE_2: dict[str, Any] = {
     "rl_prompts": 4,
     "group_size": 16,

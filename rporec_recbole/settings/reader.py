@@ -62,6 +62,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "reward_k",
             "refresh_epochs",
             "gradient_accumulation",
+            "warmup_passes",
         ],
         (lambda v: v >= 1, _POSITIVE),
     ),

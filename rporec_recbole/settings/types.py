@@ -108,6 +108,7 @@ class BackboneSettings:
     stream_window: int
     stream_batch_tokens: int
     warmup_examples: int
+    warmup_passes: int
     warmup_batch_size: int
     warmup_learning_rate: float
     best_of: int

@@ -78,7 +78,7 @@ class BackboneStages:
         # As generation will show them: the backbone's own limit may cut prompts shorter than the plain ones.
         lessons = composed_lessons(model, dataset, ends, model.reasoner.template)
         cot_loss: Loss = model.weighted_cot_loss
-        batches = self._batches_of(lessons)
+        batches = self._batches_of(lessons, settings.warmup_passes)
         if settings.stream_passes:
             list_loss = ListLoss(model.backbone)
             cot_loss = lambda batch: settings.cot_weight * list_loss(batch)  # noqa: E731
@@ -104,13 +104,13 @@ class BackboneStages:
             done["best_of"] = found
         return done
 
-    def _batches_of(self, lessons: Lessons) -> list[list[Example]]:
+    def _batches_of(self, lessons: Lessons, passes: int = 1) -> list[list[Example]]:
         trainer = self.trainer
         examples = (
             trainer.model.backbone.encode_examples(lessons.prompts, lessons.completions) if lessons.prompts else []
         )
-        rng = np.random.default_rng(trainer.seed)
-        return list(bucketed_batches(examples, trainer.settings.backbone.warmup_batch_size, rng))
+        rng, size = np.random.default_rng(trainer.seed), trainer.settings.backbone.warmup_batch_size
+        return [batch for _ in range(passes) for batch in bucketed_batches(examples, size, rng)]
 
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
         """The end of the refresh: the backbone reads the later positions as well, as the trunk has done.
@@ -177,7 +177,10 @@ class BackboneStages:
             ends,
             settings.stream_window,
         )
-        parts = [*(lists.examples(rng) for _ in range(passes)), lesson_examples(model.backbone, lessons, rng)]
+        parts = [
+            *(lists.examples(rng) for _ in range(passes)),
+            *(lesson_examples(model.backbone, lessons, rng) for _ in range(settings.warmup_passes)),
+        ]
         parts = [[example for part in parts for example in part]] if mixed else parts
         return [batch for part in parts for batch in token_batches(part, settings.stream_batch_tokens, rng)]
 

@@ -23,6 +23,7 @@ def test_defaults_load():
         ("hidden_size", 63, "multiple of"),
         ("best_of", 0, "at least 1"),
         ("warmup_examples", -1, "at least 0"),
+        ("warmup_passes", 0, "at least 1"),
         ("best_of_filters", ["leak"], "with `format` in it"),
         ("best_of_filters", ["format", "taste"], "a list among"),
         ("quality_limits", {"min_words": 3}, "each of"),
