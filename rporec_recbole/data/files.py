@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError, first_line, translating
@@ -136,9 +136,11 @@ def read_tensors(path: Path, then: str) -> tuple[dict[str, Tensor], dict[str, An
         RunFolderError: there is none, or it is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+        # At once and from one open file: `safe_open` opens it twice, and another process may have replaced it in between.
+        data = path.read_bytes()
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return tensors, json.loads(header.get("__metadata__", {}).get("facts", "{}"))
     except (OSError, SafetensorError, ValueError) as error:
         what = "cannot be read" if isinstance(error, OSError) else "is damaged"
         raise RunFolderError(f"{path} {what}: {first_line(error)}. {then}") from error

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,39 @@ def test_errors_of_our_own_are_not_translated():
     assert str(caught.value.__cause__) == "cause"
     with pytest.raises(ValueError, match="passes"), translating(lambda error: None):
         raise ValueError("passes")
+
+
+def test_what_is_read_is_of_one_file_while_another_process_replaces_it(tmp_path):
+    path = tmp_path / "head.safetensors"
+    sizes = {number: 50_000 + 20_000 * number for number in (0, 1)}
+    write = lambda number: write_tensors(path, {"a": torch.full((sizes[number],), float(number))}, {"number": number})  # noqa: E731
+    write(0)
+    stop = threading.Event()
+
+    def replace():
+        number = 0
+        while not stop.is_set():
+            number = 1 - number
+            write(number)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(200):
+            tensors, facts = read_tensors(path, "")
+            assert len(tensors["a"]) == sizes[facts["number"]]
+            assert (tensors["a"] == facts["number"]).all()
+    finally:
+        stop.set()
+        writer.join()
+
+
+@pytest.mark.parametrize("content", [b"", b"ab", b"\xff" * 7, b"\x02" + b"\x00" * 7 + b"[]", b"\xff" * 40])
+def test_what_is_no_tensor_file_is_damaged(tmp_path, content):
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="is damaged"):
+        read_tensors(path, "")
+    path.unlink()
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        read_tensors(path, "")
