@@ -8,8 +8,8 @@
 Stages 1a to 1c run once a seed, in --dir. Then stage 2 with each learning rate, every other setting as it is by default, on all positions
 of its rung but --prompts of them. These held-out prompts are answered before the first step and after every --every steps, --samples
 times each at the temperature of the rollouts and with the same draws every time, and the frozen head pays. The mean reward of a prompt after
-the steps minus that before them is paired over prompts; 95 % intervals by bootstrap over the prompts of all seeds. What is in
---out already is not run again.
+the steps minus that before them is paired over prompts; 95 % intervals by bootstrap over the prompts of all seeds. Beside the whole
+reward stands what is paid for the ranking alone: the NDCG part, without gates and weights. What is in --out already is not run again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ RESULTS = {
     "docs/figures/reward.png": "python benchmarks/reward_curve.py",
 }
 Curve = dict[str, list[Any]]
-"""`steps` `[S]`, `rewards` `[S, P]` by prompt, and the mean of every part of the reward, `[S]`."""
+"""`steps` `[S]`, `rewards` and `ranking` `[S, P]` by prompt, and the mean of every part of the reward, `[S]`."""
+
+
+KINDS = {"rewards": "reward", "ranking": "NDCG paid"}
+"""What is drawn, and its title."""
 
 
 def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) -> Curve:
@@ -59,12 +63,16 @@ def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) 
     ends = ends[np.random.default_rng(seed).permutation(len(ends))]
     parts: dict[str, float] = {}
     scorer = frozen_scorer(model, dataset, ends, bool(loaded.config["hide_seen"]))
-    reward = head_reward(model, dataset.histories(ends), scorer, folder=folder, observe=parts.update)
+    rows, own = dataset.histories(ends), model.settings
+    reward = head_reward(model, rows, scorer, folder=folder, observe=parts.update)
+    model.settings = replace(own, rl=replace(own.rl, reward_weights={"ndcg": 1.0}, reward_gates=[]))
+    ranking = head_reward(model, rows, scorer, folder=folder)
+    model.settings = own
     prompts, backbone = list(reward.positions.prompts), model.backbone
     held_out = np.repeat(np.arange(options.prompts), options.samples)
     settings = model.settings.rl
     decoding = Decoding(settings.rl_temperature, model.settings.backbone.max_new_tokens, seed)
-    curve: Curve = {"steps": [], "rewards": []}
+    curve: Curve = {"steps": [], "rewards": [], "ranking": []}
 
     def ask(step: int) -> float:
         written = backbone.generate_tokens(
@@ -72,13 +80,16 @@ def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) 
             decoding,
             identities=[f"held out/{i}" for i in range(len(held_out))],
         )
-        earned = reward(backbone.decode(written), held_out.tolist(), [one.tokens for one in written])
-        by_prompt = np.array(earned).reshape(options.prompts, options.samples).mean(axis=1)
+        texts, tokens = backbone.decode(written), [one.tokens for one in written]
         curve["steps"].append(step)
-        curve["rewards"].append([round(value, 6) for value in by_prompt.tolist()])
+        for name, pays in (("ranking", ranking), ("rewards", reward)):
+            earned = pays(texts, held_out.tolist(), tokens)
+            by_prompt = np.array(earned).reshape(options.prompts, options.samples).mean(axis=1)
+            curve[name].append([round(value, 6) for value in by_prompt.tolist()])
         for name, value in parts.items():
             curve.setdefault(name, []).append(value)
-        print(f"seed {seed}, learning rate {rate}, step {step}: {by_prompt.mean():.4f}", flush=True)
+        paid = np.mean(curve["ranking"][-1])
+        print(f"seed {seed}, learning rate {rate}, step {step}: {by_prompt.mean():.4f}, ranking {paid:.4f}", flush=True)
         return float(by_prompt.mean())
 
     learned = settings.rl_prompts * options.steps
@@ -104,9 +115,9 @@ def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) 
     return curve
 
 
-def rise_of(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean reward minus that before the first step, `[S]`, and its 95 % intervals, `[2, S]`."""
-    rises = np.concatenate([np.array(one["rewards"]) - np.array(one["rewards"][0]) for one in curves], axis=1)
+def rise_of(curves: list[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of `rewards` or `ranking` minus that before the first step, `[S]`, and its 95 % intervals, `[2, S]`."""
+    rises = np.concatenate([np.array(one[name]) - np.array(one[name][0]) for one in curves], axis=1)
     picks = np.random.default_rng(0).integers(rises.shape[1], size=(10_000, rises.shape[1]))
     return rises.mean(axis=1), np.stack([np.percentile(one[picks].mean(axis=1), [2.5, 97.5]) for one in rises], axis=1)
 
@@ -128,10 +139,9 @@ def main() -> None:
     from matplotlib.figure import Figure
 
     kept: dict[str, Curve] = read_json(options.out, {})
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axhline(0, color="#999999", linewidth=0.8)
-    print(table_head("learning rate", "before", "after", "rise [95 %]", "well-formed before, after"), flush=True)
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    print(table_head("learning rate", "of", "before", "after", "rise [95 %]", "well-formed before, after"), flush=True)
     for rate, color in zip(map(float, options.learning_rates), ("#1f4e79", "#c0562f", "#4a7a3a"), strict=False):
         curves = []
         for seed in options.seeds:
@@ -143,23 +153,26 @@ def main() -> None:
                 kept[name] = curve_of(folder, options, seed, rate)
                 write_json(options.out, kept, indent=None)
             curves.append(kept[name])
-        rise, (low, high) = rise_of(curves)
-        mean = np.mean([np.mean(one["rewards"], axis=1) for one in curves], axis=0)
         formed = np.mean([one["well_formed"] for one in curves], axis=0)
-        risen, well = interval(rise[-1], low[-1], high[-1]), f"{formed[0]:.3f}, {formed[-1]:.3f}"
-        print(table_row(f"{rate:g}", f"{mean[0]:.4f}", f"{mean[-1]:.4f}", risen, well), flush=True)
-        steps = curves[0]["steps"]
-        axes.plot(steps, rise, color=color, linewidth=2, label=f"learning rate {rate:g}")
-        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set_xlabel("steps of stage 2")
-    axes.set_ylabel("mean reward minus that before the first step")
-    axes.set_title(
-        f"{options.dataset}: reward on {options.prompts} held-out prompts a seed, "
+        for axes, (name, title) in zip(panels, KINDS.items(), strict=True):
+            rise, (low, high) = rise_of(curves, name)
+            mean = np.mean([np.mean(one[name], axis=1) for one in curves], axis=0)
+            risen, well = interval(rise[-1], low[-1], high[-1]), f"{formed[0]:.3f}, {formed[-1]:.3f}"
+            print(table_row(f"{rate:g}", title, f"{mean[0]:.4f}", f"{mean[-1]:.4f}", risen, well), flush=True)
+            steps = curves[0]["steps"]
+            axes.plot(steps, rise, color=color, linewidth=2, label=f"learning rate {rate:g}")
+            axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+    for axes, title in zip(panels, KINDS.values(), strict=True):
+        axes.axhline(0, color="#999999", linewidth=0.8)
+        axes.set_ylabel(f"{title}, rise")
+        axes.grid(alpha=0.3)
+    panels[0].set_title(
+        f"{options.dataset}: on {options.prompts} held-out prompts a seed, "
         f"seeds {','.join(map(str, options.seeds))}, 95 % intervals",
         fontsize=10,
     )
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
+    panels[0].legend(frameon=False)
+    panels[1].set_xlabel("steps of stage 2")
     figure.savefig(options.figure, dpi=110)
     print(f"Written to {options.out} and {options.figure}")
 

@@ -95,8 +95,8 @@ class RecHead(nn.Module, ABC):
         item_text: `[N, D]` frozen text vectors; None for a head of ids only.
         fusion: `(state, reasoning) -> user vector`, the weights of stages 1c and 2b; None without text.
         expert: hears what answers name, learned together with the fusion; None without text, or where it is switched off.
-        strength: a, a single number: how much of the fusion's move counts; the expert has its own. 1 while anything is learned; the last thing that a
-            training chooses, on validation (a buffer, so it is saved).
+        strength: a, a single number: how much of the fusion's move counts; the expert has its own. 1 while anything is learned; what counts
+            in the end is set last (a buffer, so it is saved).
         offset: b, or None without the history bias.
     """
 

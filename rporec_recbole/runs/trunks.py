@@ -24,32 +24,23 @@ def ranks_of_trunk_alone(loaded: LoadedRun) -> pd.DataFrame:
 
 
 def ranks_of_two_trunks(loaded: LoadedRun) -> pd.DataFrame:
-    """Test ranks of the run's trunk and one of another seed: their log-probabilities, mixed.
+    """Test ranks of the run's trunk and one of another seed: the mean of their log-probabilities.
 
-    The weight of the second is one of the run's `fusion_strengths`, the best on validation, as for the reasoning.
+    Two equals count for the same, so nothing is left to choose; and validation, which has chosen the best epoch of both, would be a
+    poor judge of what they do together.
     """
     model, other = loaded.model, _trained(loaded, "second-trunk", _ANOTHER).model
-    metric, bigger = loaded.config["valid_metric"].lower(), loaded.config["valid_metric_bigger"]
-    own, on = model.full_sort_predict, model.reasoning_on
+    own = model.full_sort_predict
 
-    def mixed(weight: float) -> Any:
-        def scores(interaction: Any) -> Tensor:
-            both = [torch.log_softmax(one(interaction), dim=1) for one in (own, other.full_sort_predict)]
-            return both[0].mul_(1 - weight).add_(both[1], alpha=weight) if 0 < weight < 1 else both[int(weight)]
-
-        return scores
+    def mean(interaction: Any) -> Tensor:
+        both = [torch.log_softmax(one(interaction), dim=1) for one in (own, other.full_sort_predict)]
+        return both[0].add_(both[1]).div_(2)
 
     try:
-        model.reasoning_on = False
-        found = {}
-        for weight in sorted(model.settings.fusion.fusion_strengths):
-            model.full_sort_predict = mixed(weight)
-            found[weight] = loaded.evaluate("valid")[0][metric]
-        model.full_sort_predict = mixed(max(found, key=lambda one: found[one] if bigger else -found[one]))
+        model.full_sort_predict = mean
         return ranks_with(loaded, None)
     finally:
         del model.full_sort_predict  # the class's own comes back
-        model.reasoning_on = on
 
 
 def _trained(loaded: LoadedRun, name: str, more: int) -> LoadedRun:
