@@ -37,8 +37,8 @@ def refitted(loaded: LoadedRun, make: Make, fitted_to: Make | None = None) -> pd
     """Test ranks of a new fusion on the run's trunk, fitted as the run fits its own.
 
     Where the run was refreshed, trunk and writer have seen the positions that a fusion is fitted to. So as in the run, texts for these
-    come from the writer before the refresh, and how far answers are trusted is learned with the head before it, where both were
-    kept (`controls: True`).
+    come from the writer before the refresh, how far answers are trusted is learned with the head before it, and the fusion says
+    nothing afterwards, where both were kept (`controls: True`).
 
     Args:
         loaded: the run.
@@ -51,23 +51,26 @@ def refitted(loaded: LoadedRun, make: Make, fitted_to: Make | None = None) -> pd
         writer = reasoner_of(loaded, checkpoint.BACKBONE_BEFORE_REFRESH) or own
         teacher = (fitted_to or make)(writer)
         kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        new, trust = build_model(loaded.config, loaded.loaders["train"]).head, {}
+        new = build_model(loaded.config, loaded.loaders["train"]).head
         if early.is_file():
             model.load_state_dict({**kept, **read_tensors(early, "Run the controls' run again.")[0]})
         fresh_reasoning(model.head, new)
-        fit = _Fit(loaded, teacher, make(writer))
-        strengths = fit.try_strengths().best
+        first = _Fit(loaded, teacher, make(writer))
+        tried = first.try_strengths()
+        first(first.train)
         if early.is_file():
-            fit(fit.train, learn_trust=True)
-            if model.head.expert is not None:
-                trust = {name: one.detach().clone() for name, one in model.head.expert.named_parameters()}
+            expert = model.head.expert
+            trust = {} if expert is None else {name: one.detach().clone() for name, one in expert.named_parameters()}
             model.load_state_dict(kept)
             fresh_reasoning(model.head, new)
-            if model.head.expert is not None:
-                model.head.expert.load_state_dict(trust, strict=False)
-            fit = _Fit(loaded, teacher, make(own))
-        fit(fit.train, learn_trust=not trust)
-        strengths.set(model.head)
+            if expert is None:
+                again = _Fit(loaded, teacher, make(own))
+                again(again.train)
+            else:
+                expert.load_state_dict(trust, strict=False)
+                tried = tried.of_answers()
+        model.reasoner = make(own)
+        tried.best.set(model.head)
         return loaded.evaluate("test")[1]
 
 
@@ -108,13 +111,10 @@ class _Fit:
         rows = loaded.loaders["valid"].dataset.inter_feat
         self._valid, _ = reasoned_rows(model, rows, model.evaluation_decoding, "control, validation texts")
 
-    def __call__(self, rows: FusionRows, *, learn_trust: bool = True) -> None:
-        """Trains fusion and, where asked to, expert on some rows."""
+    def __call__(self, rows: FusionRows) -> None:
+        """Trains fusion and expert on some rows."""
         model = self._loaded.model
-        settings, seed = model.settings.fusion, model.seed
-        train_fusion(
-            model.head, rows, self._valid, settings, seed=seed, desc="control, fusion", learn_trust=learn_trust
-        )
+        train_fusion(model.head, rows, self._valid, model.settings.fusion, seed=model.seed, desc="control, fusion")
 
     def try_strengths(self) -> Tried:
         """As the run does (`training/stage1/strength.py`)."""

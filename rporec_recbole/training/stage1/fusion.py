@@ -87,7 +87,6 @@ def train_fusion(
     seed: int,
     desc: str,
     rate_factor: float = 1.0,
-    learn_trust: bool = True,
     on_epoch: Callable[[int, float, float], None] = lambda epoch, loss, valid_loss: None,
 ) -> int:
     """Trains the fusion's weights at full strength and keeps the epoch with the lowest validation loss.
@@ -103,7 +102,6 @@ def train_fusion(
         seed: seed of order and dropout.
         desc: label of the progress bar.
         rate_factor: times the learning rate.
-        learn_trust: whether the expert learns too; False leaves it as it is.
         on_epoch: gets (epoch, training loss, validation loss).
 
     Returns:
@@ -117,7 +115,7 @@ def train_fusion(
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
     learned: dict[str, tuple[nn.Module, float]] = {"fusion": (fusion, settings.fusion_learning_rate)}
-    if head.expert is not None and learn_trust:
+    if head.expert is not None:
         learned["expert"] = head.expert, settings.answers_learning_rate
     parts = nn.ModuleDict({name: part for name, (part, _) in learned.items()})
     groups = [{"params": part.parameters(), "lr": rate * rate_factor} for part, rate in learned.values()]

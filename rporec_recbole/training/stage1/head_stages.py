@@ -46,7 +46,6 @@ class HeadStages:
         valid_data: Any,
         rate_factor: float,
         titled: Callable[[str], str] = str,
-        learn_trust: bool = True,
     ) -> dict[str, Any]:
         """Stages 1c and 2b, and the end of the refresh; `titled` says in which round. Arguments as for `train_fusion`."""
         trainer = self.trainer
@@ -68,7 +67,6 @@ class HeadStages:
             seed=trainer.seed,
             desc=name,
             rate_factor=rate_factor,
-            learn_trust=learn_trust,
             on_epoch=on_epoch,
         )
         trainer.positions.add(stage, ends)
@@ -120,10 +118,10 @@ class HeadStages:
     def refresh(self, train_data: Any, valid_data: Any) -> dict[str, Any]:
         """Refresh: a head from new weights, because weights that have converged on early positions hardly move.
 
-        The trunk has seen the positions that the fusion is fitted on, so it is surer of them than it will be of others, and
-        reasoning counts for less than it might: that errs on the safe side. The fusion starts from nothing, because it lives in
-        the trunk's space, and is kept only where it lowers the validation loss. How far answers are trusted stays as it was learned
-        where neither trunk nor writer had seen the next item: it is made of probabilities, which the new trunk has too.
+        How far answers are trusted stays as it was learned where neither trunk nor writer had seen the next item: it is made of
+        probabilities, which the new trunk has too. The fusion's map lives in the trunk's space, and no position is left that the new
+        trunk has not seen: fitted to those it makes others worse, so beside an expert it says nothing from here on. A head without
+        one fits it all the same, and keeps it only where it lowers the validation loss.
         If validation is no better than before the refresh, everything stays. Last the backbone reads the later histories too.
         How much of it all counts is asked before, for afterwards nothing is left that nobody has learned from.
         """
@@ -140,8 +138,9 @@ class HeadStages:
         trainer.optimizer.state.clear()
         trainer.best_valid_score = -np.inf if trainer.valid_metric_bigger else np.inf
         done = self._train("refresh trunk", train_data, valid_data, trainer.settings.stage.refresh_epochs)
-        if reasoned:
-            done |= self.fusion("refresh", train_data, valid_data, 1.0, learn_trust=False)
+        model.reasoning_on = reasoned
+        if reasoned and trust is None:
+            done |= self.fusion("refresh", train_data, valid_data, 1.0)
         if valid_data:
             now = trainer.validation_score(valid_data)
             better = now > before if trainer.valid_metric_bigger else now < before
@@ -151,6 +150,8 @@ class HeadStages:
                 done["note"] = f"validation was {now:.4f}, no better than before: the head stays as it was"
                 trainer.log(f"refresh: {done['note']}")
                 return done
+        if trainer.tried and trust is not None:
+            trainer.tried = Tried.of_json(trainer.tried).of_answers().as_json()
         if reasoned:
             if trainer.settings.stage.controls:
                 checkpoint.keep_before_refresh(kept, model.backbone, trainer.folder)

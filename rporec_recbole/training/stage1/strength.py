@@ -67,6 +67,11 @@ class Tried(NamedTuple):
             return Strengths(0.0, 0.0)
         return max(self.scores, key=lambda pair: self.scores[pair])  # the first of equal ones
 
+    def of_answers(self) -> Tried:
+        """Those of the answers alone, for a head whose fusion says nothing; all, where none was without it."""
+        alone = {pair: score for pair, score in self.scores.items() if pair.fusion == 0}
+        return self._replace(scores=alone or self.scores)
+
     @classmethod
     def of_json(cls, facts: dict[str, Any]) -> Tried:
         """What `as_json` gave."""
