@@ -37,7 +37,6 @@ def main() -> None:
     from rporec_recbole import load_run
     from rporec_recbole.cot.compose import compose_completion
     from rporec_recbole.cot.quality import QualityLimits
-    from rporec_recbole.cot.store import Decoding
     from rporec_recbole.data import ladder
     from rporec_recbole.rewards.gates import GATES
     from rporec_recbole.rewards.rechead_reward import trial_record
@@ -78,9 +77,8 @@ def main() -> None:
 
     report("composed", composed)
     for temperature in (0.0, settings.backbone.cot_temperature, settings.rl.rl_temperature):
-        decoding = Decoding(temperature, settings.backbone.max_new_tokens, options.seed)
         name = f"temperature {temperature:g}" if temperature else "greedy"
-        report(name, model.reasoner.generator.generate(prompts, decoding))
+        report(name, model.reasoner.generator.generate(prompts, model.decoding(temperature, options.seed)))
     for cot in FIXED:
         report(cot, [render_completion(cot, catalogue.lines[target]) for target in targets])
 

@@ -51,7 +51,6 @@ KINDS = {"rewards": "reward", "ranking": "NDCG paid"}
 def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) -> Curve:
     """Trains stage 2 of a run and asks the held-out prompts on the way."""
     from rporec_recbole import load_run
-    from rporec_recbole.cot.store import Decoding
     from rporec_recbole.data import ladder
     from rporec_recbole.training.stage1.rows import frozen_scorer
     from rporec_recbole.training.stage2.grpo import Hooks, train_rl
@@ -71,7 +70,7 @@ def curve_of(folder: Path, options: argparse.Namespace, seed: int, rate: float) 
     prompts, backbone = list(reward.positions.prompts), model.backbone
     held_out = np.repeat(np.arange(options.prompts), options.samples)
     settings = model.settings.rl
-    decoding = Decoding(settings.rl_temperature, model.settings.backbone.max_new_tokens, seed)
+    decoding = model.decoding(settings.rl_temperature, seed)  # as the rollouts are written
     curve: Curve = {"steps": [], "rewards": [], "ranking": []}
 
     def ask(step: int) -> float:

@@ -1,0 +1,57 @@
+"""In a world whose next item follows from the order of words, stage 1 takes what texts know and stage 2 makes the writer better at it.
+
+A small one of `benchmarks/planted.py`. In the early steps, from which the writer learns, the rule's circle mostly runs the other
+way round: after stage 1 it names the wrong flag first, and only the rewards of stage 2 can tell it so.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rporec_recbole.runs.run import run
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
+from planted_world import NAME, SETTINGS, World
+
+WORLD = World(users=400, colours=6, cloths=1, turned=0.6)
+RUN = {
+    **SETTINGS,
+    "MAX_ITEM_LIST_LENGTH": 12,
+    "backbone": "tiny-nano",
+    "prompt_items": 2,
+    "max_prompt_tokens": 48,
+    "max_new_tokens": 56,
+    "stream_passes": 0,
+    "warmup_passes": 5,
+    "warmup_batch_size": 8,
+    "warmup_learning_rate": 0.006,
+    "answers_learning_rate": 0.1,
+    "epochs": 20,
+    "rl_prompts": 32,
+    "rl_learning_rate": 0.001,
+    "rl_steps": 20,
+    "rl_validate_every": 10,
+    "reward_gates": ["format"],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    parent = WORLD.write(tmp_path_factory.mktemp("planted"))
+    settings = {**RUN, "stages": ["1a", "1b", "1c", "2", "2b"], "data_path": str(parent)}
+    return run("RPORec", NAME, overrides={**settings, "run_dir": str(tmp_path_factory.mktemp("run") / "run")})
+
+
+def test_stage_1_takes_what_the_texts_know(finished):
+    after = {stage: result["ndcg@10"] for stage, result in finished.metrics["valid_after_stage"].items()}
+    assert after["1a"] < WORLD.best_ndcg() / 2
+    assert after["1c"] > after["1a"] + WORLD.best_ndcg() / 4
+
+
+def test_stage_2_takes_half_of_what_stage_1_left(finished):
+    after = {stage: result["ndcg@10"] for stage, result in finished.metrics["valid_after_stage"].items()}
+    assert after["2b"] - after["1c"] > (WORLD.best_ndcg() - after["1c"]) / 2
+    answers = {stage: finished.metrics["stages"][stage]["answers"]["ndcg@10"] for stage in ("1c", "2b")}
+    assert answers["2b"] > answers["1c"] + 0.05
+    assert finished.metrics["test"]["ndcg@10"] > 0.85 * WORLD.best_ndcg()
