@@ -5,7 +5,7 @@
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
 2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned; 2 and 2b are run `rounds` times, the best is kept
-refresh              a new trunk learns from all positions, the later ones too, and the fusion is fitted to it; the backbone stays
+refresh              a new trunk learns from all positions, the later ones too, and then the backbone reads the later part as well
 
 Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
 head replaces the one before it. How much the reasoning counts in the end (`fusion_strengths`) is chosen on positions that nothing has
