@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3.11}" -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --no-deps recbole==1.2.1
-"$folder/env/bin/pip" install --quiet torch==2.13.0 numpy==2.4.6 scipy==1.17.1 "pandas<4" scikit-learn==1.9.1 colorlog==4.7.2 colorama==0.4.4 \
+"$folder/env/bin/pip" install --quiet torch==2.13.0 numpy==1.26.4 scipy==1.13.1 pandas==2.2.3 scikit-learn==1.5.2 colorlog==4.7.2 colorama==0.4.4 \
     tensorboard tqdm pyyaml texttable psutil tabulate thop
 cd "$folder"
 mkdir -p data/tiny
