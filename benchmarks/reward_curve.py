@@ -145,7 +145,7 @@ def main() -> None:
         curves = []
         for seed in options.seeds:
             name = f"{options.dataset}, learning rate {rate}, {options.steps} steps, seed {seed}"
-            if name not in kept:
+            if "ranking" not in kept.get(name, {}):  # curves of before say nothing of it
                 folder = options.dir / f"{options.dataset},seed={seed}"
                 first = {"stages": ["1a", "1b", "1c"], "seed": seed}
                 run_once(folder, "RPORec", options.dataset, first, options.data_path)
