@@ -181,10 +181,6 @@ class AnswerExpert(nn.Module):
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
 
-    def squares(self) -> Tensor:
-        """The sum of the squares of what makes the trust, `[]`: what a ridge makes small."""
-        return self.trust.weight.square().sum() + self.trust.bias.square().sum()
-
     def count(self, counts: Tensor) -> None:
         """Learns how popular items are; `counts`, `[N]`, of training interactions."""
         self.popularity.copy_((counts + 1) / (counts.sum() + len(counts)))

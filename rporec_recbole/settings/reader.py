@@ -80,7 +80,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
         (lambda v: v > 0, "a number above 0"),
     ),
-    **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight", "answers_ridge"), (lambda v: v >= 0, "a number of at least 0")),
+    **dict.fromkeys(("cot_weight", "cot_temperature", "kl_weight"), (lambda v: v >= 0, "a number of at least 0")),
     **dict.fromkeys(
         (
             "lr_warmup_steps",

@@ -135,7 +135,6 @@ class FusionSettings:
     fusion_reads_history: bool
     fusion_hears_answers: bool
     answers_learning_rate: float
-    answers_ridge: float
     fusion_positions: int
     fusion_epochs: int
     fusion_patience: int

@@ -97,8 +97,8 @@ def train_fusion(
         head: only `head.fusion` and `head.expert` change, and both count in full.
         train: positions of the fusion rung.
         valid: validation positions; None keeps the last epoch.
-        settings: epochs, how many without a lower validation loss end it, batch size, learning rates of Adam, the ridge on the
-            trust in answers, and the share of rows whose reasoning is hidden in a step.
+        settings: epochs, how many without a lower validation loss end it, batch size, learning rate of Adam, and the share of
+            rows whose reasoning is hidden in a step.
         seed: seed of order and dropout.
         desc: label of the progress bar.
         rate_factor: times the learning rate.
@@ -129,8 +129,6 @@ def train_fusion(
         for index in order.split(settings.fusion_batch_size):
             shown = torch.rand(len(index), generator=generator) >= settings.cot_dropout
             loss = fusion_loss(head, items, train, index.to(train.targets.device), shown.to(train.targets.device))
-            if head.expert is not None and settings.answers_ridge:
-                loss = loss + settings.answers_ridge * head.expert.squares()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from rporec_recbole.model.answers import AnswerExpert, Guesses
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
 from rporec_recbole.settings.reader import default_settings
@@ -48,16 +47,3 @@ def test_reasoning_that_does_not_help_ends_it_and_changes_nothing(head):
 
 def test_as_long_as_validation_gains_it_goes_on(head):
     assert trained(head, torch.arange(16) % 4 + 1, fusion_epochs=12, fusion_patience=3) == (12, 12)
-
-
-def test_a_ridge_makes_trust_earn_its_place(head):
-    rows = rows_of(torch.arange(64) % 4 + 1)
-    guesses = Guesses(rows.targets[:, None, None], torch.ones(64, 1, 1, 3), torch.ones(64, 1, 4))
-    rows = dataclasses.replace(rows, reasoning=rows.reasoning._replace(guesses=guesses))
-    squares = {}
-    for ridge in (0.0, 0.003, 0.1):
-        head.expert = AnswerExpert(10)
-        settings = dataclasses.replace(default_settings().fusion, fusion_epochs=10, answers_ridge=ridge)
-        train_fusion(head, rows, None, settings, seed=0, desc="")
-        squares[ridge] = head.expert.squares().item()
-    assert squares[0.0] > squares[0.003] > squares[0.1] > 0

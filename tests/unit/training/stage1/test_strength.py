@@ -100,7 +100,6 @@ def learn(head):
                 "fusion_batch_size": 16,
                 "fusion_learning_rate": 0.02,
                 "answers_learning_rate": 0.02,
-                "answers_ridge": 0.0,
                 "cot_dropout": 0.0,
             }
         )
