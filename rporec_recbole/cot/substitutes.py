@@ -142,18 +142,22 @@ class Oracle:
     def reason(
         self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"
     ) -> list[Completion]:
-        """The completions, with the answers of some rows replaced; one answer each, of no known probability."""
+        """The completions, with the answers of some rows replaced."""
         written = self.reasoner.reason(histories, ratings, decoding, desc)
         rated = ratings if ratings is not None else [None] * len(histories)
-        found = []
-        for one, row in zip(written, zip(histories, rated, strict=True), strict=True):
-            answer = self._answers.get(_key(*row))
-            if answer is None:
-                found.append(one)
-            else:  # of a malformed text too: the positive control asks what the head hears
-                text = render_completion(one.cot or "-", answer)
-                found.append(Completion(text, one.cot or "-", answer, True))
-        return found
+        answers = [self._answers.get(_key(*row)) for row in zip(histories, rated, strict=True)]
+        return [
+            one if answer is None else _answering(one, answer) for one, answer in zip(written, answers, strict=True)
+        ]
+
+
+def _answering(written: Completion, answer: str) -> Completion:
+    """The same text with another answer, as sure of itself and with the same further guesses: nothing but what it names may tell the
+    two apart. Of a malformed text too, for the positive control asks what the head hears."""
+    cot, guesses = written.cot or "-", written.guesses
+    further = [guess for guess in guesses[1:] if guess.answer != answer]
+    kept = (guesses[0]._replace(answer=answer), *further) if guesses else ()
+    return Completion(render_completion(cot, answer), cot, answer, True, kept)
 
 
 def _key(history: Sequence[int], ratings: Sequence[float] | None) -> tuple:

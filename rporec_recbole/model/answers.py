@@ -2,14 +2,15 @@
 
 guess       g  one thing that the backbone might have answered, with the items i that it speaks of (`model.answer_match`)
 match       m  = exp(sum_f w_f (likeness_f - 1))        1 where the answer is the item's line; w_f > 0 learned
-trust       t  = a linear function of what is known of a guess, below
+odds        o  = a linear function of what is known of a guess, below, with weights of their own where the guess is the answer itself
+trust       t  = softplus(o + c) - softplus(c)          c learned
 score       += sum over guesses of t m
 
 A guess is trusted by how sure the backbone was of it, how many of the row's texts make it, how near the nearest item is, what the
-trunk thinks of the items that it names and of its own best, how popular they are, and whether the user has had them. Weighing
-the trunk's probability against the writer's is what the posterior of two experts does, so a linear gate is enough: with one answer
-that is right for every tenth user it reaches what can be had (docs/experiments/conduit.md). The last layer starts at zero, so
-a new expert says nothing.
+trunk thinks of the items that it names and of its own best, how popular they are, and whether the user has had them. Mixing two
+experts adds to an item's log-probability log(1 + a / p), where p is the trunk's probability and a that of the guess being right: the
+softplus of log a - log p, which is what o learns. What was answered is likelier right than what might have been, so it is weighed apart
+(docs/experiments/conduit.md). The linear layers start at zero, so a new expert says nothing.
 
 Letters in shapes: B rows, G guesses, K items of a guess, N items (0 is padding), M best scores of a row.
 """
@@ -28,8 +29,9 @@ from rporec_recbole.model.answer_match import AnswerMatcher, Match
 from rporec_recbole.text.completions import Completion
 
 BEST = 32  # the trunk's best scores that its certainty is read from
-_OF_GUESS = 4  # numbers of a guess that come with it
+_OF_GUESS = 5  # numbers of a guess that come with it
 _FEATURES = 12
+_FLOOR = -2.0  # what c starts from: a guess that is surely wrong takes at most softplus(c) away
 _LOWEST = -20.0  # log-probabilities below are all the same
 
 
@@ -39,8 +41,9 @@ class Guesses(NamedTuple):
     Attributes:
         items: `[B, G, K]` item ids, 0 where there is none.
         likeness: `[B, G, K, 3]` see `answer_match`.
-        facts: `[B, G, 4]` of each guess: whether its log-probability is known, that log-probability (else 0), how far it
-            lies above the mean of the items that nobody guessed, and the share of the row's texts that make it.
+        facts: `[B, G, 5]` of each guess: whether its log-probability is known, that log-probability (else 0), how far it
+            lies above the mean of the items that nobody guessed, the share of the row's texts that make it, and whether it
+            is the answer of one of them (1) or only might have been (0).
     """
 
     items: Tensor
@@ -86,7 +89,7 @@ def read_guesses(completions: Sequence[Completion], matcher: AnswerMatcher, n_it
             rows.append([])
             continue
         if not one.guesses:
-            rows.append([(matcher([one.answer])[0], [0.0, 0.0, 0.0, 1.0])])
+            rows.append([(matcher([one.answer])[0], [0.0, 0.0, 0.0, 1.0, 1.0])])
             continue
         logprobs = torch.tensor([guess.logprob for guess in one.guesses]).double()
         unguessed = (1 - logprobs.exp().sum()).clamp(min=1e-6) / max(1, n_items - 1 - len(logprobs))
@@ -94,8 +97,8 @@ def read_guesses(completions: Sequence[Completion], matcher: AnswerMatcher, n_it
         matches = matcher([guess.answer for guess in one.guesses])
         rows.append(
             [
-                (match, [1.0, max(_LOWEST, guess.logprob), lead, 1.0])
-                for match, guess, lead in zip(matches, one.guesses, ahead, strict=True)
+                (match, [1.0, max(_LOWEST, guess.logprob), lead, 1.0, float(place == 0)])
+                for place, (match, guess, lead) in enumerate(zip(matches, one.guesses, ahead, strict=True))
             ]
         )
     return _stacked(rows)
@@ -132,6 +135,7 @@ def join_guesses(samples: Sequence[Guesses]) -> Guesses:
     texts = torch.stack([same[:, :, owner == number].any(dim=2) for number in range(len(samples))]).float()
     there = torch.stack([(one.items != 0).flatten(1).any(dim=1) for one in samples]).float().sum(dim=0)
     facts[..., 3] = texts.sum(dim=0) / there.clamp(min=1)[:, None]
+    facts[..., 4] = (same * facts[:, None, :, 4]).amax(dim=2)
     # Each of several texts that make one guess would add its trust again: together they add it once.
     again = (same & torch.ones_like(same[0]).tril(-1)).any(dim=2)
     return Guesses(items.masked_fill(again[:, :, None], 0), likeness, facts)
@@ -172,14 +176,17 @@ class AnswerExpert(nn.Module):
         super().__init__()
         self.sharpness = nn.Parameter(torch.full((3,), 3.0))
         self.trust = nn.Linear(_FEATURES, 1)
+        self.trust_of_answer = nn.Linear(_FEATURES, 1)  # beside the other
+        self.floor = nn.Parameter(torch.tensor(_FLOOR))
         self.register_buffer("popularity", torch.full((n_items,), 1.0 / n_items))
         self.register_buffer("strength", torch.tensor(1.0))
         self.silence()
 
     def silence(self) -> None:
         """No guess is trusted, whatever is known of it."""
-        nn.init.zeros_(self.trust.weight)
-        nn.init.zeros_(self.trust.bias)
+        for layer in (self.trust, self.trust_of_answer):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def count(self, counts: Tensor) -> None:
         """Learns how popular items are; `counts`, `[N]`, of training interactions."""
@@ -225,4 +232,5 @@ class AnswerExpert(nn.Module):
             ],
             dim=2,
         )
-        return self.trust(features).squeeze(2)
+        odds = self.trust(features).squeeze(2) + guesses.facts[..., 4] * self.trust_of_answer(features).squeeze(2)
+        return F.softplus(odds + self.floor) - F.softplus(self.floor)

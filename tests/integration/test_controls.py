@@ -96,6 +96,13 @@ def test_the_oracle_tells_the_truth_to_an_exact_share(controlled):
         assert right >= round(share * len(targets))
         if true == "attributes":
             assert right == round(share * len(targets))  # no line is made of attributes alone
+        # A told text is as sure as it was and has the further guesses that it had: what it names is all that tells it apart.
+        for one, before in zip(
+            written, loaded.model.reasoner.reason(histories, ratings, model.evaluation_decoding), strict=True
+        ):
+            assert [guess.logprob for guess in one.guesses[:1]] == [guess.logprob for guess in before.guesses[:1]]
+            assert not before.guesses or one.guesses[0].answer == one.answer
+            assert one.guesses[1:] == tuple(guess for guess in before.guesses[1:] if guess.answer != one.answer)
 
 
 def test_some_of_them(controlled, tmp_path, capsys):

@@ -152,8 +152,9 @@ class TestGuesses:
         found = read_guesses(
             [guessed((CATALOGUE.lines[1], np.log(0.5)), (CATALOGUE.lines[2], np.log(0.25)))], matcher, N
         )
-        known, logprob, lead, votes = found.facts[0].T
+        known, logprob, lead, votes, answered = found.facts[0].T
         assert known.tolist() == votes.tolist() == [1, 1]
+        assert answered.tolist() == [1, 0]
         torch.testing.assert_close(logprob.exp(), torch.tensor([0.5, 0.25]))
         unguessed = 0.25 / (N - 1 - 2)  # the rest is shared by all other items
         torch.testing.assert_close(lead.exp(), torch.tensor([0.5, 0.25]) / unguessed, rtol=1e-5, atol=0)
@@ -165,6 +166,14 @@ class TestGuesses:
         named.pop(0, None)
         assert named == pytest.approx({1: 2 / 3, 2: 1 / 3})
         assert (found.items == 1).sum() == 1
+
+    def test_what_one_text_answers_is_an_answer_though_another_only_might_have(self, matcher):
+        first, second = CATALOGUE.lines[1], CATALOGUE.lines[2]
+        texts = [[guessed((first, -0.5), (second, -1.5))], [guessed((second, -0.4), (first, -1.6))]]
+        found = join_guesses([read_guesses(one, matcher, N) for one in texts])
+        named = {int(items[0]): float(facts[4]) for items, facts in zip(found.items[0], found.facts[0], strict=True)}
+        named.pop(0, None)
+        assert named == {1: 1.0, 2: 1.0}
 
     def test_a_malformed_text_has_no_vote(self, head, matcher):
         samples = [[answer(CATALOGUE.lines[1])], [Completion("malformed")]]

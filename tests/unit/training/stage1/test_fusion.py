@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from rporec_recbole.model.answers import AnswerExpert, Guesses
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.rechead import Reasoning
 from rporec_recbole.settings.reader import default_settings
@@ -47,3 +48,20 @@ def test_reasoning_that_does_not_help_ends_it_and_changes_nothing(head):
 
 def test_as_long_as_validation_gains_it_goes_on(head):
     assert trained(head, torch.arange(16) % 4 + 1, fusion_epochs=12, fusion_patience=3) == (12, 12)
+
+
+def test_an_answer_that_is_right_is_heard_though_further_guesses_never_are(head):
+    rows = rows_of(torch.arange(64) % 4 + 1)
+    draw = torch.Generator().manual_seed(0)
+    further = (rows.targets[:, None] + torch.randint(1, 4, (64, 3), generator=draw) - 1) % 4 + 1  # never the target
+    items = torch.cat([rows.targets[:, None], further], dim=1)
+    facts = torch.tensor([1.0, -3.0, 0.0, 1.0, 0.0]).expand(64, 4, 5).clone()  # as sure of one as of another
+    facts[:, 0, 4] = 1.0
+    guesses = Guesses(items[:, :, None], torch.ones(64, 4, 1, 3), facts)
+    rows = dataclasses.replace(rows, reasoning=rows.reasoning._replace(guesses=guesses))
+    head.expert = AnswerExpert(10)
+    head.fusion.requires_grad_(False)  # the expert alone
+    settings = dataclasses.replace(default_settings().fusion, fusion_epochs=100)
+    train_fusion(head, rows, None, settings, seed=0, desc="")
+    scores = head.scores_of(rows.states, head.item_vectors(), rows.seen, rows.reasoning)
+    assert (scores.argmax(dim=1) == rows.targets).all()
