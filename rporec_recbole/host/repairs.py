@@ -22,6 +22,7 @@ REPAIRS: list[Repair] = [
     data.benchmark_item_length,
     data.time_order,
     training.coverage_metrics,
+    training.pop_counts,
     data.first_download,
     training.dok_update,
     training.own_checkpoints,

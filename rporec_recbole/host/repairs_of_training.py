@@ -75,6 +75,33 @@ def coverage_metrics() -> None:
 
 
 @repair(
+    "pop-counts",
+    symptom="silent: Pop ranks by how many batches an item stands in, sampled negatives included: its figures change with "
+    "`train_batch_size`",
+    cause="model/general_recommender/pop.py:47 adds 1 through an index, which counts an item once a batch, and the batches of "
+    "training hold negatives",
+    remove_when="RecBole counts every training interaction once",
+)
+def pop_counts() -> None:
+    from recbole.model.general_recommender import Pop
+
+    make = Pop.__init__
+
+    @functools.wraps(make)
+    def make_with_counts(self: Any, config: Any, dataset: Any) -> None:
+        make(self, config, dataset)
+        counts = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items)
+        self.item_cnt = counts.unsqueeze(1).to(self.device)
+        self.max_cnt = self.item_cnt.max(dim=0)[0]
+
+    def nothing_to_learn(self: Any, interaction: Any) -> torch.Tensor:
+        return torch.nn.Parameter(torch.zeros(1)).to(self.device)
+
+    Pop.__init__ = make_with_counts
+    Pop.calculate_loss = nothing_to_learn
+
+
+@repair(
     "scipy-dok-update",
     symptom="AttributeError: dok_matrix has no `_update` in LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN, MCCLK",
     cause="SciPy 1.13 removed the private method that these models call",

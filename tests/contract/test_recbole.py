@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.host.data import RankCollector, build_data
@@ -138,6 +139,33 @@ def test_coverage_metrics(toy):
         result = trainer.evaluate(test, load_best_model=False)
         assert 0 < result["itemcoverage@10"] <= 1
         assert result["averagepopularity@10"] > 0
+
+
+ONE_PASS = ["Pop", "ItemKNN", "AsymKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec"]
+
+
+def trained_scores(toy, model, **settings):
+    """Scores of all items for all users after one pass over the training part, and the training counts of items."""
+    config = toy_config(toy, model, **settings)
+    dataset, train, *_ = build_data(config)
+    network = build_model(config, train)
+    for batch in train:
+        network.calculate_loss(batch)
+    network.eval()
+    users = Interaction({"user_id": torch.arange(1, dataset.user_num)})
+    scores = network.full_sort_predict(users).view(dataset.user_num - 1, -1)
+    return scores, dataset.training_counts["item_id"]
+
+
+@pytest.mark.parametrize("model", ONE_PASS)
+def test_models_of_one_pass_do_not_depend_on_the_batch_size(toy, model):
+    found = [trained_scores(toy, model, train_batch_size=size)[0] for size in (2048, 16)]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_pop_ranks_by_training_interactions(toy):
+    scores, counts = trained_scores(toy, "Pop")
+    assert (scores.numpy() == counts / counts.max()).all()
 
 
 def test_benchmark_lengths(tmp_path):
