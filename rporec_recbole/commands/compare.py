@@ -33,7 +33,8 @@ The third reads the models from a file:
 
 Tables: mean with a 95 % interval over users, spread over seeds, paired difference to the reference (the first model, unless
 --reference names another) with interval, randomization test adjusted by Holm, Cohen's d, wins/ties/losses; by activity of the
-user and popularity of the target; weights and training time. Written as comparison.md, .csv, .tex, .json and .png.
+user and popularity of the target; weights and training time. Metrics are ndcg, hit, mrr, recall, precision and map, each @K.
+Written as comparison.md, .csv, .tex, .json and .png.
 """
 _OPTIONS = {"reference": None, "metrics": ["ndcg@10", "hit@10"], "output": "saved/comparison"}
 _OF_THE_COMPARISON = ("seeds", "compare", "reference", "compare_metrics")
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    from rporec_recbole.evaluation.compare import named_runs, read_run
+    from rporec_recbole.evaluation.comparable import named_runs, read_run
 
     folders, given = split_arguments(arguments, texts=["reference", "output"])
     options = options_of("compare", given, _OPTIONS)
@@ -69,7 +70,7 @@ def train_and_compare(values: dict[str, Any]) -> None:
     Args:
         values: the options of the command line.
     """
-    from rporec_recbole.evaluation.compare import read_run
+    from rporec_recbole.evaluation.comparable import read_run
     from rporec_recbole.runs.comparison import Contestant, default_folder, read_contestants, run_missing
     from rporec_recbole.settings.properties import preset_file
 

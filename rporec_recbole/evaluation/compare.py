@@ -1,22 +1,22 @@
 """Finished runs side by side: many models, several seeds, one comparison. Reads run folders and trains nothing.
 
 A model's metrics are averaged over its seeds user by user; differences to the reference are paired over users. Intervals and
-tests resample users, so they say how results would vary over other users; the spread over seeds stands beside them.
+tests resample users, so they say how results would vary over other users; the spread over seeds stands beside them. A user with
+several ranked lists counts once for each in the means, which so are RecBole's own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rporec_recbole.errors import RunFolderError, did_you_mean
-from rporec_recbole.evaluation.ranks import metric_values, read_rows
+from rporec_recbole.evaluation.comparable import Run, refuse_unequal
+from rporec_recbole.evaluation.ranks import user_values
 from rporec_recbole.evaluation.significance import (
     Interval,
     effect_size,
@@ -25,40 +25,6 @@ from rporec_recbole.evaluation.significance import (
     paired_bootstrap,
     paired_randomization,
 )
-from rporec_recbole.settings.properties import read_yaml
-
-_EQUAL = ("dataset", "eval_args", "hide_seen", "valid_metric")
-_READ = ("model", "seed", "dataset", "candidates", "hide_seen", "parameters", "stages")  # of metrics.json
-_NO_NAME = (
-    "seed",
-    "data_path",
-    "show_progress",
-    "gpu_id",
-    "worker",
-    "log_wandb",
-    "state",
-    "nproc",
-    "device",
-    "controls",
-    "start_from",
-)
-"""Settings that make no other model."""
-
-
-class Run(NamedTuple):
-    """What a comparison reads of a finished run.
-
-    Attributes:
-        folder: the run folder.
-        facts: its `metrics.json`.
-        config: its `config.yaml`.
-        rows: `rank`, `user_activity`, `item_popularity` of the compared split, indexed by (user_id, item_id), sorted.
-    """
-
-    folder: Path
-    facts: dict[str, Any]
-    config: dict[str, Any]
-    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -143,39 +109,6 @@ class Comparison:
     groups: dict[str, int]
 
 
-def read_run(folder: str | Path, split: str = "test") -> Run:
-    """Reads a finished run.
-
-    Raises:
-        RunFolderError: the folder holds none.
-    """
-    path = Path(folder)
-    try:
-        facts = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        if missing := [key for key in _READ if key not in facts]:
-            raise ValueError(f"metrics.json lacks {missing}")
-    except (OSError, ValueError, TypeError) as error:
-        raise RunFolderError(
-            f"{path} holds no finished run ({error}). Name the folder that a run said it wrote to."
-        ) from error
-    return Run(path, facts, read_yaml(path / "config.yaml"), read_rows(path, split))
-
-
-def named_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sorts runs by model; runs of one model with several settings are told apart by what differs."""
-    by_model: dict[str, list[Run]] = {}
-    for run in runs:
-        by_model.setdefault(run.facts["model"], []).append(run)
-    found: dict[str, list[Run]] = {}
-    for model, its in by_model.items():
-        keys = sorted({key for run in its for key in run.config} - {*_NO_NAME, *_EQUAL})
-        different = [key for key in keys if len({repr(run.config.get(key)) for run in its}) > 1]
-        for run in its:
-            what = ", ".join(f"{key}={run.config.get(key)}" for key in different)
-            found.setdefault(f"{model} ({what})" if what else model, []).append(run)
-    return found
-
-
 def compare(
     runs: Mapping[str, Sequence[Run]],
     metrics: Sequence[str] = ("ndcg@10", "hit@10"),
@@ -187,7 +120,7 @@ def compare(
 
     Args:
         runs: name of a model -> its runs, one a seed.
-        metrics: `ndcg@K`, `hit@K` or `mrr@K`.
+        metrics: as `ranks.metric_values` has them.
         reference: name of the model that the others are compared with; the first if None.
         split: that the runs were read for.
         draws: of bootstrap and randomization.
@@ -201,7 +134,7 @@ def compare(
         raise RunFolderError(
             f"There is no model `{reference}` to compare with.{did_you_mean(reference, names)} There are {names}."
         )
-    _refuse_unequal([run for its in runs.values() for run in its])
+    refuse_unequal(runs)
     for name, its in runs.items():
         seeds = [run.facts["seed"] for run in its]
         if len(set(seeds)) < len(seeds):
@@ -209,10 +142,9 @@ def compare(
                 f"{name} has two runs of one seed (seeds {seeds}): {', '.join(str(run.folder) for run in its)}."
             )
     first = runs[names[0]][0]
+    lists = user_values(first.rows, metrics[0])["lists"].to_numpy()
     values = {
-        name: {
-            metric: np.array([metric_values(run.rows["rank"].to_numpy(), metric) for run in its]) for metric in metrics
-        }
+        name: {metric: np.array([user_values(run.rows, metric)["value"] for run in its]) for metric in metrics}
         for name, its in runs.items()
     }
     by_user = {name: {metric: table.mean(axis=0) for metric, table in own.items()} for name, own in values.items()}
@@ -220,30 +152,33 @@ def compare(
     against: dict[tuple[str, str], Against] = {}
     for metric in metrics:
         theirs = by_user[reference][metric]
-        p = [paired_randomization(by_user[name][metric], theirs, draws) for name in others]
+        p = [paired_randomization(by_user[name][metric], theirs, draws, weights=lists) for name in others]
         for name, own_p, adjusted in zip(others, p, holm(p), strict=True):
             ours = by_user[name][metric]
             against[name, metric] = Against(
-                paired_bootstrap(ours, theirs, draws=draws),
+                paired_bootstrap(ours, theirs, draws=draws, weights=lists),
                 own_p,
                 adjusted,
-                effect_size(ours, theirs),
+                effect_size(ours, theirs, lists),
                 int((ours > theirs).sum()),
                 int((ours == theirs).sum()),
                 int((ours < theirs).sum()),
             )
     groups = groups_of(first.rows)
+    in_groups = {
+        group: {name: _over_seeds(its, metrics[0], rows) for name, its in runs.items()}
+        for group, rows in groups.items()
+    }
     entries = []
     for name, its in runs.items():
         results = {
             metric: Result(
-                mean_interval(by_user[name][metric], draws=draws),
-                float(values[name][metric].mean(axis=1).std(ddof=1)) if len(its) > 1 else None,
+                mean_interval(by_user[name][metric], draws=draws, weights=lists),
+                float(np.average(values[name][metric], axis=1, weights=lists).std(ddof=1)) if len(its) > 1 else None,
                 against.get((name, metric)),
             )
             for metric in metrics
         }
-        ours, theirs = by_user[name][metrics[0]], by_user[reference][metrics[0]]
         entries.append(
             Entry(
                 name,
@@ -253,11 +188,8 @@ def compare(
                 float(np.mean([_training_seconds(run.facts) for run in its])),
                 results,
                 {
-                    group: (
-                        float(ours[rows].mean()),
-                        None if name == reference else paired_bootstrap(ours[rows], theirs[rows], draws=draws),
-                    )
-                    for group, rows in groups.items()
+                    group: _in_group(found[name], None if name == reference else found[reference], draws)
+                    for group, found in in_groups.items()
                 },
             )
         )
@@ -266,11 +198,25 @@ def compare(
         split=split,
         hide_seen=first.facts["hide_seen"],
         candidates=first.facts["candidates"],
-        users=len(first.rows),
+        users=len(lists),
         metrics=list(metrics),
         reference=reference,
         entries=entries,
-        groups={group: int(rows.sum()) for group, rows in groups.items()},
+        groups={group: len(found[reference]) for group, found in in_groups.items()},
+    )
+
+
+def _over_seeds(runs: Sequence[Run], metric: str, rows: np.ndarray) -> pd.DataFrame:
+    """`user_values` of some rows, averaged over runs."""
+    found = [user_values(run.rows[rows], metric) for run in runs]
+    return found[0].assign(value=np.mean([one["value"] for one in found], axis=0))
+
+
+def _in_group(ours: pd.DataFrame, theirs: pd.DataFrame | None, draws: int) -> tuple[float, Interval | None]:
+    lists = ours["lists"].to_numpy()
+    mean = float(np.average(ours["value"], weights=lists))
+    return mean, None if theirs is None else paired_bootstrap(
+        ours["value"].to_numpy(), theirs["value"].to_numpy(), draws=draws, weights=lists
     )
 
 
@@ -278,17 +224,18 @@ def groups_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """Rows by the activity of their user and by the popularity of their target, each in thirds, and cold targets.
 
     Args:
-        rows: with `user_activity` and `item_popularity`; without these columns (an old run) there are no groups.
+        rows: with `user_activity` and `item_popularity`; without these columns (an old run) there are no groups. Where a list has
+            several targets, it is of no one popularity, and there are groups of users alone.
 
     Returns:
         group -> mask over the rows; empty groups are left out.
     """
     if "user_activity" not in rows or "item_popularity" not in rows:
         return {}
-    found = {}
+    found, alone = {}, bool((rows["targets"] == 1).all())
     for what, column, kept in (
         ("users with", "user_activity", rows["user_activity"] >= 0),
-        ("targets with", "item_popularity", rows["item_popularity"] > 0),
+        ("targets with", "item_popularity", (rows["item_popularity"] > 0) & alone),
     ):
         numbers = rows[column].to_numpy()
         if not kept.any():
@@ -297,27 +244,9 @@ def groups_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         found[f"{what} up to {low:,} interactions"] = kept & (numbers <= low)
         found[f"{what} {low + 1:,} to {high:,}"] = kept & (numbers > low) & (numbers <= high)
         found[f"{what} more than {high:,}"] = kept & (numbers > high)
-    found["cold targets"] = rows["item_popularity"] == 0
+    found["cold targets"] = (rows["item_popularity"] == 0) & alone
     return {name: np.asarray(mask) for name, mask in found.items() if mask.any()}
 
 
 def _training_seconds(facts: Mapping[str, Any]) -> float:
     return sum(stage["seconds"] for name, stage in facts["stages"].items() if name not in ("data", "evaluation"))
-
-
-def _refuse_unequal(runs: Sequence[Run]) -> None:
-    first, problems = runs[0], []
-    for run in runs[1:]:
-        for key in _EQUAL:
-            if run.config.get(key) != first.config.get(key):
-                problems.append(
-                    f"`{key}` is {first.config.get(key)!r} in {first.folder} and {run.config.get(key)!r} in {run.folder}"
-                )
-        if run.facts["candidates"] != first.facts["candidates"]:
-            problems.append(
-                f"{first.folder} ranked {first.facts['candidates']:,} candidates and {run.folder} {run.facts['candidates']:,}"
-            )
-        elif not run.rows.index.equals(first.rows.index):
-            problems.append(f"{first.folder} and {run.folder} ranked other users or targets")
-    if problems:
-        raise RunFolderError("These runs cannot be compared:\n  " + "\n  ".join(problems))

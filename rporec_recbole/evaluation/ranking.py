@@ -1,9 +1,11 @@
 """The rank of the target, the metrics of a rank, and the best items: one definition for rewards, evaluation and reports.
 
-Letters in shapes: B rows, N items (0 is RecBole's padding item).
+Letters in shapes: B rows, N items (0 is RecBole's padding item), P pairs of a row and one of its targets.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +26,49 @@ def target_rank(scores: Tensor, target: Tensor) -> Tensor:
     """
     own = scores.gather(1, target.view(-1, 1))
     return (~(scores < own)).sum(dim=1)
+
+
+class ListRanks(NamedTuple):
+    """Where the targets of ranked lists stand; one list may have several. All `[P]` integers.
+
+    Attributes:
+        rows: which list.
+        items: the targets, each once a list.
+        ranks: 1 is best. Of equal scores the targets stand last, one behind the other.
+        places: 1 for the best target of its list, 2 for the next.
+        targets: how many the list has.
+    """
+
+    rows: Tensor
+    items: Tensor
+    ranks: Tensor
+    places: Tensor
+    targets: Tensor
+
+
+def list_ranks(scores: Tensor, rows: Tensor, items: Tensor) -> ListRanks:
+    """Ranks all targets of each list, as `target_rank` does where there is one.
+
+    Args:
+        scores: `[B, N]`.
+        rows: `[P]` rows of `scores`, in any order.
+        items: `[P]` targets; the same one twice counts once.
+
+    Returns:
+        sorted by row, then rank.
+    """
+    rows, items = torch.unique(torch.stack([rows, items]), dim=1)
+    parts = torch.arange(len(rows), device=rows.device).split(len(scores))  # never more than another batch of scores
+    ranks = torch.cat([target_rank(scores[rows[part]], items[part]) for part in parts])
+    order = ranks.argsort(stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    rows, items, ranks = rows[order], items[order], ranks[order]
+    number = torch.arange(len(rows), device=rows.device)
+    _, tied = torch.unique_consecutive(torch.stack([rows, ranks]), dim=1, return_counts=True)
+    ranks = ranks - ((tied.cumsum(0) - 1).repeat_interleave(tied) - number)
+    _, counts = torch.unique_consecutive(rows, return_counts=True)
+    places = number - (counts.cumsum(0) - counts).repeat_interleave(counts) + 1
+    return ListRanks(rows, items, ranks, places, counts.repeat_interleave(counts))
 
 
 def ndcg_at(rank: Tensor, k: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Paired statistics over users: a bootstrap interval and a randomization test of the mean difference.
 
 Both resample users, so they answer: how would this difference vary over other users of the same kind? They say nothing
-of other seeds; run several for that.
+of other seeds; run several for that. Users of several ranked lists weigh as many as they have, as in RecBole's own means.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_bootstrap(ours: Sample, theirs: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+def paired_bootstrap(
+    ours: Sample,
+    theirs: Sample,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+    weights: Sample | None = None,
+) -> Interval:
     """Mean of `ours - theirs` with a percentile bootstrap interval (Efron, 1979) over pairs.
 
     Args:
@@ -32,17 +39,25 @@ def paired_bootstrap(ours: Sample, theirs: Sample, level: float = 0.95, draws: i
         level: coverage of the interval.
         draws: bootstrap samples.
         seed: seed of the draws.
+        weights: of the users, above 0; None counts all alike.
 
     Raises:
         ValueError: the two are not of equal length, or empty.
     """
-    return mean_interval(_differences(ours, theirs), level, draws, seed)
+    return mean_interval(_differences(ours, theirs), level, draws, seed, weights)
 
 
-def mean_interval(values: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+def mean_interval(
+    values: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0, weights: Sample | None = None
+) -> Interval:
     """Mean of one value per user with a percentile bootstrap interval over users; arguments as in `paired_bootstrap`."""
     sample = np.asarray(values, dtype=float)
-    return _interval(sample.mean(), _resampled_means(sample, draws, seed), level)
+    if weights is None or np.ptp(weights) == 0:
+        return _interval(sample.mean(), _resampled_means(sample, draws, seed), level)
+    weight = np.asarray(weights, dtype=float)
+    # Equal seeds: the same users above and below the line.
+    top, bottom = _resampled_means(sample * weight, draws, seed), _resampled_means(weight, draws, seed)
+    return _interval(np.average(sample, weights=weight), top / bottom, level)
 
 
 def paired_ratio(ours: Sample, theirs: Sample, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
@@ -59,13 +74,15 @@ def paired_ratio(ours: Sample, theirs: Sample, level: float = 0.95, draws: int =
     return _interval(a.mean() / b.mean(), top[bottom > 0] / bottom[bottom > 0], level)
 
 
-def paired_randomization(ours: Sample, theirs: Sample, draws: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p-value of the mean difference under random sign flips (Fisher, 1935), never exactly 0.
+def paired_randomization(
+    ours: Sample, theirs: Sample, draws: int = 10_000, seed: int = 0, weights: Sample | None = None
+) -> float:
+    """Two-sided p-value of the mean difference under random sign flips of users (Fisher, 1935), never exactly 0.
 
     Raises:
         ValueError: as `paired_bootstrap`.
     """
-    difference = _differences(ours, theirs)
+    difference = _weighed(_differences(ours, theirs), weights)
     observed = abs(difference.mean())
     rng = np.random.default_rng(seed)
     extreme, done = 0, 0
@@ -77,7 +94,7 @@ def paired_randomization(ours: Sample, theirs: Sample, draws: int = 10_000, seed
     return (extreme + 1) / (draws + 1)
 
 
-def effect_size(ours: Sample, theirs: Sample) -> float:
+def effect_size(ours: Sample, theirs: Sample, weights: Sample | None = None) -> float:
     """Cohen's d of paired samples (d_z): mean difference over the standard deviation of the differences.
 
     0 where all differences are 0, and infinite, with the sign of the mean, where all are the same other number.
@@ -85,7 +102,7 @@ def effect_size(ours: Sample, theirs: Sample) -> float:
     Raises:
         ValueError: as `paired_bootstrap`.
     """
-    difference = _differences(ours, theirs)
+    difference = _weighed(_differences(ours, theirs), weights)
     mean, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     if mean == 0:
         return 0.0
@@ -115,6 +132,11 @@ def _differences(ours: Sample, theirs: Sample) -> np.ndarray:
             f"Paired samples must be two non-empty lists of equal length; got shapes {a.shape} and {b.shape}."
         )
     return a - b
+
+
+def _weighed(difference: np.ndarray, weights: Sample | None) -> np.ndarray:
+    """Differences whose plain mean is the weighted one."""
+    return difference if weights is None else difference * (np.asarray(weights) / np.mean(weights))
 
 
 def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:

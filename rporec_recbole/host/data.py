@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.evaluator import Collector
@@ -16,10 +17,10 @@ from recbole.utils import ModelType, init_seed
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.errors import DatasetError, translating
-from rporec_recbole.evaluation.ranking import target_rank
+from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
-from rporec_recbole.host.rules import largest_k
+from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.properties import read_yaml
 
 
@@ -136,8 +137,9 @@ def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:
 class RankCollector(Collector):
     """RecBole's collector, which also keeps the rank of every evaluated target.
 
-    Put it in place of `trainer.eval_collector` before `fit`. It sees the very scores that RecBole's metrics see, for
-    every model alike, so ranks and metrics cannot disagree.
+    Put it in place of `trainer.eval_collector` before `fit`. The metrics of RecBole's evaluator are made from the very ranks that it
+    keeps, for every model alike, so the two cannot disagree: of equal scores RecBole itself takes those that come first in
+    `torch.topk`, another one on another device; here they count against the model.
 
     Args:
         config: RecBole's config.
@@ -147,26 +149,41 @@ class RankCollector(Collector):
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config)
         self._dataset = dataset
-        self._rows: list[tuple[Any, Any, Any]] = []
+        self._rows: list[tuple[Any, ...]] = []
 
     def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
         """Collects one batch; see RecBole's `Collector`."""
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if positive_u is not None:
-            rows, targets = positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device)
-            users = interaction[self._dataset.uid_field][positive_u.to(interaction[self._dataset.uid_field].device)]
-            ranks = target_rank(scores_tensor[rows], targets)
-            self._rows.append((users.cpu().numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
+        if positive_u is None:
+            return
+        device = scores_tensor.device
+        found = list_ranks(scores_tensor, positive_u.to(device), positive_i.to(device))
+        if self.register.need("rec.topk"):
+            self._put_in_order(found, len(scores_tensor))
+        users = interaction[self._dataset.uid_field]
+        if len(users) != len(
+            scores_tensor
+        ):  # a sampled evaluation: the candidates of a list stand one behind the other
+            users = torch.unique_consecutive(users)
+        self._rows.append(tuple(one.cpu().numpy() for one in (users.to(device)[found.rows], *found[1:])))
+
+    def _put_in_order(self, found: ListRanks, lists: int) -> None:
+        """Which of the best items are targets, `[B, K]`, and how many targets there are, in the place of what RecBole has just noted."""
+        noted, k = self.data_struct.get("rec.topk")[-lists:], max(ks_of(self.topk))
+        noted.zero_()
+        seen = found.ranks <= k
+        noted[found.rows[seen], found.ranks[seen] - 1] = 1
+        noted[found.rows, k] = found.targets.to(noted.dtype)
 
     def take(self, split: str) -> pd.DataFrame:
         """The ranks collected since the last call, as a table (see `evaluation.ranks`)."""
         columns = (
             [np.concatenate(parts) for parts in zip(*self._rows, strict=True)]
             if self._rows
-            else [np.zeros(0, dtype=np.int64)] * 3
+            else [np.zeros(0, dtype=np.int64)] * 5
         )
         self._rows = []
-        users, items, ranks = columns
+        users, items, ranks, places, targets = columns
         dataset = self._dataset
         uid, iid = dataset.uid_field, dataset.iid_field
         return rank_table(
@@ -176,4 +193,6 @@ class RankCollector(Collector):
             ranks,
             dataset.training_counts[uid][users],
             dataset.training_counts[iid][items],
+            places,
+            targets,
         )

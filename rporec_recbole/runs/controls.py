@@ -9,7 +9,7 @@ both texts, and the gain over `empty text`, where nothing else changes, is the r
 `oracle 10 %` is the positive control: texts that name the true next item of one user in ten. Where even these move nothing, the head
 cannot hear, and "no gain" says nothing about the reasoning.
 
-controls.parquet    control, split, user_id, item_id, rank
+controls.parquet    control, and what `ranks.parquet` has of the test split
 controls.json       the table
 controls.png        the differences with their intervals
 controls/           what the controls are made of
@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
@@ -32,7 +33,7 @@ from rporec_recbole.cot.substitutes import AnotherUsers, BareHistory, Without
 from rporec_recbole.data.files import write_json, write_table
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.plots import plot_intervals
-from rporec_recbole.evaluation.ranks import metric_values
+from rporec_recbole.evaluation.ranks import together, user_values, with_lists
 from rporec_recbole.evaluation.significance import Interval, effect_size, holm, paired_bootstrap, paired_randomization
 from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.runs.finished import LoadedRun, check_rporec, load_run
@@ -52,7 +53,7 @@ class Contrast(NamedTuple):
 
     Attributes:
         control: its name.
-        means: metric -> mean over the test rows.
+        means: metric -> RecBole's mean over the ranked lists.
         differences: metric -> full model minus control, paired over users, with its 95 % interval.
         p: metric -> p-value of a paired randomization test.
         p_holm: the same, adjusted for all controls of the table (Holm, 1979).
@@ -110,7 +111,7 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
     for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
         logging.getLogger().info(f"control: {name}")
         tables.append(ranks().assign(control=name))
-    table = pd.concat(tables, ignore_index=True)
+    table = together(tables)
     order = {name: place for place, name in enumerate(known)}
     table = table.sort_values("control", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     write_table(folder / RANKS, table)
@@ -154,34 +155,37 @@ def contrasts_of(table: pd.DataFrame) -> list[Contrast]:
     """Paired statistics over users.
 
     Args:
-        table: `control`, `user_id`, `item_id`, `rank`, in any order. Where a row of a control stands several times, as in
-            the tables of several seeds put together, its metrics are averaged first.
+        table: `control` and the columns of `ranks.rank_table`, in any order. Where a row of a control stands several times, as in the
+            tables of several seeds put together, the metrics of its user are averaged first.
 
     Raises:
         ConfigError: a control lacks rows that the full model has, those of a seed for example: they would not be pairs.
     """
-    keys = ["control", "user_id", "item_id"]
-    table = table.assign(**{metric: metric_values(table["rank"].to_numpy(), metric) for metric in METRICS})
-    grouped = table.groupby(keys, sort=True)
-    mean, times = grouped[list(METRICS)].mean(), grouped.size()
-    full, found = mean.loc[FULL], []
+    table = with_lists(table)
+    times = table.groupby(["control", "user_id", "item_id"]).size()
+    mean, found = {}, []
+    for name, rows in table.groupby("control"):
+        mean[name] = {metric: user_values(rows, metric) for metric in METRICS}
     for name in table["control"].unique():
-        its = mean.loc[name]
         ranked, wanted = times.xs(name), times.xs(FULL)
         if not ranked.equals(wanted):
             raise ConfigError(
                 f"The control `{name}` has {ranked.sum():,} ranks and `{FULL}` {wanted.sum():,}, so they are no pairs. Run it "
                 f"for every seed (`rporec controls RUN --only='{name}'`), or leave it out of the table."
             )
-        pairs = {metric: (full[metric].to_numpy(), its[metric].to_numpy()) for metric in METRICS}
+        pairs = {
+            metric: (mean[FULL][metric]["value"].to_numpy(), one["value"].to_numpy())
+            for metric, one in mean[name].items()
+        }
+        lists = mean[FULL][METRICS[0]]["lists"].to_numpy()
         found.append(
             Contrast(
                 str(name),
-                {metric: float(its[metric].mean()) for metric in METRICS},
-                {metric: paired_bootstrap(*pair) for metric, pair in pairs.items()},
-                {metric: paired_randomization(*pair) for metric, pair in pairs.items()},
+                {metric: float(np.average(its, weights=lists)) for metric, (_, its) in pairs.items()},
+                {metric: paired_bootstrap(*pair, weights=lists) for metric, pair in pairs.items()},
+                {metric: paired_randomization(*pair, weights=lists) for metric, pair in pairs.items()},
                 {},
-                {metric: effect_size(*pair) for metric, pair in pairs.items()},
+                {metric: effect_size(*pair, lists) for metric, pair in pairs.items()},
             )
         )
     for metric in METRICS:

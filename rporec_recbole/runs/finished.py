@@ -15,6 +15,7 @@ import torch
 from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.data.digest import check_digest
 from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data
@@ -212,5 +213,5 @@ def add_test(path: str | Path) -> dict[str, Any]:
         run.model.reasoner.store.close()
     metrics["test"] = found
     others = ranks[ranks["split"] != "test"]  # a process that died between the two files
-    write_results(folder, metrics, pd.concat([others, table], ignore_index=True))
+    write_results(folder, metrics, together([others, table]))
     return metrics

@@ -2,7 +2,8 @@
 
 config.yaml       complete; `--config_files=config.yaml` repeats the run
 metrics.json      results in full precision, stages with seconds, versions
-ranks.parquet     split, user_id, item_id, rank, user_activity, item_popularity: one row per evaluated row
+ranks.parquet     split, user_id, item_id, rank, user_activity, item_popularity: one row for each target; where a user has several, also
+                  place and targets (`evaluation.ranks`)
 positions.parquet stage, user_id, item_id, place: what each stage learned from (RPORec only)
 log.txt           everything that was logged
 tensorboard/      the same curves as events

@@ -18,6 +18,7 @@ from rporec_recbole.data import digest
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.answers import described
 from rporec_recbole.evaluation.plots import plot_curves
+from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files
@@ -213,7 +214,7 @@ def _run(
         metrics["answers"] = answers
     plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
     _close(trainer, model)
-    write_results(folder, metrics, pd.concat(tables, ignore_index=True))
+    write_results(folder, metrics, together(tables))
     return metrics
 
 

@@ -110,7 +110,7 @@ def try_strengths(
         users: `[R]` whose each row is.
         fit: trains fusion and expert on some rows.
         strengths: what to try for either; always all of them for a head with an expert, 0 alone for the answers of one without.
-        metric: `ndcg@K`, `hit@K` or `mrr@K`; NDCG@10 takes the place of others.
+        metric: as `metric_values` has them; NDCG@10 takes the place of others.
         hide_seen: as in the evaluation, items of the history are no candidates.
         seed: draws the halves.
     """

@@ -11,7 +11,8 @@ import yaml
 from scipy import stats
 
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.evaluation.compare import compare, groups_of, named_runs, read_run
+from rporec_recbole.evaluation.comparable import named_runs, read_run
+from rporec_recbole.evaluation.compare import compare, groups_of
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.evaluation.significance import effect_size, holm, paired_bootstrap, paired_randomization
 from rporec_recbole.evaluation.tables import to_csv, to_json, to_latex, to_markdown, to_terminal
@@ -101,7 +102,7 @@ def test_statistics_hold_their_rates_without_a_difference_and_find_one():
 
 
 def test_groups_split_rows_once_and_keep_cold_targets_apart():
-    rows = pd.DataFrame({"user_activity": [1, 2, 3, 40, 50, 60], "item_popularity": [0, 1, 2, 3, 4, 5]})
+    rows = pd.DataFrame({"user_activity": [1, 2, 3, 40, 50, 60], "item_popularity": [0, 1, 2, 3, 4, 5], "targets": 1})
     found = groups_of(rows)
     users = [mask for name, mask in found.items() if name.startswith("users")]
     targets = [mask for name, mask in found.items() if name.startswith("targets")]
