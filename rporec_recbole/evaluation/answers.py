@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.evaluation.ranking import hit_at, ndcg_at, target_rank
 from rporec_recbole.text.completions import Completion, Guess
 
@@ -47,10 +48,8 @@ class AnswerMeasure:
             popular items as `pop hit@10` and `pop ndcg@10`; `named`, the share of the answers that are an item's line, and
             `distinct`, how many different ones there are.
         """
-        popular = self._popularity.repeat(len(completions), 1)
         left_out: list[set[int]] = [set() for _ in completions]
         if hidden is not None:
-            popular[hidden] = -torch.inf
             for row, item in zip(*(part.tolist() for part in hidden), strict=True):
                 left_out[row].add(item)
         ranks = torch.tensor(
@@ -59,7 +58,7 @@ class AnswerMeasure:
                 for one, target, out in zip(completions, targets.tolist(), left_out, strict=True)
             ]
         )
-        of_popular = target_rank(popular, targets.cpu())
+        of_popular = self._ranks_of_popular(targets.cpu(), left_out)
         answers = [one.answer for one in completions if one.well_formed]
         return {
             f"hit@{K}": hit_at(ranks, K).mean().item(),
@@ -69,6 +68,16 @@ class AnswerMeasure:
             "named": sum(answer in self._items for answer in answers) / max(1, len(completions)),
             "distinct": float(len(set(answers))),
         }
+
+    def _ranks_of_popular(self, targets: Tensor, left_out: Sequence[set[int]]) -> Tensor:
+        """Ranks of the targets `[B]` among the most popular items, those left out of each row at the end."""
+        found = []
+        for rows in torch.arange(len(targets)).split(rows_at_once(len(targets), len(self._popularity))):
+            scores = self._popularity.repeat(len(rows), 1)
+            for place, row in enumerate(rows.tolist()):
+                scores[place, list(left_out[row])] = -torch.inf
+            found.append(target_rank(scores, targets[rows]))
+        return torch.cat(found)
 
     def _rank(self, completion: Completion, target: int, left_out: set[int]) -> int:
         """1 is best."""

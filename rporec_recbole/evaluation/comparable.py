@@ -139,7 +139,13 @@ def _unequal_samples(runs: Mapping[str, Sequence[Run]]) -> list[str]:
     ]
 
 
+def mode_of(eval_args: Mapping[str, Any] | None, split: str) -> str:
+    """What a run ranks a split against: `full`, or RecBole's name for a sample such as `uni100`."""
+    mode = (eval_args or {}).get("mode", "full")
+    return str(mode[split] if isinstance(mode, dict) else mode)
+
+
 def _samples(facts: Mapping[str, Any], config: Mapping[str, Any], split: str) -> str | None:
-    mode = (config.get("eval_args") or {}).get("mode", "full")
-    mode = str(mode[split] if isinstance(mode, dict) else mode)
-    return str(facts.get("samples", {}).get(split, _UNKNOWN)) if mode.startswith(("uni", "pop")) else None
+    if not mode_of(config.get("eval_args"), split).startswith(("uni", "pop")):
+        return None
+    return str(facts.get("samples", {}).get(split, _UNKNOWN))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rporec_recbole.errors import RunFolderError, did_you_mean
-from rporec_recbole.evaluation.comparable import Run, refuse_unequal
+from rporec_recbole.evaluation.comparable import Run, mode_of, refuse_unequal
 from rporec_recbole.evaluation.ranks import user_values
 from rporec_recbole.evaluation.significance import (
     Interval,
@@ -92,6 +92,7 @@ class Comparison:
 
     Attributes:
         dataset, split, hide_seen, candidates, users: what was ranked.
+        mode: `full`, or of which samples of the candidates (`uni100`).
         metrics: compared, the first one also by group.
         reference: name of the model that the others are compared with.
         entries: the models, in the order given.
@@ -102,6 +103,7 @@ class Comparison:
     split: str
     hide_seen: bool
     candidates: int
+    mode: str
     users: int
     metrics: list[str]
     reference: str
@@ -198,6 +200,7 @@ def compare(
         split=split,
         hide_seen=first.facts["hide_seen"],
         candidates=first.facts["candidates"],
+        mode=mode_of(first.config.get("eval_args"), split),
         users=len(lists),
         metrics=list(metrics),
         reference=reference,

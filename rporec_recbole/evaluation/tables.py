@@ -17,8 +17,9 @@ _HEADER = ["model", "value [95 %]", "over seeds", "minus {reference} [95 %]", "p
 
 def heading(comparison: Comparison) -> str:
     """What was compared, in one line."""
+    sampled = "" if comparison.mode == "full" else f"samples (`{comparison.mode}`) of "
     return (
-        f"{comparison.dataset}, {comparison.split}, {comparison.users:,} users, {comparison.candidates:,} candidates, "
+        f"{comparison.dataset}, {comparison.split}, {comparison.users:,} users, {sampled}{comparison.candidates:,} candidates, "
         f"seen items {'hidden' if comparison.hide_seen else 'ranked too'}"
     )
 

@@ -16,6 +16,7 @@ from recbole.utils import ModelType, init_seed
 
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.digest import digest_of
+from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
@@ -81,7 +82,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """Data set and the three loaders: (dataset, train, valid, test).
 
     `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`;
-    `dataset.digest` stands for all that was loaded (`data.digest`).
+    `dataset.digest` stands for all that was loaded (`data.digest`), `dataset.samples` for what a sampled evaluation draws (`data.samples`).
 
     Raises:
         DatasetError: a file is missing or malformed, nothing is left after filtering, or RecBole cannot do with the data what the
@@ -97,9 +98,10 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
             f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )
     dataset.digest = digest_of(dataset)
+    users, items = (dataset.inter_feat[field].to_numpy() for field in (dataset.uid_field, dataset.iid_field))
     counts = {
-        field: np.bincount(dataset.inter_feat[field], minlength=dataset.num(field))
-        for field in (dataset.uid_field, dataset.iid_field)
+        field: np.bincount(column, minlength=dataset.num(field))
+        for field, column in ((dataset.uid_field, users), (dataset.iid_field, items))
     }  # now: RecBole puts prefix rows in the place of interactions
     with _one_message(config):
         train, valid, test = data_preparation(config, dataset)
@@ -107,6 +109,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
         for loader in (valid, test):
             count -= np.bincount(loader.dataset.inter_feat[field].numpy(), minlength=len(count))
     dataset.training_counts = counts
+    dataset.samples = give_samples(config, (users, items), (valid, test))
     return dataset, train, valid, test
 
 
@@ -196,3 +199,19 @@ class RankCollector(Collector):
             places,
             targets,
         )
+
+
+def evaluated(trainer: Any, loader: Any, split: str, *, best: bool) -> tuple[dict[str, float], pd.DataFrame]:
+    """Evaluates a split: RecBole's metrics, and the ranks that they are made of.
+
+    Chance begins at the run's seed each time, so that models which draw while they rank come back with the same ranks.
+
+    Args:
+        trainer: its collector is a `RankCollector`.
+        loader: of the split.
+        split: its name.
+        best: bring back the weights of the best epoch first.
+    """
+    init_seed(trainer.config["seed"], trainer.config["reproducibility"])
+    found = trainer.evaluate(loader, load_best_model=best, show_progress=False) or {}
+    return {metric: float(value) for metric, value in found.items()}, trainer.eval_collector.take(split)

@@ -34,7 +34,7 @@ def register() -> None:
     import recbole.model.sequential_recommender as sequential
     import recbole.trainer
 
-    from rporec_recbole.data import seen
+    from rporec_recbole.data import samples, score_budget, seen
     from rporec_recbole.data.dataset import RPORecDataset
     from rporec_recbole.model import rporec
     from rporec_recbole.training.trainer import RPORecTrainer
@@ -45,6 +45,8 @@ def register() -> None:
     recbole.trainer.RPORecTrainer = RPORecTrainer
     recbole.data.dataset.RPORecDataset = RPORecDataset
     seen.install()
+    samples.install()
+    score_budget.install()
     _stand_on_our_defaults()
 
 

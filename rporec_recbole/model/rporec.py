@@ -20,6 +20,7 @@ from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.answer_match import AnswerMatcher
 from rporec_recbole.model.answers import Guesses, read_guesses
@@ -324,4 +325,6 @@ class RPORec(SequentialRecommender):
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the items named in the batch, `[B]`; RecBole's sampled evaluation asks for these."""
-        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
+        parts = torch.arange(len(interaction)).split(rows_at_once(len(interaction), self.n_items))
+        rows = [interaction[part] for part in parts]
+        return torch.cat([self.full_sort_predict(one).gather(1, one[self.ITEM_ID][:, None]) for one in rows]).squeeze(1)

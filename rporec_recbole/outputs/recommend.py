@@ -2,7 +2,7 @@
 
 A user of the run gets what the evaluation ranked for the user's row of a split: the same history, the same scores, the same
 hidden items, and so the target of that row stands where `ranks.parquet` has it. Where a split has several rows of a user, the
-last one counts. Scores need the memory of one batch of the run's evaluation (`eval_batch_size` rows, all items).
+last one counts. Scores need the memory of one batch of the run's evaluation (`data.score_budget`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.data.histories import History, interaction_of, read_histories
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranking import top_of
 from rporec_recbole.outputs.table_file import check_output, table_writer
@@ -178,7 +179,8 @@ def _check_reads_histories(run: LoadedRun) -> None:
 
 def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> Iterator[tuple[np.ndarray, Tensor]]:
     model, loader = run.model, run.loaders["test"]
-    length, size = int(run.config["MAX_ITEM_LIST_LENGTH"]), int(run.config["eval_batch_size"])
+    length = int(run.config["MAX_ITEM_LIST_LENGTH"])
+    size = rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
     for first in range(0, len(found), size):
         part = found[first : first + size]
         rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)

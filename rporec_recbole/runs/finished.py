@@ -18,7 +18,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
-from rporec_recbole.host.data import RankCollector, build_data
+from rporec_recbole.host.data import RankCollector, build_data, evaluated
 from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.state import checkpoint
@@ -58,10 +58,10 @@ class LoadedRun:
             trainer = build_trainer(self.config, self.model)
             trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
             collector.data_collect(self.loaders["train"])
-            found = trainer.evaluate(self.loaders[split], load_best_model=False)
+            found = evaluated(trainer, self.loaders[split], split, best=False)
             trainer.tensorboard.close()
         shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
-        return {metric: float(value) for metric, value in found.items()}, collector.take(split)
+        return found
 
     def answers(self, split: str) -> dict[str, float]:
         """What the writer itself knows of a split, see `AnswerMeasure`; missing texts are written."""

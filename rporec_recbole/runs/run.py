@@ -17,11 +17,12 @@ import torch
 from rporec_recbole.data import digest
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.answers import described
+from rporec_recbole.evaluation.comparable import mode_of
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
-from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files
+from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files, evaluated
 from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
 from rporec_recbole.runs.folder import (
     CHECKPOINTS,
@@ -167,9 +168,8 @@ def _run(
     answers: dict[str, dict[str, float]] = {}
     start = perf_counter()
     for split in splits:
-        found = trainer.evaluate({"valid": valid, "test": test}[split], load_best_model=True, show_progress=False) or {}
-        results[split] = {metric: float(value) for metric, value in found.items()}
-        tables.append(collector.take(split))
+        results[split], table = evaluated(trainer, {"valid": valid, "test": test}[split], split, best=True)
+        tables.append(table)
         # Validation has its texts from the training; for the test split none are written that no score reads.
         if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
             answers[split] = trainer.answers(train, {"valid": valid, "test": test}[split])
@@ -198,7 +198,8 @@ def _run(
         "users": int(data.user_num - 1),
         "candidates": int(data.item_num - 1),
         "hide_seen": bool(config["hide_seen"]),
-        "mode": _mode(config),
+        "mode": mode_of(config["eval_args"], "test"),
+        **({"samples": data.samples} if data.samples else {}),
         digest.KEY: data.digest,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **results,
@@ -216,12 +217,6 @@ def _run(
     _close(trainer, model)
     write_results(folder, metrics, together(tables))
     return metrics
-
-
-def _mode(config: Any) -> str:
-    """What the test split is ranked against: `full`, or RecBole's name for a sample such as `uni100`."""
-    mode = config["eval_args"]["mode"]
-    return str(mode["test"] if isinstance(mode, dict) else mode)
 
 
 def _results_of(config: Any, folder: Path) -> dict[str, Any]:

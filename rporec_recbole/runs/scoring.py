@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.evaluation.comparable import mode_of
 from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.folder import logging_to
@@ -41,9 +42,7 @@ class Scorer:
         Raises:
             ConfigError: the run ranks sampled candidates, or no items at all.
         """
-        mode = self.run.config["eval_args"]["mode"]
-        if isinstance(mode, dict):
-            mode = mode[split]
+        mode = mode_of(self.run.config["eval_args"], split)
         if mode != "full":
             raise ConfigError(
                 f"{self.run.run_dir} was evaluated with the mode `{mode}`, which does not rank all items. Only runs with the mode "

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.model.rechead import Reasoning
 from rporec_recbole.model.rporec import RPORec
@@ -133,7 +134,7 @@ def _gains(model: RPORec, rows: FusionRows) -> np.ndarray:
     """What each row's text gains, `[R]`."""
     items = model.head.item_vectors()
     parts: list[Tensor] = []
-    for index in torch.arange(len(rows), device=rows.targets.device).split(_ROWS):
+    for index in torch.arange(len(rows), device=rows.targets.device).split(rows_at_once(_ROWS, len(items))):
         nothing = torch.zeros(len(index), dtype=torch.bool, device=index.device)
         without = fusion_loss(model.head, items, rows, index, nothing, "none")
         parts.append(without - fusion_loss(model.head, items, rows, index, None, "none"))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
 from rporec_recbole.settings.types import FusionSettings
 
@@ -149,6 +150,6 @@ def _loss(head: RecHead, items: Tensor, rows: FusionRows | None) -> float:
     if rows is None or not len(rows):
         return float("nan")
     total = 0.0
-    for index in torch.arange(len(rows), device=rows.targets.device).split(_ROWS):
+    for index in torch.arange(len(rows), device=rows.targets.device).split(rows_at_once(_ROWS, len(items))):
         total += fusion_loss(head, items, rows, index).item() * len(index)
     return total / len(rows)

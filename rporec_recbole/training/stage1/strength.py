@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.evaluation.ranking import target_rank
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.model.rechead import RecHead
@@ -159,8 +160,8 @@ def fresh_reasoning(head: RecHead, new: nn.Module) -> None:
 def _ranks(head: RecHead, rows: FusionRows, hide_seen: bool) -> np.ndarray:
     head.eval()
     items, found = head.item_vectors(), []
-    for start in range(0, len(rows), _ROWS):
-        some = rows.at(torch.arange(start, min(start + _ROWS, len(rows))))
+    for index in torch.arange(len(rows)).split(rows_at_once(_ROWS, len(items))):
+        some = rows.at(index)
         scores = head.scores_of(some.states, items, some.seen, some.reasoning)
         if hide_seen:
             scores = scores.scatter(1, _hidden(some.seen, some.targets), -torch.inf)
