@@ -187,13 +187,21 @@ class RPORecDataset(SequentialDataset):
         """Item ids of all training targets, `[n_prefix_rows]`."""
         return self.timeline[self.iid_field][torch.from_numpy(self.train_ends)]
 
+    def training_rows(self) -> Interaction:
+        """All interactions of the training part; each user's first one is among them, which is no target."""
+        users = self.timeline[self.uid_field].numpy()
+        starts = np.searchsorted(users, users[self.train_ends], side="left")
+        return self.timeline[torch.from_numpy(np.union1d(starts, self.train_ends))]
+
+    def interaction_counts(self) -> Tensor:
+        """How often each item stands in the training part, `[n_items]`; as a target alone: `item_counter`."""
+        return torch.bincount(self.training_rows()[self.iid_field], minlength=self.item_num)
+
     def has_repeats(self) -> bool:
         """Whether any user of the training part has an item twice."""
-        users, items = (self.timeline[field].numpy() for field in (self.uid_field, self.iid_field))
-        starts = np.searchsorted(users, users[self.train_ends], side="left")
-        rows = np.union1d(starts, self.train_ends)  # each user's first interaction is no target
-        pairs = users[rows].astype(np.int64) * self.item_num + items[rows]
-        return len(np.unique(pairs)) < len(pairs)
+        rows = self.training_rows()
+        pairs = rows[self.uid_field] * self.item_num + rows[self.iid_field]
+        return len(torch.unique(pairs)) < len(pairs)
 
     def catalogue(self, fields: list[str], max_characters: int) -> Catalogue:
         """Item texts of the named columns of the `.item` file.

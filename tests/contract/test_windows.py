@@ -5,8 +5,11 @@ import pandas as pd
 import torch
 
 from rporec_recbole.data.dataset import RUNGS, TARGETS
+from rporec_recbole.evaluation.ranking import hit_at, target_rank
 from rporec_recbole.host.data import build_data
-from tests.toy import toy_config, write_toy
+from rporec_recbole.text.completions import Completion
+from rporec_recbole.training.stage1.answers import answer_measure
+from tests.toy import toy_config, toy_model, write_toy
 
 
 def test_evaluation_rows_are_recboles(toy):
@@ -33,6 +36,19 @@ def test_windows_hold_every_training_position_once(toy):
     assert sorted(pairs) == sorted(expected)
     assert ours.dataset.n_prefix_rows == len(prefixes)
     assert ours.dataset.item_counter == theirs.dataset.item_counter
+
+
+def test_popularity_counts_first_interactions_too(toy):
+    whole, train, *_ = build_data(toy_config(toy))
+    model = toy_model(toy)[1]
+    counts = train.dataset.interaction_counts()
+    assert counts.tolist() == whole.training_counts["item_id"].tolist()
+    assert counts.sum() == len(train.dataset.train_ends) + whole.user_num - 1
+    scores, every = counts.float(), torch.arange(1, whole.item_num)
+    scores[0] = -torch.inf
+    expected = hit_at(target_rank(scores.repeat(len(every), 1), every), 10).mean().item()
+    found = answer_measure(model, train.dataset)([Completion("")] * len(every), every)
+    assert found["pop hit@10"] == expected
 
 
 def test_rungs_follow_time_and_histories_end_before_the_target(toy):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from rporec_recbole.data.seen import past_items
 from rporec_recbole.evaluation.answers import AnswerMeasure
 from rporec_recbole.model.rporec import RPORec
@@ -19,8 +17,7 @@ def answer_measure(model: RPORec, dataset: Any) -> AnswerMeasure:
         dataset: the `RPORecDataset` of the training part.
     """
     assert model.catalogue is not None, "answers need item text"
-    counter = dataset.item_counter
-    return AnswerMeasure(model.catalogue.lines, torch.tensor([counter[item] for item in range(model.n_items)]))
+    return AnswerMeasure(model.catalogue.lines, dataset.interaction_counts())
 
 
 def answers_of(model: RPORec, measure: AnswerMeasure, dataset: Any, *, hide_seen: bool, desc: str) -> dict[str, float]:
