@@ -6,6 +6,7 @@ characters like any other. RecBole's own readers disagree: its header ends at a 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -25,20 +26,15 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
     """The number of each line, from 1, and the line without its end.
 
     Raises:
-        DatasetError: the file cannot be read, is not in this encoding, or holds NUL characters.
+        DatasetError: the file cannot be read, or is not in this encoding.
     """
     try:
         with path.open(encoding=encoding, newline="\n") as file:
             for number, line in enumerate(file, start=1):
-                if "\0" in line:
-                    raise DatasetError(
-                        f"{path}, line {number}: there is a NUL character, read as {encoding}; no text has one. "
-                        "Name the file's encoding, such as --encoding=utf-16, or correct the line."
-                    )
                 yield number, line.removesuffix("\n").removesuffix("\r")
     except UnicodeError as error:
         raise undecodable(path, encoding) from error
-    except OSError as error:
+    except (OSError, LookupError) as error:  # the second: no such encoding
         raise DatasetError(f"Cannot read {path}: {error}.") from error
 
 
@@ -80,7 +76,7 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
         if not name or kind not in _TYPES:
             raise DatasetError(
                 f"{path}, line 1: the column {column!r} must read `name:type` with a type among {', '.join(_TYPES)}, "
-                f"columns separated by {separator!r}; it was read as {encoding}."
+                f"columns separated by {separator!r}; it was read as {encoding} (--encoding)."
             )
         if name in fields:
             raise DatasetError(f"{path}, line 1: two columns are named `{name}`. Rename or remove one.")
@@ -91,7 +87,7 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
 def check_rows(
     path: Path, separator: str = "\t", encoding: str = "utf-8", required: tuple[str, ...] = (), limit: int = 5
 ) -> None:
-    """Checks that every row of an atomic file has all fields and that its numbers are numbers.
+    """Checks that every row of an atomic file has all fields, that its numbers are numbers, and that its encoding may be true.
 
     Args:
         path: the file.
@@ -101,13 +97,13 @@ def check_rows(
         limit: how many bad lines to name.
 
     Raises:
-        DatasetError: names the first few bad lines and what is wrong with them.
+        DatasetError: names the first few bad lines and what is wrong with them; or the text is UTF-8 and was to be read as another one.
     """
     kinds = list(read_header(path, separator, encoding).items())
     numbers = [(index, name) for index, (name, kind) in enumerate(kinds) if kind == "float"]
     needed = [(index, name) for index, (name, _) in enumerate(kinds) if name in required]
     problems: list[str] = []
-    rows = 0
+    rows, foreign, is_utf8 = 0, 0, not codecs.lookup(encoding).name.startswith("utf")
     for number, line in text_lines(path, encoding):
         if number == 1 or not line:
             continue
@@ -122,12 +118,27 @@ def check_rows(
                 if not _is_number(values[i])
             ]
             problems += [f"line {number}: `{name}` is empty" for i, name in needed if not values[i].strip(" ")]
+        if is_utf8 and not line.isascii():
+            foreign, is_utf8 = foreign + 1, _is_utf8(line, encoding)
         if len(problems) >= limit:
             break
     if problems:
         raise DatasetError(f"{path} has malformed rows; correct or remove them:\n  " + "\n  ".join(problems[:limit]))
+    if is_utf8 and foreign:
+        raise DatasetError(
+            f"{path} is not written in {encoding}: all of its {foreign:,} lines with letters beyond ASCII are valid UTF-8, which no other "
+            "encoding gives by chance. Name it: --encoding=utf-8."
+        )
     if not rows:
         raise DatasetError(f"{path} has a header but no rows.")
+
+
+def _is_utf8(line: str, encoding: str) -> bool:
+    try:
+        line.encode(encoding).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_number(text: str) -> bool:

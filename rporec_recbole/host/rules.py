@@ -29,7 +29,7 @@ _SEEDS = 2**32  # NumPy's generators take no other
 
 def _is_encoding(name: Any) -> bool:
     try:
-        b"".decode(name)
+        "a".encode(name)
     except (LookupError, TypeError, ValueError):
         return False
     return True

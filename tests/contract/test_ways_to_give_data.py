@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rporec_recbole.cli import main
 from rporec_recbole.data.dataset import TARGETS
 from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data
@@ -281,3 +282,78 @@ def test_removing_duplicates_from_data_without_any_changes_nothing(folder, tmp_p
             for keep in (None, "first", "last")
         ]
         assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.fixture
+def mini(tmp_path):
+    """Both users' last item is w in the test file, and z of b is younger than w of a."""
+    rows = {"train": "a x 1, a y 2, b y 101, b v 102", "valid": "a z 3, b z 103", "test": "a w 4, b w 104"}
+    for name, text in rows.items():
+        table = pd.DataFrame([row.split() for row in text.split(", ")], columns=["user_id", "item_id", "timestamp"])
+        write(tmp_path / "mini", f"mini.{name}.inter", table)
+    return tmp_path
+
+
+def entry(mini, model, *more):
+    given = [
+        f"--model={model}",
+        "--dataset=mini",
+        f"--data_path={mini}",
+        f"--run_dir={mini / 'run'}",
+        "--epochs=1",
+        "--topk=[2]",
+    ]
+    return main(
+        [*given, "--valid_metric=NDCG@2", "--show_progress=False", "--benchmark_filename=[train, valid, test]", *more]
+    )
+
+
+@pytest.mark.parametrize("model", ["Pop", "BPR"])
+def test_own_test_rows_are_what_a_run_ranks(mini, model):
+    assert entry(mini, model) == 0
+    ranks = pd.read_parquet(mini / "run/ranks.parquet")
+    found = {split: set(zip(rows["user_id"], rows["item_id"], strict=True)) for split, rows in ranks.groupby("split")}
+    assert found == {"valid": {("a", "z"), ("b", "z")}, "test": {("a", "w"), ("b", "w")}}
+    assert ranks.query("item_id == 'w'")["item_popularity"].eq(0).all()  # no test row is trained on
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        ("RPORec", [], "RPORec splits whole sequences itself"),
+        ("SASRec", [], "mini.train.inter has ['user_id', 'item_id', 'timestamp']. Load it and say what it holds"),
+        ("Pop", ["--benchmark_filename=[train, test]"], "must be the middle parts of three file names"),
+        ("Pop", ["--benchmark_filename=[train, dev, test]"], "mini.dev.inter does not exist"),
+        ("Pop", ["--rm_dup_inter=first"], "`rm_dup_inter='first'` would take rows away"),
+        ("Pop", ["--val_interval={'timestamp': '[3,inf)'}"], "would take rows away"),
+        ("Pop", ["--rm_dup_inter=False"], "`rm_dup_inter=False` must be first or last"),
+        ("Pop", ["--field_separator=::"], "`field_separator='::'` must be one character"),
+    ],
+)
+def test_what_cannot_be_done_with_files_of_ones_own_is_one_message(mini, capsys, model, more, message):
+    options = {one.partition("=")[0]: one for one in ["--benchmark_filename=[train, valid, test]", *more]}
+    given = [f"--model={model}", "--dataset=mini", f"--data_path={mini}", f"--run_dir={mini / 'run'}", "--topk=[2]"]
+    assert main([*given, "--valid_metric=NDCG@2", *options.values()]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not (mini / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("user_id:token", "user:token", "['user_id'] is needed"),
+        ("timestamp:float", "time:float", "One data set has one set of columns"),
+        ("a\tz\t3", "a\tz", "line 2 has 2 fields instead of 3"),
+        ("a\tz\t3", "\tz\t3", "`user_id` is empty"),
+        ("a\tz\t3", "a\tz\r\t\xff", "line 2: `timestamp` is"),
+    ],
+)
+def test_each_file_of_ones_own_is_checked(mini, capsys, before, after, message):
+    path = mini / "mini/mini.valid.inter"
+    path.write_text(path.read_text().replace(before, after), newline="\n", encoding="utf-8")
+    assert entry(mini, "Pop") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "mini.valid.inter" in said
