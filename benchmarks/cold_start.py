@@ -74,7 +74,7 @@ def hide(config: Any, folder: Path, share: float, rows: int, seed: int) -> ColdR
         rows: newest targets of each user.
         seed: draws the items.
     """
-    from rporec_recbole.data.atomic import read_header
+    from rporec_recbole.data.atomic import read_header, text_lines
     from rporec_recbole.host.data import build_data
 
     dataset, *_ = build_data(config)
@@ -93,11 +93,11 @@ def hide(config: Any, folder: Path, share: float, rows: int, seed: int) -> ColdR
         path = source / f"{name}.{kind}"
         if not path.is_file():
             continue
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line for _, line in text_lines(path, config["encoding"]) if line]
         if keep is not None:
-            place = list(read_header(path, config["field_separator"])).index(dataset.iid_field)
+            place = list(read_header(path, config["field_separator"], config["encoding"])).index(dataset.iid_field)
             lines = lines[:1] + [line for line in lines[1:] if line.split(config["field_separator"])[place] in keep]
-        (copy / f"{name}.{kind}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (copy / f"{name}.{kind}").write_text("\n".join(lines) + "\n", encoding=config["encoding"], newline="\n")
 
     found: list[tuple[str, list[str], str]] = []
     for user in np.unique(users):

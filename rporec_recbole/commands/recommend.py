@@ -24,6 +24,7 @@ or .jsonl. The file appears when it is complete; an older one is replaced.
   --top_k         items per user
   --hide_seen     True or False: whether items that a user has chosen before are left out; default as in the run
   --skip_unknown  True: leave out unknown users and items, and say how many
+  --encoding      of these files, such as cp1252; default as the run's data files have it, and UTF-8 for JSON
 
 Works for RPORec and for RecBole's models; --histories needs a model that reads histories and nothing else (RPORec, SASRec,
 GRU4Rec, ...). Where the run uses reasoning, what is missing is written first.
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         RPORecError: they cannot be followed; the message says why.
     """
     words, given = split_arguments(
-        arguments, texts=["users", "histories", "split", "output"], switches=["skip_unknown", "hide_seen"]
+        arguments, texts=["users", "histories", "split", "output", "encoding"], switches=["skip_unknown", "hide_seen"]
     )
     defaults = {
         "users": None,
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         "output": "recs.parquet",
         "hide_seen": None,
         "skip_unknown": False,
+        "encoding": None,
     }
     options = options_of("recommend", given, defaults)
     if len(words) != 1:
@@ -67,8 +69,10 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("`--top_k=0` asks for nothing. Give a whole number of at least 1.")
 
     from rporec_recbole.outputs.recommend import recommend
+    from rporec_recbole.runs.folder import read_config
 
-    users = None if options.pop("users") is None else users_of(given["users"])
+    encoding = options["encoding"] or read_config(Path(words[0])).get("encoding") or "utf-8"
+    users = None if options.pop("users") is None else users_of(given["users"], encoding)
     output = options.pop("output")
     written = recommend(words[0], output, users=users, **options)
     if written.skipped_items or written.skipped_users:
@@ -80,20 +84,22 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{written.rows:,} recommendations for {written.users:,} users are in {output}")
 
 
-def users_of(text: str) -> list[str]:
+def users_of(text: str, encoding: str = "utf-8") -> list[str]:
     """Users by name, separated by commas; or one on each line of a file.
 
+    Args:
+        text: the names, or the path of the file.
+        encoding: of the file.
+
     Raises:
-        ConfigError: there is none, or the file cannot be read.
+        ConfigError: there is none.
+        DatasetError: the file cannot be read.
     """
+    from rporec_recbole.data.histories import list_lines
+
     path = Path(text)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"The users in {path} cannot be read: {error}. Name a UTF-8 text file, one user a line."
-        ) from error
-    users = [line.strip() for line in lines if line.strip()]
+    lines = [line for _, line in list_lines(path, encoding)] if path.is_file() else text.split(",")
+    users = [line.strip(" \t") for line in lines if line.strip()]
     if not users:
         raise ConfigError(f"`--users={text}` names no user. Write --users=ID,ID or a file with one on each line.")
     return users

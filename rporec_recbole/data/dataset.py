@@ -18,16 +18,28 @@ from recbole.utils.enum_type import FeatureSource, FeatureType
 from torch import Tensor
 
 from rporec_recbole.data.ladder import RL, rungs
+from rporec_recbole.data.seen import PLACE
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
 TARGETS, RUNGS, FIRST = "target_id_list", "rung_list", "first_position"
-_END = "_history_end"
 
 
 def window_positions(windows: Interaction) -> Tensor:
     """Timeline indices of the targets of training windows, `[W, T]`; they mean nothing where a window is padded."""
     return windows[FIRST][:, None] + torch.arange(windows[TARGETS].shape[1], device=windows[FIRST].device)
+
+
+def refuse_own_split(config: Any) -> None:
+    """RPORec cuts histories by time itself; files that are cut already say too little.
+
+    Raises:
+        ConfigError: `benchmark_filename` is given.
+    """
+    if config["benchmark_filename"] is not None:
+        raise ConfigError(
+            "RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file."
+        )
 
 
 class RPORecDataset(SequentialDataset):
@@ -41,10 +53,7 @@ class RPORecDataset(SequentialDataset):
     inter_feat: Any
 
     def __init__(self, config: Any) -> None:
-        if config["benchmark_filename"] is not None:
-            raise ConfigError(
-                "RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file."
-            )
+        refuse_own_split(config)
         super().__init__(config)
 
     def data_augmentation(self) -> None:
@@ -63,24 +72,24 @@ class RPORecDataset(SequentialDataset):
         ends = np.flatnonzero(position > 0)
         rows = self.timeline[torch.from_numpy(ends)]
         lengths = torch.from_numpy(np.minimum(position[ends], self.max_item_list_len))
-        rows.update(Interaction({self.item_list_length_field: lengths, _END: torch.from_numpy(ends)}))
-        self.set_field_property(_END, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        rows.update(Interaction({self.item_list_length_field: lengths, PLACE: torch.from_numpy(ends)}))
+        self.set_field_property(PLACE, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         self.inter_feat = rows
 
     def build(self) -> list[RPORecDataset]:
         """RecBole's split; lists are made for the evaluation rows, windows for the training rows."""
         train, valid, test = super().build()
         self.n_prefix_rows = train.n_prefix_rows = len(train.inter_feat)
-        train.train_ends = np.sort(train.inter_feat[_END].numpy())
+        train.train_ends = np.sort(train.inter_feat[PLACE].numpy())
         train.inter_feat = self._windows(train.train_ends)
         for part in (valid, test):
             part.inter_feat = self._with_lists(part.inter_feat)
         return [train, valid, test]
 
     def _with_lists(self, rows: Interaction) -> Interaction:
-        ends = rows[_END]
+        ends = rows[PLACE]
         lengths = rows[self.item_list_length_field]
-        columns = {name: rows[name] for name in rows.columns if name != _END}
+        columns = {name: rows[name] for name in rows.columns}
         steps = torch.arange(self.max_item_list_len)
         real = steps < lengths[:, None]
         index = torch.where(real, (ends - lengths)[:, None] + steps, 0)
@@ -175,7 +184,7 @@ class RPORecDataset(SequentialDataset):
         starts = np.searchsorted(users, users[ends], side="left")
         rows = self.timeline[torch.from_numpy(ends)]
         lengths = torch.from_numpy(np.minimum(ends - starts, self.max_item_list_len))
-        rows.update(Interaction({self.item_list_length_field: lengths, _END: torch.from_numpy(ends)}))
+        rows.update(Interaction({self.item_list_length_field: lengths, PLACE: torch.from_numpy(ends)}))
         return self._with_lists(rows)
 
     def target_counts(self, max_rung: int) -> Tensor:

@@ -1,13 +1,15 @@
 """Histories that the data set does not have: read from a file, checked, and made into rows that a sequential model reads.
 
 JSON lines   a file named .jsonl, .ndjson or .json: {"user": "...", "items": ["...", "..."]} on each line
-plain text   any other file: `user<TAB>item item item` on each line; ids with spaces need the other form
+plain text   any other file: `user<TAB>item item item` on each line; ids with spaces or tabs need the other form
 
 Items stand oldest first, by their ids in the data files. Empty lines are skipped.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from rporec_recbole.data.atomic import text_lines
 from rporec_recbole.errors import DatasetError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -52,16 +55,19 @@ class Histories:
     skipped_users: int
 
 
-def read_histories(path: str | Path, ids: Mapping[str, int], skip_unknown: bool = False) -> Histories:
+def read_histories(
+    path: str | Path, ids: Mapping[str, int], skip_unknown: bool = False, encoding: str = "utf-8"
+) -> Histories:
     """Reads and checks a whole file, before anything is made of it.
 
     Args:
         path: see above for the forms.
         ids: item token -> RecBole's id; 0 is padding and no item.
         skip_unknown: leave unknown items out, and users who have no other.
+        encoding: of the file.
 
     Raises:
-        DatasetError: the file cannot be read; names the first few lines that are malformed, repeat a user, have no items or
+        DatasetError: the file cannot be read in this encoding; names the first few lines that are malformed, repeat a user, have no items or
             unknown ones.
     """
     path = Path(path)
@@ -69,7 +75,7 @@ def read_histories(path: str | Path, ids: Mapping[str, int], skip_unknown: bool 
     problems: list[str] = []
     lines: dict[str, int] = {}
     wrong = unknown = skipped_users = 0
-    for number, user, tokens in _lines(path):
+    for number, user, tokens in _lines(path, encoding):
         here = f"line {number}"
         if isinstance(tokens, str):
             problem: str | None = f"{here}: {tokens}"
@@ -107,16 +113,23 @@ def read_histories(path: str | Path, ids: Mapping[str, int], skip_unknown: bool 
     return Histories(found, unknown if skip_unknown else 0, skipped_users)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, list[str] | str]]:
+def list_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Number and content of the lines of a file that a person or another program wrote, empty ones left out.
+
+    Args:
+        path: the file.
+        encoding: of the file; UTF-8 may start with a byte order mark.
+    """
+    with contextlib.suppress(LookupError):  # the reader says it
+        encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    return ((number, line) for number, line in text_lines(path, encoding) if line.strip())
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str, list[str] | str]]:
     """Line number, user and item tokens of each line; in place of the tokens a sentence that says what is wrong."""
     parse = _from_json if path.suffix.lower() in JSON_SUFFIXES else _from_text
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, *parse(line.rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The histories in {path} cannot be read: {error}. Name a UTF-8 text file.") from error
+    for number, line in list_lines(path, encoding):
+        yield number, *parse(line)
 
 
 def _from_json(line: str) -> tuple[str, list[str] | str]:
@@ -141,7 +154,7 @@ def _from_text(line: str) -> tuple[str, list[str] | str]:
     if not tab or not user:
         hint = " (JSON lines need a file named .jsonl)" if line.startswith("{") else ""
         return user, f"must read `user<TAB>item item item`{hint}"
-    return user, items.split()
+    return user, [item for item in items.replace("\t", " ").split(" ") if item]  # an id may hold any other white space
 
 
 def interaction_of(histories: Sequence[History], length: int, item_list: str, length_field: str) -> Interaction:

@@ -15,7 +15,11 @@ import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import DIENDataset, SequentialDataset
+from recbole.data.interaction import Interaction
 from torch import Tensor
+
+PLACE = "_place"
+"""Column of a sequential data set's rows: where the target stands in its `timeline`."""
 
 Pairs = tuple[Tensor, Tensor]
 """(rows of the batch, item ids), the form in which RecBole's trainer sets scores to `-inf`."""
@@ -23,25 +27,15 @@ Pairs = tuple[Tensor, Tensor]
 _NOTHING: Pairs = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
 
-def past_items(timeline: Any, rows: Any, user_field: str, item_field: str, time_field: str) -> Pairs:
+def past_items(dataset: Any, rows: Any) -> Pairs:
     """Everything that stands before the target of each row, the target's own item left out.
 
     Args:
-        timeline: RecBole `Interaction` of all interactions, sorted by user, then time.
-        rows: RecBole `Interaction` with user, target item and time of `B` evaluated rows.
-        user_field: name of the user column.
-        item_field: name of the item column.
-        time_field: name of the time column.
+        dataset: a sequential data set with a `timeline`: an `Interaction` of all interactions, sorted by user, then time.
+        rows: RecBole `Interaction` of `B` rows of this data set.
     """
-    users, items, times = (timeline[field].numpy() for field in (user_field, item_field, time_field))
-    starts = np.searchsorted(users, rows[user_field].numpy(), side="left")
-    stops = np.searchsorted(users, rows[user_field].numpy(), side="right")
-    ends = np.zeros(len(starts), dtype=np.int64)
-    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        here = items[start:stop] == int(rows[item_field][row])
-        here &= times[start:stop] == float(rows[time_field][row])
-        ends[row] = start + int(np.flatnonzero(here)[-1])
-    return items_before(users, items, ends)
+    users, items = (dataset.timeline[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    return items_before(users, items, rows[PLACE].numpy())
 
 
 def items_before(users: np.ndarray, items: np.ndarray, ends: np.ndarray) -> Pairs:
@@ -78,8 +72,7 @@ def install() -> None:
             return batch, used, rows, targets
         dataset = self._dataset
         if hasattr(dataset, "timeline"):
-            raw = dataset[np.array(index)]
-            hidden = past_items(dataset.timeline, raw, dataset.uid_field, dataset.iid_field, dataset.time_field)
+            hidden = past_items(dataset, dataset[np.array(index)])
         else:  # `benchmark_filename`: the lists of the file are all there is
             hidden = _listed_items(batch[dataset.item_id_list_field], targets)
         return batch, hidden, rows, targets
@@ -93,6 +86,9 @@ def _keeping_timeline(augment: Callable[[Any], None]) -> Callable[[Any], None]:
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.timeline = self.inter_feat
         augment(self)
+        users = self.timeline[self.uid_field].numpy()
+        places = np.flatnonzero(users[1:] == users[:-1]) + 1  # every interaction but a user's first is a target
+        self.inter_feat.update(Interaction({PLACE: torch.from_numpy(places)}))
 
     return augment_and_keep
 

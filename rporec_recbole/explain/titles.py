@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from rporec_recbole.data.atomic import read_header
-from rporec_recbole.errors import DatasetError
+from rporec_recbole.data.atomic import read_header, read_table
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.settings.properties import layered_properties
 from rporec_recbole.text.catalogue import build_catalogue
@@ -52,15 +50,19 @@ def items_of(run: LoadedRun) -> list[Item]:
 def _columns_of_the_file(run: LoadedRun, tokens: list[str]) -> dict[str, list[str]] | None:
     """Texts by column, one for each token; None if the file or its columns are not there."""
     config: Any = run.config
-    path, separator = Path(config["data_path"]) / f"{config['dataset']}.item", config["field_separator"]
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    form = config["field_separator"], config["encoding"] or "utf-8"
     wanted = config["item_text_fields"] or layered_properties("RPORec", str(config["dataset"])).get("item_text_fields")
     key = config["ITEM_ID_FIELD"]
+    if not wanted or not path.is_file():
+        return None
     try:
-        kinds = read_header(path, separator)
-        if not wanted or not {key, *wanted} <= set(kinds):
+        kinds = read_header(path, *form)
+        if not {key, *wanted} <= set(kinds):
             return None
-        table = pd.read_csv(path, sep=separator, header=0, names=list(kinds), dtype=str, quoting=3, na_filter=False)
-    except (DatasetError, OSError, ValueError):
-        return None  # titles are a comfort: the page says ids without them
+        table = read_table(path, *form, header=0, names=list(kinds), dtype=str, na_filter=False)
+    except ValueError as error:  # `DatasetError` is one. Titles are a comfort: the page says ids without them
+        logging.getLogger().warning("Items are shown by their ids: %s", error)
+        return None
     table = table.drop_duplicates(key).set_index(key).reindex(tokens, fill_value="")
     return {name: table[name].tolist() for name in wanted}

@@ -15,6 +15,7 @@ from recbole.evaluator import Collector
 from recbole.utils import ModelType, init_seed
 
 from rporec_recbole.data.atomic import check_rows, read_header
+from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import DatasetError, translating
@@ -29,53 +30,82 @@ def check_dataset_files(config: Config) -> None:
     """Checks the files that RecBole is about to read.
 
     Raises:
-        DatasetError: a file is missing or malformed.
+        DatasetError: a file is missing, malformed, or not in the encoding that is named.
+        ConfigError: RPORec cannot read a split of the user's own.
     """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    separator = config["field_separator"]
-    inter = folder / f"{name}.inter"
-    if config["benchmark_filename"] is not None:
-        return
-    if not inter.is_file():
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    form = config["field_separator"], config["encoding"]
+    if config["model"] == "RPORec":
+        refuse_own_split(config)
+    files = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
+    gone = [file for file in files if not (folder / file).is_file()]
+    if gone:
         if not folder.exists() and name in read_yaml(RECBOLE / "properties/dataset/url.yaml"):
             return  # RecBole downloads it
+        asked = "" if parts is None else f" `benchmark_filename={list(parts)}` asks for {', '.join(files)}."
         raise DatasetError(
-            f"The data set `{name}` is not there: {inter} does not exist. Put {name}.inter (and {name}.item) into {folder}, "
+            f"The data set `{name}` is not there: {folder / gone[0]} does not exist.{asked} Put {gone[0]} (and {name}.item) into {folder}, "
             f"or name the parent folder with --data_path=DIR. `ml-100k` needs no files."
         )
-    fields = read_header(inter, separator)
-    needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO":
-        needed.append(config["TIME_FIELD"])
-    missing = [field for field in needed if field not in fields]
-    if missing:
-        raise DatasetError(
-            f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
-        )
-    for field in needed:  # RecBole would order times that are tokens by where they stand in the file
-        wanted_type = "float" if field == config["TIME_FIELD"] else "token"
-        if fields[field] != wanted_type:
+    headers = {file: _checked_interactions(config, folder / file) for file in files}
+    for file, columns in headers.items():
+        if columns != headers[files[0]]:
             raise DatasetError(
-                f"{inter}, line 1: `{field}:{fields[field]}` must be `{field}:{wanted_type}`. Times are numbers, ids are names."
+                f"{file} in {folder} has the columns {columns}, and {files[0]} has {headers[files[0]]}. One data set has one set of columns."
             )
-    check_rows(inter, separator, required=tuple(needed))
     items = folder / f"{name}.item"
     wanted = (config["load_col"] or {}).get("item")
     if wanted and wanted != "*" and config["model"] == "RPORec" and not config["ids_only"]:
-        there = read_header(items, separator) if items.is_file() else {}
+        there = read_header(items, *form) if items.is_file() else {}
         gone = [field for field in config["item_text_fields"] or [] if field not in there]
         if gone:
             found = f"{items} has the columns {list(there)}" if there else f"{items} does not exist"
             raise DatasetError(
                 f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
             )
-    if items.is_file() and wanted:
-        there, item_id = read_header(items, separator), config["ITEM_ID_FIELD"]
-        if there.get(item_id) != "token":
+    for kind, key in (("item", config["ITEM_ID_FIELD"]), ("user", config["USER_ID_FIELD"])):
+        path = folder / f"{name}.{kind}"
+        if path.is_file() and (config["load_col"] is None or config["load_col"].get(kind)):
+            there = read_header(path, *form)
+            if there.get(key) != "token":
+                raise DatasetError(
+                    f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
+                )
+            check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+
+
+def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
+    """Field -> type of a file of interactions, all of whose rows are as they must be."""
+    form, own_split = (config["field_separator"], config["encoding"]), config["benchmark_filename"] is not None
+    user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
+    sequential, histories = config["MODEL_TYPE"] == ModelType.SEQUENTIAL, f"{item}{config['LIST_SUFFIX']}"
+    fields = read_header(path, *form)
+    needed = {user: "token", item: "token"}
+    if not own_split and (
+        sequential or config["eval_args"]["order"] == "TO" or (config["rm_dup_inter"] and time in fields)
+    ):
+        needed[time] = "float"
+    missing = [field for field in needed if field not in fields]
+    if missing:
+        raise DatasetError(
+            f"{path} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
+        )
+    if own_split and sequential:
+        needed[histories] = "token_seq"
+        loaded = config["load_col"] is None or histories in config["load_col"].get("inter", ())
+        if histories not in fields or not loaded or histories not in (config["alias_of_item_id"] or ()):
             raise DatasetError(
-                f"{items} has the columns {list(there)}, but its items are known by `{item_id}:token`. Add that column."
+                f"{config['model']} reads histories, and with `benchmark_filename` they stand in the files: each needs a column "
+                f"`{histories}:token_seq` with the items before `{item}`, oldest first; {path} has {list(fields)}. Load it and say what it "
+                f'holds: --load_col="{{inter: [{user},{item},{histories}]}}" --alias_of_item_id="[{histories}]".'
             )
-        check_rows(items, separator)
+    for field, kind in needed.items():  # RecBole would order times that are tokens by where they stand in the file
+        if fields[field] != kind:
+            raise DatasetError(
+                f"{path}, line 1: `{field}:{fields[field]}` must be `{field}:{kind}`. Times are numbers, ids are names."
+            )
+    check_rows(path, *form, required=tuple(needed))
+    return fields
 
 
 def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
@@ -118,6 +148,11 @@ def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:
     name = config["dataset"]
 
     def say(error: Exception) -> DatasetError:
+        if isinstance(error, UnicodeError):
+            return DatasetError(
+                f"A file of `{name}` in {config['data_path']} is not written in {config['encoding']} ({error}). Name its encoding with "
+                "--encoding=NAME, such as utf-8, ISO-8859-1, cp1252 or gbk."
+            )
         if isinstance(error, OSError):
             return DatasetError(
                 f"The data set `{name}` could not be downloaded or read ({error}). Put its atomic files into {config['data_path']} or name "

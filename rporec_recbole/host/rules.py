@@ -23,7 +23,17 @@ _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
+_PARTS = 3  # files of a user's own split
 _SEEDS = 2**32  # NumPy's generators take no other
+
+
+def _is_encoding(name: Any) -> bool:
+    try:
+        "a".encode(name)
+    except (LookupError, TypeError, ValueError):
+        return False
+    return True
+
 
 _RULES: dict[str, _Rule] = {
     "epochs": (_whole(1), "a whole number of at least 1"),
@@ -38,6 +48,19 @@ _RULES: dict[str, _Rule] = {
     "gpu_id": (
         lambda v: re.fullmatch(r"(-1|\d+(\s*,\s*\d+)*|(GPU|MIG)-[\w/,-]+)?", str(v)) is not None,
         "what CUDA_VISIBLE_DEVICES takes: numbers of GPUs, such as 0 or 0,1; empty or -1 means the CPU",
+    ),
+    "encoding": (_is_encoding, "the name of an encoding that Python knows, such as utf-8, ISO-8859-1, cp1252 or gbk"),
+    "field_separator": (
+        lambda v: isinstance(v, str) and len(v) == 1 and v.isascii() and v not in "\r\n",
+        "one character, such as ','; a tab is the default",
+    ),
+    "rm_dup_inter": (
+        lambda v: v is None or (isinstance(v, str) and v in ("first", "last")),
+        "first or last, whichever of a user's equal items is to stay, or None: all stay",
+    ),
+    "benchmark_filename": (
+        lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == _PARTS),
+        "the middle parts of three file names, such as [train,valid,test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter",
     ),
     "topk": (
         lambda v: bool(v) and all(_whole(1)(k) for k in ks_of(v)),
@@ -77,6 +100,13 @@ def setting_problems(config: Any) -> list[str]:
         for key, (holds, allowed) in _RULES.items()
         if key in config and not holds(config[key])
     ]
+    if config["benchmark_filename"] is not None:
+        found += [
+            f"`{key}={config[key]!r}` would take rows away, and RecBole takes none out of the files of `benchmark_filename`. Leave it out, or "
+            "filter the files"
+            for key in ("rm_dup_inter", "val_interval")
+            if config[key]
+        ]
     return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rporec_recbole.data.histories import History, interaction_of, read_histories
+from rporec_recbole.data.histories import JSON_SUFFIXES, History, interaction_of, read_histories
 from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranking import top_of
@@ -56,6 +56,7 @@ def recommend(
     top_k: int = 100,
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
+    encoding: str | None = None,
 ) -> Recommended:
     """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
 
@@ -72,6 +73,7 @@ def recommend(
         hide_seen: leave out everything that a user has chosen before; None does as the run does. As in the evaluation, a target
             that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
+        encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
 
     Raises:
         RunFolderError: there is no finished run, or the table cannot be written.
@@ -90,7 +92,8 @@ def recommend(
     if histories is not None:
         _check_reads_histories(run)
         ids = run.dataset.field2token_id[run.dataset.iid_field]
-        read = read_histories(histories, ids, skip_unknown)
+        usual = "utf-8" if Path(histories).suffix.lower() in JSON_SUFFIXES else run.config["encoding"]
+        read = read_histories(histories, ids, skip_unknown, encoding or usual or "utf-8")
         wanted, skipped_items, skipped_users = len(read.found), read.skipped_items, read.skipped_users
         parts = _of_histories(run, Scorer(run), read.found)
     else:

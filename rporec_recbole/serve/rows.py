@@ -87,6 +87,5 @@ class Rows:
         ratings = rows[rated][row, :steps].tolist() if rated in rows else None
         hidden = np.zeros(0, dtype=np.int64)
         if hide:
-            one = rows[row : row + 1]
-            hidden = past_items(split.timeline, one, split.uid_field, split.iid_field, split.time_field)[1].numpy()
+            hidden = past_items(split, rows[row : row + 1])[1].numpy()
         return Row(items, ratings, hidden, top_k)

@@ -207,9 +207,22 @@ def test_histories_that_cannot_be_used(tmp_path, name, text, message):
 
 def test_histories_that_cannot_be_read(tmp_path):
     (tmp_path / "h.txt").write_bytes(b"a\t\xff\xfe\n")
-    for name in ("h.txt", "nowhere.txt"):
-        with pytest.raises(DatasetError, match="cannot be read"):
+    for name, message in (
+        ("h.txt", r"is not written in utf-8.*--encoding=NAME"),
+        ("nowhere.txt", "Cannot read .*nowhere.txt"),
+    ):
+        with pytest.raises(DatasetError, match=message):
             read_histories(tmp_path / name, IDS)
+
+
+def test_only_spaces_and_tabs_end_an_item(tmp_path):
+    ids = {"[PAD]": 0, **{f"a{odd}b": number for number, odd in enumerate('\r\x0b\x0c\x1c\x85\xa0\u2028"', start=1)}}
+    for name in ("h.txt", "h.jsonl"):
+        items = [token for token in ids if token != "[PAD]"]
+        line = "u\x85\t" + "  ".join(items) if name == "h.txt" else json.dumps({"user": "u\x85", "items": items})
+        (tmp_path / name).write_bytes(f"\ufeff{line}\r\n\r\n".encode())
+        (found,) = read_histories(tmp_path / name, ids).found
+        assert (found.user, found.items.tolist()) == ("u\x85", list(range(1, 9)))
 
 
 def test_unknown_items_can_be_left_out(runs, tmp_path, capsys):

@@ -31,7 +31,5 @@ def answers_of(model: RPORec, measure: AnswerMeasure, dataset: Any, *, hide_seen
         desc: label of the progress bar.
     """
     rows = dataset.inter_feat
-    hidden = None
-    if hide_seen:
-        hidden = past_items(dataset.timeline, rows, dataset.uid_field, dataset.iid_field, dataset.time_field)
+    hidden = past_items(dataset, rows) if hide_seen else None
     return measure(model.completions(rows, model.evaluation_decoding, desc), rows[model.ITEM_ID], hidden)

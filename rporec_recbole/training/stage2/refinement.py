@@ -121,7 +121,7 @@ class Refinement:
         rows = dataset.inter_feat[np.sort(users[: self.settings.rl_validation_users])]
         hidden = None
         if trainer.config["hide_seen"]:
-            hidden = past_items(dataset.timeline, rows, dataset.uid_field, dataset.iid_field, dataset.time_field)
+            hidden = past_items(dataset, rows)
         scorer, targets = row_scorer(model, rows, hidden), rows[model.ITEM_ID]
         measure = answer_measure(model, self.dataset)
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
