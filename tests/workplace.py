@@ -103,9 +103,9 @@ def standing_in(place: Path) -> Iterator[None]:
         if self.dataset == "ml-100k" and "recbole" in Path(self.final_config_dict["data_path"]).parts:
             self.final_config_dict["data_path"] = str(place / "dataset" / "ml-100k")
 
-    ours = [module for module in list(sys.modules.values()) if hasattr(module, "properties_dir")]
+    readers = {properties, *(module for module in list(sys.modules.values()) if "properties_dir" in vars(module))}
     with contextlib.ExitStack() as stack:
-        for module in {properties, *ours}:
+        for module in readers:
             stack.enter_context(mock.patch.object(module, "properties_dir", return_value=place / "properties"))
         stack.enter_context(mock.patch.object(run, "plot_curves", _two_curves))
         stack.enter_context(mock.patch.object(Config, "_set_default_parameters", with_small_data))
