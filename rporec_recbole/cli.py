@@ -17,7 +17,7 @@ COMMANDS = ("compare", "controls", "cots", "explain", "recommend", "export", "in
 HELP = """\
 usage: rporec --model=MODEL --dataset=DATASET [--preset=NAME] [--config_files="a.yaml b.yaml"] [--run_dir=PATH] [--key=value ...]
        rporec --model=A,B,... --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
-       rporec --compare=FILE --dataset=DATASET [--seeds=3] [--reference=NAME] [--key=value ...]
+       rporec --compare=FILE [--dataset=DATASET] [--seeds=3] [--reference=NAME] [--key=value ...]
        rporec compare RUN RUN [...] [--reference=NAME]
        rporec --model=MODEL --dataset=DATASET --sweep=FILE [--trials=N] [--storage=URL] [--run_dir=PATH] [--key=value ...]
        rporec cots stats|show|export RUN [--count=N] [--seed=N] [--to=FILE.jsonl]

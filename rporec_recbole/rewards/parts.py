@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable
 
 import torch
@@ -45,12 +47,14 @@ def find_part(name: str) -> Part:
             f"`reward_weights` names the part `{name}`; allowed are {', '.join(PARTS)}, or a function of yours as "
             "`package.module:function`."
         )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # an installed command does not look beside itself, as `python script.py` does
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever somebody else's module raises while it is imported
         raise ConfigError(
             f"`reward_weights` names the part `{name}`, which cannot be imported ({type(error).__name__}: {error}). Install the "
-            "package, or put the folder that holds the module on PYTHONPATH."
+            "package, start in the folder that holds the module, or put that on PYTHONPATH."
         ) from error
     if not callable(found):
         raise ConfigError(
