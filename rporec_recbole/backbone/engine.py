@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.choice import Choice, Stop
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
-from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache
+from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache, select_rows
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
@@ -191,7 +191,7 @@ class _Batch:
         source = [number[tuple(p)] for p in self.prompts]
         if source != list(range(len(distinct))):
             index = torch.tensor(source, device=self.device)
-            self.cache.batch_select_indices(index)
+            select_rows(self.cache, index)
             return torch.cat(logits)[index]
         return torch.cat(logits)
 
@@ -284,6 +284,6 @@ class _Batch:
         if not order:
             return
         index = torch.tensor(order, device=self.device)
-        self.cache.batch_select_indices(index)
+        select_rows(self.cache, index)
         self.bias, self.position, self.places = self.bias[index], self.position[index], self.places[index]
         self.place.rows = slice(0, count)

@@ -16,6 +16,7 @@ from rporec_recbole.backbone.choice import uniforms
 from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.guesses import Way, drawn_leaves, likely_leaves
 from rporec_recbole.backbone.prefix_tree import OPEN, tree_of_lines
+from rporec_recbole.backbone.spelling import Spelling
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.text.completions import ANSWER, ANSWER_END, THINK, Guess, parse_completion
 from rporec_recbole.text.prompts import unrated
@@ -65,7 +66,7 @@ class Grounding:
     """
 
     def __init__(self, lines: Sequence[str], tokenizer: Any, repeats: bool = True) -> None:
-        self._lines, self._tokenizer = lines, tokenizer
+        self._lines, self._tokenizer, self._spelling = lines, tokenizer, Spelling(tokenizer)
         self._tree, self._again = tree_of_lines(lines, tokenizer)
         self._shown = {} if repeats else {line: item for item, line in enumerate(lines) if item}
         named = "\n".join([*lines, *([] if repeats else ["no repeats"])])
@@ -156,7 +157,7 @@ class Grounding:
 
     def _context(self, tokens: list[int]) -> list[int] | None:
         """The tokens of a text up to where the tree begins; None if it is not at an answer or malformed already."""
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = self._spelling(tokens)
         head, opened, rest = text.partition(ANSWER)
         if not parse_completion(f"{head}{opened}x{ANSWER_END}").well_formed:
             return None

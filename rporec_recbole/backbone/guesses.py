@@ -1,8 +1,7 @@
 """Answers that name an item: the model chooses among the catalogue's lines, token by token, and nothing else may follow.
 
 At each token the probabilities are those of the tokens that the tree allows, so a token without an alternative costs nothing
-and is read only if a choice comes behind it; a way is at its end where one line is left. The cache is transformers' own,
-through `reorder_cache`, which all kinds of models have.
+and is read only if a choice comes behind it; a way is at its end where one line is left. The cache is transformers' own.
 
 Letters in shapes: B contexts, R ways under way, V vocabulary.
 """
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from rporec_recbole.backbone.kv_cache import layer_windows
+from rporec_recbole.backbone.kv_cache import layer_windows, select_rows
 from rporec_recbole.backbone.prefix_tree import OPEN, Node, PrefixTree
 
 
@@ -219,7 +218,7 @@ class _Reader:
         rows = [one.row for one in ways]
         if rows != list(range(len(self._mask))):
             index = torch.tensor(rows, device=device)
-            self._cache.reorder_cache(index)
+            select_rows(self._cache, index)
             self._mask, self._position = self._mask[index], self._position[index]
         blocks = [one.unread[: self._most] for one in ways]
         lengths = [len(block) for block in blocks]

@@ -134,6 +134,14 @@ def new_cache(model: Any, place: Place, windows: list[int | None] | None) -> Cac
     return Cache(layers=[InPlaceLayer(place) for _ in windows])
 
 
+def select_rows(cache: Cache, rows: Tensor) -> None:
+    """Row i of a cache becomes what row `rows[i]` is, of keys and values and of convolution and recurrent states alike."""
+    if isinstance(cache, DynamicCache):  # whose own selection knows no layers with states
+        cache.reorder_cache(rows)
+    else:
+        cache.batch_select_indices(rows)
+
+
 def grouped_attention(
     module: torch.nn.Module,
     query: Tensor,

@@ -12,13 +12,15 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.engine import Generated, generate_tokens
+from rporec_recbole.backbone.facts import facts_of, in_one_line
 from rporec_recbole.backbone.fingerprint import fingerprint_of
 from rporec_recbole.backbone.grounding import Grounding, TagWatch
-from rporec_recbole.backbone.lora import adapted_layers
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.rendering import PromptEncoder
-from rporec_recbole.backbone.running import context_length, in_eval_mode, trains_in_bfloat16
+from rporec_recbole.backbone.running import in_eval_mode, trains_in_bfloat16
 from rporec_recbole.backbone.screening import ScreenedOutput, can_screen
+from rporec_recbole.backbone.spelling import Spelling
+from rporec_recbole.backbone.writer import Writer, keep_writer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.completions import ANSWER_END, render_guesses
@@ -37,9 +39,12 @@ class Backbone:
         batch_tokens: rows times length of one generation batch.
         max_prompt_tokens: room for a prompt, the tokens of a chat template included.
         chat: show prompts through the tokenizer's chat template.
+        writer: what was kept of it when it was saved; None for a new one.
 
     Attributes:
         prompts: turns prompts into tokens.
+        spelling: turns tokens into text.
+        writer: what is kept of it beside its weights.
         has_answered: says of the last tokens of a text whether an answer is closed.
         grounding: the lines that answers may be; None until `ground`.
 
@@ -48,7 +53,15 @@ class Backbone:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, name: str, *, batch_tokens: int, max_prompt_tokens: int, chat: bool = False
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        *,
+        batch_tokens: int,
+        max_prompt_tokens: int,
+        chat: bool = False,
+        writer: Writer | None = None,
     ) -> None:
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
@@ -57,7 +70,10 @@ class Backbone:
         self.tokenizer = tokenizer
         self.name = name
         self.batch_tokens = batch_tokens
-        self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat)
+        kept = writer or Writer()
+        self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat, kept.around)
+        self.writer = Writer(self.prompts.around, kept.form)
+        self.spelling = Spelling(tokenizer)
         self._fingerprint: str | None = None
         self._screened: ScreenedOutput | None = None
         self.has_answered = TagWatch(tokenizer, ANSWER_END)
@@ -107,7 +123,7 @@ class Backbone:
         if self._fingerprint is None:
             adapter = self.model.peft_config[ADAPTER] if self.is_adapter else None
             self._fingerprint = fingerprint_of(
-                self.model, self.tokenizer, adapter, self.end_tokens, self.prompts.identity
+                self.model, self.tokenizer, adapter, self.end_tokens, self.prompts.identity, self.writer.form
             )
         return self._fingerprint
 
@@ -118,32 +134,11 @@ class Backbone:
     @property
     def facts(self) -> dict[str, Any]:
         """What a reader of a run wants to know of its backbone, as plain values."""
-        config = self.model.config
-        return {
-            "name": self.name,
-            "architecture": config.model_type,
-            "parameters": self.parameters,
-            "trainable": sum(weight.numel() for weight in self.trainable()),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "device": str(self.device),
-            "attention": getattr(config, "_attn_implementation", None) or "its own",
-            "context": context_length(config),
-            "prompt_tokens": self.prompts.max_tokens,
-            "chat_template": self.prompts.chat,
-            "lora": adapted_layers(self.model) if self.is_adapter else [],
-        }
+        return facts_of(self)
 
     def describe(self) -> str:
         """`facts` in one line."""
-        facts = self.facts
-        parts = [
-            f"backbone {facts['name']} ({facts['architecture']}): {facts['parameters'] / 1e6:.1f} M weights, "
-            f"{facts['trainable'] / 1e6:.1f} M trainable",
-            f"{facts['dtype']} on {facts['device']}, {facts['attention']} attention",
-            f"context {facts['context'] or 'unlimited'}",
-            f"prompts up to {facts['prompt_tokens']} tokens, {'through its' if facts['chat_template'] else 'no'} chat template",
-        ]
-        return "; ".join([*parts, f"LoRA on {', '.join(facts['lora'])}"] if facts["lora"] else parts)
+        return in_one_line(self.facts)
 
     def encode_examples(self, prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Training examples as (tokens, labels): the prompt is not learned, the completion and the end token are."""
@@ -255,7 +250,7 @@ class Backbone:
 
     def decode(self, generated: Sequence[Generated]) -> list[str]:
         """Texts of completions, cut after the first `</answer>`, with their guesses behind."""
-        texts = self.tokenizer.batch_decode([one.tokens for one in generated], skip_special_tokens=True)
+        texts = [self.spelling(one.tokens) for one in generated]
         cut = [head + tag for head, tag, _ in (text.partition(ANSWER_END) for text in texts)]
         return [text + render_guesses(one.guesses) for text, one in zip(cut, generated, strict=True)]
 
@@ -303,7 +298,7 @@ class Backbone:
         return [finished[row] for row in range(len(prompts))]
 
     def save(self, folder: Path) -> None:
-        """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer.
+        """Writes an ordinary Hugging Face folder, or a PEFT adapter folder, with the tokenizer and with what `writer` holds.
 
         The base of an adapter on a tiny backbone exists nowhere else, so it goes along as `base/`.
         """
@@ -312,6 +307,7 @@ class Backbone:
             self.save_base(folder / BASE)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        keep_writer(folder, self.writer)
 
     def save_base(self, folder: Path) -> None:
         """Writes an ordinary Hugging Face folder without any adapter, with the tokenizer."""

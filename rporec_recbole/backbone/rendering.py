@@ -22,31 +22,33 @@ class PromptEncoder:
         tokenizer: a transformers tokenizer.
         max_tokens: room for a prompt with all that is put around it.
         chat: use the tokenizer's chat template; without one, prompts stand alone.
+        around: what the template has put before and after a prompt already; None renders it now. Many templates print today's
+            date.
 
     Attributes:
         chat: whether a chat template is in use.
+        around: as rendered; None without a template.
         overhead: tokens of every prompt that are not its own.
 
     Raises:
         BackboneError: the template does not render, or does not show the message.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int, chat: bool) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int, chat: bool, around: tuple[str, str] | None = None) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.chat = bool(chat and tokenizer.chat_template)
         self._before: list[int] = []
         self._after: list[int] = []
-        before = after = ""
-        if self.chat:
-            before, after = _around(tokenizer)
+        self.around = (around or _around(tokenizer)) if self.chat else None
+        if self.around is not None:
             self._before, self._after = (
-                self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after)
+                self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.around
             )
             self.overhead = len(self._before) + len(self._after)
         else:
             self.overhead = len(tokenizer("")["input_ids"])
-        self.identity = f"{max_tokens}{f'{before}{_HERE}{after}' if self.chat else ''}"
+        self.identity = f"{max_tokens}{'' if self.around is None else _HERE.join(self.around)}"
         """Changes when the tokens of a prompt may change; part of the backbone's fingerprint."""
 
     def count(self, text: str) -> int:

@@ -128,7 +128,7 @@ class VLLMEngine:
             "max_tokens": limit.max_new_tokens,
             "stop": [ANSWER_END] if grounding is None else [ANSWER, ANSWER_END],
             "include_stop_str_in_output": True,
-            "stop_token_ids": self._backbone.end_tokens,
+            "stop_token_ids": sorted({*self._backbone.end_tokens, *(grounding.opened.tokens if grounding else ())}),
         }
         parameters = [SamplingParams(**shared, seed=_seed(identity, decoding)) for identity in identities]
         tokens = [{"prompt_token_ids": [*ids, *begin]} for ids in self._backbone.prompts.encode(prompts)]

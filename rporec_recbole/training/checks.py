@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import torch
+
 from rporec_recbole.backbone.load import check_backbone
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
@@ -28,7 +30,7 @@ def check_work(model: RPORec, dataset: Any, stages: Collection[str], processes: 
         RewardError: a reward part of somebody else's does not do what a part must.
     """
     if model.backbone is None and {"1b", "1c"} & set(stages):
-        check_backbone(model.settings.backbone)
+        check_backbone(model.settings.backbone, torch.device(model.device))
     _check_positions(model.settings, dataset, stages)
     if "2" in stages:
         _check_sharing(model.settings.rl, processes)

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.backbone.writer import keep_writer, kept_writer
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.answers import K
@@ -50,9 +51,17 @@ class BackboneStages:
             texts: what a tiny backbone builds its vocabulary from, beside the catalogue.
         """
         trainer = self.trainer
+        begun = trainer.progress.folder  # a run that was killed in this stage goes on with the prompts that it had
         backbone = make_backbone(
-            trainer.settings.backbone, [*trainer.model.catalogue.lines, *texts], trainer.device, trainer.seed
+            trainer.settings.backbone,
+            [*trainer.model.catalogue.lines, *texts],
+            trainer.device,
+            trainer.seed,
+            None if begun is None else kept_writer(begun),
         )
+        if begun is not None:
+            begun.mkdir(parents=True, exist_ok=True)
+            keep_writer(begun, backbone.writer)
         trainer.model.connect(backbone, CoTStore(trainer.folder / checkpoint.STORE))
         trainer.log(backbone.describe())
         changed = backbone_defaults(backbone.name)

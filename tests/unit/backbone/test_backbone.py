@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from rporec_recbole.backbone import load
+from rporec_recbole.backbone import load, sources
 from rporec_recbole.backbone.load import check_backbone, load_backbone, make_backbone
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.tiny import train_tokenizer
@@ -265,7 +265,7 @@ def test_weights_that_cannot_be_read_are_found_before_the_first_stage(tmp_path):
     ],
 )
 def test_a_hub_s_pickled_weights_are_refused_before_the_first_stage(monkeypatch, there, refused):
-    monkeypatch.setattr(load, "has_file", lambda source, name: name in there)
+    monkeypatch.setattr(sources, "has_file", lambda source, name: name in there)
     monkeypatch.setattr(load.AutoConfig, "from_pretrained", lambda **_: pytest.fail("went on"))
     with (
         pytest.raises(BackboneError, match="weights of another form are not read")

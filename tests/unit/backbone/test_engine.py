@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -25,6 +26,7 @@ from rporec_recbole.backbone.kv_cache import InPlaceLayer, Place, attention_of_e
 from rporec_recbole.backbone.load import Backbone
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.cot.store import Decoding
+from tests.backbones import HYBRIDS
 
 VOCABULARY, ENDS, MOST, ROWS = 60, [1, 5], 20, 16
 SHAPE = {
@@ -51,6 +53,7 @@ MODELS = {
         Qwen3ForCausalLM(Qwen3Config(num_key_value_heads=2, **SHAPE)),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False),
     ),
+    **{name: lambda config=config: AutoModelForCausalLM.from_config(config()) for name, config in HYBRIDS.items()},
 }  # fmt: skip
 
 
@@ -100,7 +103,7 @@ def test_greedy_text_is_that_of_generate(name):
     assert model.config._attn_implementation == before
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - HYBRIDS.keys() | {"lfm2"}))
 def test_draws_do_not_depend_on_the_batch(name):
     model, texts = made(name), prompts()
     together = completed(model, texts, 0.8, budget=10**6, logprobs=True)
