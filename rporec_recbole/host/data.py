@@ -45,14 +45,16 @@ def check_dataset_files(config: Config) -> None:
     needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO":
         needed.append(config["TIME_FIELD"])
+    if config["RATING_FIELD"] not in (None, "rating"):  # one that was named; data without ratings are fine otherwise
+        needed.append(config["RATING_FIELD"])
     missing = [field for field in needed if field not in fields]
     if missing:
         raise DatasetError(
-            f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
+            f"{inter} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD, --TIME_FIELD and --RATING_FIELD."
         )
     for field in needed:  # RecBole would order times that are tokens by where they stand in the file
         wanted_type = "float" if field == config["TIME_FIELD"] else "token"
-        if fields[field] != wanted_type:
+        if field != config["RATING_FIELD"] and fields[field] != wanted_type:
             raise DatasetError(
                 f"{inter}, line 1: `{field}:{fields[field]}` must be `{field}:{wanted_type}`. Times are numbers, ids are names."
             )
