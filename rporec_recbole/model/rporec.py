@@ -23,7 +23,7 @@ from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.answer_match import AnswerMatcher
 from rporec_recbole.model.answers import Guesses, read_guesses
-from rporec_recbole.model.encoder import TextEncoder, make_encoder
+from rporec_recbole.model.encoder import TextEncoder, make_encoder, unseen_texts
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.history_text import HistoryText
 from rporec_recbole.model.losses import negatives_loss, recommendation_loss, sampled_recommendation_loss
@@ -75,6 +75,8 @@ class RPORec(SequentialRecommender):
             if self.encoder is None or self.catalogue is None
             else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
         )
+        if item_text is not None and (unseen := unseen_texts(item_text[1:], "item texts", self.settings.text)):
+            self.logger.warning(unseen)
         self.matcher = None if self.catalogue is None else AnswerMatcher(self.catalogue)
         self._first_rung, self._target_counts = dataset.first_rungs(), dataset.target_counts
         self._has_repeats = dataset.has_repeats()

@@ -12,7 +12,7 @@ from tests.toy import SHORT, TEXT, write_toy
 NAMES = {"user_id": "session", "item_id": "product", "rating": "stars", "timestamp": "when"}
 FIELDS = dict(zip(("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD"), NAMES.values(), strict=True))
 MODELS = {
-    "RPORec": {**SHORT, **TEXT, "hide_seen": True},
+    "RPORec": {**SHORT, **TEXT},
     "SASRec": {"epochs": 1, "show_progress": False},
     "BPR": {"epochs": 1, "show_progress": False},
 }
