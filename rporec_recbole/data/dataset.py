@@ -86,6 +86,11 @@ class RPORecDataset(SequentialDataset):
             part.inter_feat = self._with_lists(part.inter_feat)
         return [train, valid, test]
 
+    @property
+    def item_list_field(self) -> str:
+        """Name of the column of histories; RecBole makes it of the item column's name."""
+        return self.iid_field + self.config["LIST_SUFFIX"]
+
     def _with_lists(self, rows: Interaction) -> Interaction:
         ends = rows[PLACE]
         lengths = rows[self.item_list_length_field]
@@ -138,7 +143,7 @@ class RPORecDataset(SequentialDataset):
         return Interaction(
             {
                 self.uid_field: torch.from_numpy(users)[first],
-                self.item_id_list_field: inputs,
+                self.item_list_field: inputs,
                 self.item_list_length_field: stop - first,
                 TARGETS: as_targets(items),
                 RUNGS: as_targets(rung_of),
@@ -152,7 +157,7 @@ class RPORecDataset(SequentialDataset):
         Above `ladder.RL` for items without a training interaction and for padding; call it on the training part.
         """
         windows, lowest = self.inter_feat, torch.full((self.item_num,), RL + 1)
-        for field in (self.item_id_list_field, TARGETS):
+        for field in (self.item_list_field, TARGETS):
             there = windows[TARGETS] > 0
             lowest.scatter_reduce_(0, windows[field][there], windows[RUNGS][there], "amin")
         lowest[0] = RL + 1

@@ -140,7 +140,7 @@ def _without(
 
 def _with_lists(seen: tuple[np.ndarray, np.ndarray], dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """With what stands in histories alone, where the user's files have histories ready made (`benchmark_filename`)."""
-    field = getattr(dataset, "item_id_list_field", None)
+    field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
     if field is None or hasattr(dataset, "timeline"):
         return seen
     rows, steps = dataset.inter_feat[field].numpy().nonzero()

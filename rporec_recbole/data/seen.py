@@ -74,7 +74,7 @@ def install() -> None:
         if hasattr(dataset, "timeline"):
             hidden = past_items(dataset, dataset[np.array(index)])
         else:  # `benchmark_filename`: the lists of the file are all there is
-            hidden = _listed_items(batch[dataset.item_id_list_field], targets)
+            hidden = _listed_items(batch[dataset.iid_field + dataset.config["LIST_SUFFIX"]], targets)
         return batch, hidden, rows, targets
 
     FullSortEvalDataLoader.collate_fn = collate_with_past

@@ -85,10 +85,12 @@ def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
         sequential or config["eval_args"]["order"] == "TO" or (config["rm_dup_inter"] and time in fields)
     ):
         needed[time] = "float"
-    missing = [field for field in needed if field not in fields]
+    rating = config["RATING_FIELD"]  # one that was named has to be there; data without ratings are fine otherwise
+    missing = [field for field in (*needed, *([] if rating in (None, "rating") else [rating])) if field not in fields]
     if missing:
         raise DatasetError(
-            f"{path} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD."
+            f"{path} has the columns {list(fields)}, but {missing} is needed. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD, --TIME_FIELD "
+            "and --RATING_FIELD."
         )
     if own_split and sequential:
         needed[histories] = "token_seq"

@@ -58,8 +58,10 @@ def _stand_on_our_defaults() -> None:
     @functools.wraps(load_internal)
     def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
         load_internal(self, model, model_class, dataset)
-        ours = layered_properties(model, dataset)
-        texts = self.external_config_dict.get("item_text_fields", ours.get("item_text_fields"))
+        ours, given = layered_properties(model, dataset), self.external_config_dict
+        if "load_col" in ours:
+            ours["load_col"] = _renamed(ours["load_col"], given)
+        texts = given.get("item_text_fields", ours.get("item_text_fields"))
         if texts is not None and not isinstance(texts, (list, tuple)):
             raise ConfigError(
                 f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
@@ -67,12 +69,13 @@ def _stand_on_our_defaults() -> None:
         if model != "RPORec":
             ours.pop("item_text_fields", None)
         else:
-            ours |= backbone_defaults(self.external_config_dict.get("backbone", ours["backbone"]))
-            ours |= reward_defaults(self.external_config_dict.get("reward", ours["reward"]))
+            ours |= backbone_defaults(given.get("backbone", ours["backbone"]))
+            ours |= reward_defaults(given.get("reward", ours["reward"]))
             if texts:
-                ours["load_col"] = _with_columns(
-                    ours.get("load_col"), "item", [self.external_config_dict.get("ITEM_ID_FIELD", "item_id"), *texts]
-                )
+                wanted = [given.get("ITEM_ID_FIELD", "item_id"), *texts]
+                ours["load_col"] = _with_columns(ours.get("load_col"), "item", wanted)
+                if isinstance(given.get("load_col"), Mapping):  # it takes the place of ours, and knows nothing of texts
+                    given["load_col"] = _with_columns(given["load_col"], "item", wanted)
         if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
             ours = {
                 key: value
@@ -100,8 +103,25 @@ def _stand_on_our_defaults() -> None:
     Config._set_default_parameters = set_defaults_and_paths
 
 
+_FIELDS = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "RATING_FIELD": "rating",
+    "TIME_FIELD": "timestamp",
+}
+
+
+def _renamed(load_col: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns to load, those that a user has given other names by these."""
+    names = {column: given.get(key) or column for key, column in _FIELDS.items()}
+    return {
+        source: columns if isinstance(columns, str) else [names.get(column, column) for column in columns]
+        for source, columns in load_col.items()
+    }
+
+
 def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequence[str]) -> dict[str, Any]:
     merged = dict(load_col or {})
     if merged.get(source) != "*":
-        merged[source] = list(dict.fromkeys([*merged.get(source, []), *columns]))
+        merged[source] = list(dict.fromkeys([*(merged.get(source) or []), *columns]))
     return merged

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from rporec_recbole.model.encoder import terms_of
+from rporec_recbole.model.words import terms_of
 from rporec_recbole.text.catalogue import Catalogue
 
 MOST = 128  # items that an answer in free words is matched with

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,17 +15,17 @@ import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
+from torch import Tensor
 
 from rporec_recbole.data.files import read_tensors, write_tensors, write_text
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.sentences import SentenceEncoder
+from rporec_recbole.model.words import LETTERS, WORD
+from rporec_recbole.settings.types import TextSettings
 
-_TOKEN = r"(?u)\b\w+\b"
-
-
-def terms_of(text: str) -> list[str]:
-    """The distinct words of a text in lower case, sorted: the terms that `lsa` counts one by one."""
-    return sorted(set(re.findall(_TOKEN, text.lower())))
+_WORDS = {WORD: "by script", LETTERS: "by spaces"}  # as encoder.json names them; a file of before names none
+_UNSEEN = 0.03  # a larger share of zero vectors is a warning
+_PATTERNS = {name: pattern for pattern, name in _WORDS.items()}
 
 
 class TextEncoder(Protocol):
@@ -72,6 +71,23 @@ def load_encoder(source: str, folder: Path, device: str) -> TextEncoder:
     return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(folder, device)
 
 
+def unseen_texts(vectors: Tensor, what: str, settings: TextSettings) -> str | None:
+    """What to say where an encoder sees nothing in more than a few of some texts; None where it sees enough.
+
+    Args:
+        vectors: `[B, D]` of the texts.
+        what: names them.
+        settings: name the encoder.
+    """
+    share = float((vectors == 0).all(dim=1).float().mean()) if len(vectors) else 0.0
+    if share <= _UNSEEN:
+        return None
+    return (
+        f"{share:.0%} of the {what} are zero vectors and say nothing to the head: `text_encoder={settings.text_encoder}` knows none of their "
+        "words. lsa knows words of the item texts alone; a sentence encoder knows others (--text_encoder=ID or FOLDER)."
+    )
+
+
 class LSAEncoder:
     """TF-IDF over words and word pairs, then truncated SVD to unit vectors (latent semantic analysis).
 
@@ -82,12 +98,11 @@ class LSAEncoder:
         vocabulary: term -> column.
         idf: `[terms]` inverse document frequencies.
         components: `[D, terms]` right singular vectors.
+        word: pattern of a word (`model.words`).
     """
 
-    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, components: np.ndarray) -> None:
-        self._tfidf = TfidfVectorizer(
-            vocabulary=vocabulary, ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN
-        )
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, components: np.ndarray, word: str = WORD) -> None:
+        self._tfidf = TfidfVectorizer(vocabulary=vocabulary, ngram_range=(1, 2), sublinear_tf=True, token_pattern=word)
         self._tfidf.idf_ = idf.astype(np.float64)
         self.components = components.astype(np.float32)
 
@@ -100,7 +115,7 @@ class LSAEncoder:
             size: wanted dimension; a small catalogue gives fewer, the rest of the vector is zero.
             seed: seed of the randomized SVD.
         """
-        tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN, max_features=50_000)
+        tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD, max_features=50_000)
         matrix = tfidf.fit_transform(texts)
         rank = max(1, min(size, min(matrix.shape) - 1))
         svd = TruncatedSVD(rank, random_state=seed).fit(matrix)
@@ -125,7 +140,12 @@ class LSAEncoder:
         """Writes `encoder.json` (terms) and `encoder.safetensors` (numbers) into a folder."""
         vocabulary = self._tfidf.vocabulary
         terms = sorted(vocabulary, key=vocabulary.__getitem__)
-        write_text(folder / "encoder.json", json.dumps({"encoder": "lsa", "terms": terms}, ensure_ascii=False))
+        write_text(
+            folder / "encoder.json",
+            json.dumps(
+                {"encoder": "lsa", "words": _WORDS[self._tfidf.token_pattern], "terms": terms}, ensure_ascii=False
+            ),
+        )
         numbers = {"idf": self._tfidf.idf_, "components": self.components}
         write_tensors(folder / "encoder.safetensors", {name: torch.from_numpy(own) for name, own in numbers.items()})
 
@@ -138,9 +158,10 @@ class LSAEncoder:
         """
         numbers, _ = read_tensors(folder / "encoder.safetensors", "Run the training again.")
         try:
-            terms = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["terms"]
-            vocabulary = {term: i for i, term in enumerate(terms)}
-            return cls(vocabulary, numbers["idf"].numpy(), numbers["components"].numpy())
+            written = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+            vocabulary = {term: i for i, term in enumerate(written["terms"])}
+            word = _PATTERNS[written.get("words", _WORDS[LETTERS])]
+            return cls(vocabulary, numbers["idf"].numpy(), numbers["components"].numpy(), word)
         except Exception as error:
             raise RunFolderError(
                 f"The text encoder in {folder} cannot be restored ({error}). Run the training again."

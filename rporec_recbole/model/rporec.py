@@ -24,7 +24,7 @@ from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.answer_match import AnswerMatcher
 from rporec_recbole.model.answers import Guesses, read_guesses
-from rporec_recbole.model.encoder import TextEncoder, make_encoder
+from rporec_recbole.model.encoder import TextEncoder, make_encoder, unseen_texts
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.history_text import HistoryText
 from rporec_recbole.model.losses import negatives_loss, recommendation_loss, sampled_recommendation_loss
@@ -71,11 +71,11 @@ class RPORec(SequentialRecommender):
         self.encoder: TextEncoder | None = None
         if not self.settings.text.ids_only:
             self._read_item_text(config, dataset)
-        item_text = (
-            None
-            if self.encoder is None or self.catalogue is None
-            else torch.from_numpy(self.encoder.encode(self.catalogue.lines))
-        )
+        item_text = None
+        if self.encoder is not None and self.catalogue is not None:
+            item_text = torch.from_numpy(self.encoder.encode(self.catalogue.lines))
+        if item_text is not None and (unseen := unseen_texts(item_text[1:], "item texts", self.settings.text)):
+            self.logger.warning(unseen)
         self.matcher = None if self.catalogue is None else AnswerMatcher(self.catalogue)
         self._first_rung, self._target_counts = dataset.first_rungs(), dataset.target_counts
         self._has_repeats = dataset.has_repeats()

@@ -11,6 +11,7 @@ import torch
 
 from rporec_recbole.data import ladder
 from rporec_recbole.data.batches import WindowBatches
+from rporec_recbole.model.encoder import unseen_texts
 from rporec_recbole.settings.types import STAGES
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.training.stage1.fusion import FusionRows, train_fusion
@@ -72,6 +73,9 @@ class HeadStages:
         trainer.positions.add(stage, ends)
         model.reasoning_on = True
         well_formed = float(np.mean([one.well_formed for one in written]))
+        thoughts = train.reasoning.vectors.chunk(2, dim=1)[0][train.reasoning.well_formed]
+        if unseen := unseen_texts(thoughts, f"texts of {name}", trainer.settings.text):
+            trainer.logger.warning(unseen)
         trainer.log(
             f"{name}: {len(written)} texts, {well_formed:.1%} well-formed; kept epoch {kept} of at most {settings.fusion_epochs}"
         )
