@@ -21,7 +21,7 @@ TIME = "10 minutes a run and draw"
 RESULTS = {
     "benchmarks/results/conduit.json": "python benchmarks/conduit.py RUN RUN RUN",
     "docs/figures/conduit.png": "python benchmarks/conduit.py RUN RUN RUN --plot=docs/figures/conduit.png",
-    "benchmarks/results/conduit-*.json": "python benchmarks/conduit.py RUN",
+    "benchmarks/results/conduit-*.json": "python benchmarks/conduit.py RUN; `marked`: when a told text had a form of its own",
 }
 METRIC = "ndcg@10"
 ALONE = (("title", "popular"), ("title", "history"))  # at a share of one tenth
