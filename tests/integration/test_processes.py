@@ -105,7 +105,7 @@ def test_two_processes_have_the_reward_curve_of_one(tmp_path):
 
 def test_a_whole_run_shares_stage_2(tmp_path):
     toy = write_toy(tmp_path / "data", users=60)
-    changes = {"rl_steps": 4, "rl_learning_rate": 0.005, "rl_validate_every": 2, "rounds": 2, "data_path": str(toy)}
+    changes = {"rl_steps": 4, "rl_learning_rate": 0.002, "rl_validate_every": 2, "rounds": 2, "data_path": str(toy)}
     overrides = {**SHORT, **TEXT, **FLUENT, **changes}
     alone = run("RPORec", "toy", overrides={**overrides, "run_dir": str(tmp_path / "alone")})
     flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": tmp_path / "shared"}.items()]
@@ -120,7 +120,7 @@ def test_a_whole_run_shares_stage_2(tmp_path):
     # Gradients are summed in another order, so weights differ by rounding: by a tenth of one of their eight steps at most.
     one, two = (load_file(folder / "backbone" / "model.safetensors") for folder in (alone.run_dir, tmp_path / "shared"))
     for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=5e-4, rtol=1e-3)
+        torch.testing.assert_close(two[name], one[name], atol=2e-4, rtol=1e-3)
     with contextlib.closing(sqlite3.connect(tmp_path / "shared" / "reasoning.sqlite")) as store:
         (writers,) = store.execute("SELECT COUNT(DISTINCT generator) FROM completions").fetchone()
     assert writers == 3, "each round has changed the weights"

@@ -151,3 +151,10 @@ def test_seen_items_are_hidden_where_the_evaluation_hides_them(head):
     ranks = {hide: _ranks(head, rows, hide) for hide in (False, True)}
     assert (ranks[True] == ranks[False] - 1).any()  # the neighbour stood above some
     assert (ranks[True] <= ranks[False]).all()
+
+
+def test_a_refreshed_trunk_hears_answers_alone():
+    tried = Tried({Strengths(0.0, 0.0): 0.1, Strengths(0.0, 1.0): 0.2, Strengths(0.5, 0.0): 0.3}, "ndcg@10", 4)
+    assert tried.best == Strengths(0.5, 0.0)
+    assert tried.of_answers().best == Strengths(0.0, 1.0)
+    assert tried.of_answers().rows == 4
