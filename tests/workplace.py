@@ -64,19 +64,19 @@ def prepare(place: Path) -> Path:
     for name, text in files.items():
         (place / name).write_text(text, encoding="utf-8")
     for command, name in TRAINED.items():
-        execute(command, place)
+        assert execute(command, place) == 0
         next((place / "saved").glob("*-ml-100k-*")).rename(place / "saved" / name)
     (place / "RUN").symlink_to("saved/RUN")
-    execute("rporec index RUN --output=FOLDER", place)
+    assert execute("rporec index RUN --output=FOLDER", place) == 0
     _leave_earlier_seeds(place)
     return place
 
 
-def execute(command: str, place: Path) -> None:
+def execute(command: str, place: Path) -> int:
     """Runs a command in a prepared directory, in this process; under a launcher it is the only one that is started.
 
-    Raises:
-        AssertionError: it does not end well.
+    Returns:
+        the exit status; a script of `python` raises where it does not end well.
     """
     words, alone = shlex.split(command), {}
     if words[0] == "torchrun":
@@ -86,9 +86,9 @@ def execute(command: str, place: Path) -> None:
     own_path = mock.patch.object(sys, "path", list(sys.path))
     with _inside(place), standing_in(place), own_path, mock.patch.dict(os.environ, alone):
         if words[0] == "rporec":
-            assert main(words[1:]) == 0, command
-        else:
-            _run_script(words[1:])
+            return main(words[1:])
+        _run_script(words[1:])
+        return 0
 
 
 @contextlib.contextmanager

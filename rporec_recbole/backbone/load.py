@@ -174,9 +174,8 @@ def _load(name: str, dtype: torch.dtype, device: torch.device, base: str | None 
         if is_gguf(source.weights):
             # Its numbers are plain ones by now, and transformers would refuse to train it.
             model.hf_quantizer.remove_quantization_config(model)
-            model.name_or_path = (
-                source.weights
-            )  # what an adapter notes as its base; transformers names the folder alone
+            # What an adapter notes as its base; transformers names the folder alone.
+            model.name_or_path = source.weights
         if source.is_adapter:
             from peft import PeftModel
 

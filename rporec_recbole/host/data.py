@@ -201,9 +201,8 @@ class RankCollector(Collector):
         if self.register.need("rec.topk"):
             self._put_in_order(found, len(scores_tensor))
         users = interaction[self._dataset.uid_field]
-        if len(users) != len(
-            scores_tensor
-        ):  # a sampled evaluation: the candidates of a list stand one behind the other
+        if len(users) != len(scores_tensor):
+            # A sampled evaluation: the candidates of a list stand one behind the other.
             users = torch.unique_consecutive(users)
         self._rows.append(tuple(one.cpu().numpy() for one in (users.to(device)[found.rows], *found[1:])))
 

@@ -176,7 +176,7 @@ class AnswerExpert(nn.Module):
         super().__init__()
         self.sharpness = nn.Parameter(torch.full((3,), 3.0))
         self.trust = nn.Linear(_FEATURES, 1)
-        self.trust_of_answer = nn.Linear(_FEATURES, 1)  # beside the other
+        self.trust_of_answer = nn.Linear(_FEATURES, 1)  # is added to it where the guess is the answer
         self.floor = nn.Parameter(torch.tensor(_FLOOR))
         self.register_buffer("popularity", torch.full((n_items,), 1.0 / n_items))
         self.register_buffer("strength", torch.tensor(1.0))

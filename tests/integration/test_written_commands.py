@@ -35,12 +35,12 @@ def test_a_row_of_the_readme(row, place):
     assert commands, "no command was found in this row"
     for command in commands:
         if command not in TRAINED:  # which has been run, or nothing would be there
-            execute(command, place)
+            assert execute(command, place) == 0
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_an_example_of_help(command, place, services_end_at_once):
-    execute(command, place)
+    assert execute(command, place) == 0
 
 
 @pytest.fixture
