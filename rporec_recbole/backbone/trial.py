@@ -58,9 +58,8 @@ def _problem(model: Any, plain: Tensor, texts: Sequence[Sequence[int]], adapter:
             model = attach_lora(model, 2, 2, 0).eval()
         spread = float((plain.max() - plain.min()).clamp(min=1e-6))
         far = max(_padding(model, texts), _writing(model, texts)) / spread
-    except (
-        Exception
-    ) as error:  # whatever an architecture raises that does not take our arguments, our cache or an adapter
+    except Exception as error:
+        # Whatever an architecture raises that does not take our arguments, our cache or an adapter.
         return f"stopped with {type(error).__name__}: {first_line(error).rstrip('.')}"
     if far < _CLOSE:
         return None
