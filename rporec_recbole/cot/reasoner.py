@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.text.completions import Completion, parse_completion
-from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.text.prompts import PromptTemplate, Rating
 
 Kept = Callable[[list[int], list[str]], None]
 AskHelpers = Callable[[list[str], Decoding], bool]
@@ -64,7 +64,7 @@ class Reasoner:
     def reason(
         self,
         histories: Sequence[Sequence[int]],
-        ratings: Sequence[Sequence[float]] | None,
+        ratings: Sequence[Sequence[Rating]] | None,
         decoding: Decoding,
         desc: str = "Reasoning",
     ) -> list[Completion]:

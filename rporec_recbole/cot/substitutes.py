@@ -13,10 +13,10 @@ import numpy as np
 
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.text.completions import Completion, render_completion
-from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.text.prompts import PromptTemplate, Rating
 
 Histories = Sequence[Sequence[int]]
-Ratings = Sequence[Sequence[float]] | None
+Ratings = Sequence[Sequence[Rating]] | None
 
 
 class GivesReasoning(Protocol):
@@ -160,5 +160,5 @@ def _answering(written: Completion, answer: str) -> Completion:
     return Completion(render_completion(cot, answer), cot, answer, True, kept)
 
 
-def _key(history: Sequence[int], ratings: Sequence[float] | None) -> tuple:
+def _key(history: Sequence[int], ratings: Sequence[Rating] | None) -> tuple:
     return tuple(history), None if ratings is None else tuple(ratings)

@@ -17,7 +17,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils.enum_type import FeatureSource, FeatureType
 from torch import Tensor
 
+from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.data.ladder import RL, rungs
+from rporec_recbole.data.ratings import Ratings, distinct_ratings
 from rporec_recbole.data.seen import PLACE
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
@@ -48,13 +50,24 @@ class RPORecDataset(SequentialDataset):
     Attributes:
         timeline: all interactions, sorted by user, then time; `timeline[i]` for integer arrays `i`.
         n_prefix_rows: how many training rows RecBole would have made.
+        ratings: what the users gave; None on data without ratings.
     """
 
     inter_feat: Any
+    ratings: Ratings | None = None
+    _rated: np.ndarray  # [R]
 
     def __init__(self, config: Any) -> None:
         refuse_own_split(config)
         super().__init__(config)
+
+    def _fill_nan(self) -> None:
+        """RecBole's, which invents what is missing; ratings are kept before it does."""
+        field = self.config["RATING_FIELD"]
+        if field in self.inter_feat:
+            self._rated, values = distinct_ratings(self, field)
+            self.ratings = Ratings(field, f"{field}{self.config['LIST_SUFFIX']}", values)
+        super()._fill_nan()
 
     def data_augmentation(self) -> None:
         """One slim row per (history, next item): where the history ends and how long it is, no lists yet."""
@@ -64,6 +77,8 @@ class RPORecDataset(SequentialDataset):
             raise DatasetError(
                 f"The data set {self.dataset_name} has no time field `{self.time_field}`, so its items have no order. Name it with --TIME_FIELD and load it with load_col."
             )
+        if self.ratings is not None and self.ratings.field in self.inter_feat:
+            self.inter_feat.update(Interaction({self.ratings.field: torch.from_numpy(self._rated)}))
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.timeline: Interaction = self.inter_feat
         users = self.timeline[self.uid_field].numpy()
@@ -223,17 +238,8 @@ class RPORecDataset(SequentialDataset):
         Raises:
             DatasetError: a column does not exist.
         """
-        columns = [self._texts(field) for field in fields]
-        return build_catalogue(columns, self.field2id_token[self.iid_field], fields, max_characters)
-
-    def _texts(self, field: str) -> list[str]:
-        if self.item_feat is None or field not in self.item_feat.columns:
-            raise DatasetError(f"The data set {self.dataset_name} has no item text column `{field}`.")
-        values, tokens = self.item_feat[field], self.field2id_token.get(field)
-        if tokens is None:
-            return [f"{value:g}" if value.dim() == 0 else " ".join(f"{v:g}" for v in value) for value in values]
-        rows = values.view(len(values), -1).tolist()
-        return [" ".join(str(tokens[i]) for i in row if i != 0) for row in rows]
+        tokens = [str(token) for token in self.field2id_token[self.iid_field]]
+        return build_catalogue(item_texts(self.config, fields, tokens), tokens, fields, max_characters)
 
     @property
     def item_counter(self) -> Any:

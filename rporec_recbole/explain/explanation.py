@@ -26,6 +26,7 @@ from rporec_recbole.explain.titles import Item, items_of
 from rporec_recbole.runs.finished import LoadedRun, load_run
 from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.text.completions import Completion, first_well_formed
+from rporec_recbole.text.prompts import Rating
 
 TOP = 10
 _NAMED = 5  # unknown users in a message
@@ -175,18 +176,18 @@ def _rank(scores: Tensor, number: int) -> int:
     return int(target_rank(scores[None], torch.tensor([number])))
 
 
-def _histories(run: LoadedRun, rows: Any) -> list[list[tuple[int, float | None, bool]]]:
+def _histories(run: LoadedRun, rows: Any) -> list[list[tuple[int, Rating, bool]]]:
     """Item, rating and whether the prompt shows it, for each step of each row."""
-    model, config = run.model, run.config
-    rating_list = f"{config['RATING_FIELD']}{config['LIST_SUFFIX']}"
+    model = run.model
     histories = rows[model.ITEM_SEQ].tolist()
-    ratings = rows[rating_list].tolist() if rating_list in rows else [[None] * len(one) for one in histories]
+    known = model.ratings_of(rows) if hasattr(model, "ratings_of") else None
+    ratings = known or [[None] * len(one) for one in histories]
     found = []
     for history, rated in zip(histories, ratings, strict=True):
         steps = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0]
         shown = 0
         if getattr(model, "reads_reasoning", False):
-            shown = len(model.reasoner.template.shown(history, rated if model.rating_list else None))
+            shown = len(model.reasoner.template.shown(history, None if known is None else rated))
         first = len(steps) - shown  # a prompt shows the newest items
         found.append([(item, rating, step >= first) for step, (item, rating) in enumerate(steps)])
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rporec_recbole.explain.titles import Item
+from rporec_recbole.text.prompts import Rating
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,12 @@ class Chosen:
 
     Attributes:
         item: what was chosen.
-        rating: the user's rating of it, if the data has any.
+        rating: the user's rating of it, as in the data files; None where there is none, and for models that read none.
         in_prompt: whether the backbone was shown it.
     """
 
     item: Item
-    rating: float | None
+    rating: Rating
     in_prompt: bool
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
 from rporec_recbole.explain.titles import Item
+from rporec_recbole.text.prompts import written
 
 _NEWEST = 8  # steps of a history that stand open
 
@@ -156,7 +157,7 @@ def _history(history: list[Chosen]) -> str:
 def _steps(steps: list[Chosen], first: int) -> str:
     lines = []
     for number, step in enumerate(steps, start=first):
-        rating = "" if step.rating is None else f'<span class="rating">rated {step.rating:g}</span>'
+        rating = "" if step.rating is None else f'<span class="rating">rated {_text(written(step.rating))}</span>'
         hint = '<span class="hidden-text"> (in the prompt)</span>' if step.in_prompt else ""
         lines.append(
             f'<li class="step{" shown" if step.in_prompt else ""}"><span class="number">{number}</span>'

@@ -20,6 +20,7 @@ from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
+from rporec_recbole.data.ratings import Ratings
 from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.answer_match import AnswerMatcher
@@ -33,7 +34,7 @@ from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.settings.reader import settings_from
 from rporec_recbole.text.catalogue import Catalogue
 from rporec_recbole.text.completions import Completion
-from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.text.prompts import PromptTemplate, Rating
 
 _SCORING_ROWS = 1024
 
@@ -63,10 +64,7 @@ class RPORec(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = settings_from(config)
         self.seed = int(config["seed"])
-        self.rating_list = None
-        rating = config["RATING_FIELD"]
-        if rating and rating in dataset.field2type:
-            self.rating_list = rating + config["LIST_SUFFIX"]
+        self.ratings: Ratings | None = dataset.ratings
         self.catalogue: Catalogue | None = None
         self.encoder: TextEncoder | None = None
         if not self.settings.text.ids_only:
@@ -218,10 +216,11 @@ class RPORec(SequentialRecommender):
     def completions(self, interaction: Interaction, decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
         """What the backbone writes for each row's history. Reads the history and, where there are any, its ratings; nothing else."""
         assert self.reasoner is not None, "no backbone is connected"
-        histories = interaction[self.ITEM_SEQ].tolist()
-        rated = self.rating_list in interaction  # a new user's history comes without
-        ratings = interaction[self.rating_list].tolist() if rated else None
-        return self.reasoner.reason(histories, ratings, decoding, desc)
+        return self.reasoner.reason(interaction[self.ITEM_SEQ].tolist(), self.ratings_of(interaction), decoding, desc)
+
+    def ratings_of(self, rows: Interaction) -> list[list[Rating]] | None:
+        """The ratings of each row's history, `[B, T]`; None on data without any, and for new users."""
+        return None if self.ratings is None else self.ratings.of(rows)
 
     def encode_texts(self, completions: Sequence[Completion]) -> Tensor:
         """`[enc(cot); enc(answer)]` of B completions, `[B, 2D]`, on the model's device."""

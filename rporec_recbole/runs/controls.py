@@ -215,11 +215,9 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
     model, stages = loaded.model, loaded.model.settings.stage.stages
     after = model.reasoner
     users = loaded.loaders["test"].dataset.inter_feat
-    ratings = users[model.rating_list].tolist() if model.rating_list else None
 
     def anothers() -> AnotherUsers:
-        histories = users[model.ITEM_SEQ].tolist()
-        return AnotherUsers(after, histories, ratings, model.seed)
+        return AnotherUsers(after, users[model.ITEM_SEQ].tolist(), model.ratings_of(users), model.seed)
 
     controls: dict[str, Callable[[], pd.DataFrame]] = {
         FULL: lambda: ranks_with(loaded, after),

@@ -63,6 +63,5 @@ def _splits(loaded: LoadedRun) -> list[tuple[Histories, Ratings, Sequence[int]]]
     ends = dataset.positions(ladder.FUSION, model.settings.fusion.fusion_positions)
     found = []
     for rows in (dataset.histories(ends), *(loaded.loaders[split].dataset.inter_feat for split in ("valid", "test"))):
-        ratings = rows[model.rating_list].tolist() if model.rating_list else None
-        found.append((rows[model.ITEM_SEQ].tolist(), ratings, rows[model.ITEM_ID].tolist()))
+        found.append((rows[model.ITEM_SEQ].tolist(), model.ratings_of(rows), rows[model.ITEM_ID].tolist()))
     return found

@@ -11,6 +11,7 @@ from rporec_recbole.data.seen import past_items
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.serve.problem import Problem, shown
 from rporec_recbole.serve.question import Question
+from rporec_recbole.text.prompts import Rating
 
 _NAMED = 5  # unknown items in a message
 
@@ -27,7 +28,7 @@ class Row:
     """
 
     items: list[int]
-    ratings: list[float] | None
+    ratings: list[Rating] | None
     hidden: np.ndarray
     top_k: int
 
@@ -81,10 +82,11 @@ class Rows:
                 f"The user `{shown(user)}` {why}. Name a user as user_id of the data files has it, or send the items as `history`.",
             )
         split = self._split
-        rows, rated = split.inter_feat, self._model.rating_list
+        rows = split.inter_feat
         steps = int(rows[self._model.ITEM_SEQ_LEN][row])
         items = rows[self._model.ITEM_SEQ][row, :steps].tolist()
-        ratings = rows[rated][row, :steps].tolist() if rated in rows else None
+        rated = self._model.ratings_of(rows[row : row + 1])
+        ratings = None if rated is None else rated[0][:steps]
         hidden = np.zeros(0, dtype=np.int64)
         if hide:
             hidden = past_items(split, rows[row : row + 1])[1].numpy()

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from rporec_recbole.text.catalogue import Catalogue
+
+Rating = float | str | None
+"""What a user gave an item, a number or a name; None where there is none."""
 
 INSTRUCTIONS = {
     "compact": "",
@@ -19,6 +24,11 @@ Write exactly: <think>evidence, preference, intent</think><answer>title | catego
 
 
 _RATED = " | rated "
+
+
+def written(rating: float | str) -> str:
+    """A rating in words: a number with all of its digits and no others."""
+    return rating if isinstance(rating, str) else np.format_float_positional(rating, trim="-")
 
 
 def unrated(shown: str) -> str:
@@ -46,28 +56,28 @@ class PromptTemplate:
     count_tokens: Callable[[str], int] = len
     _line_tokens: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
-    def prompt(self, history: Sequence[int], ratings: Sequence[float] | None = None) -> str:
+    def prompt(self, history: Sequence[int], ratings: Sequence[Rating] | None = None) -> str:
         """Renders one history.
 
         Args:
             history: item ids, oldest first; zeros (padding) are skipped.
-            ratings: the user's rating of each, if known.
+            ratings: the user's rating of each, where it is known.
         """
         return self._instruction + "".join(line for _, line in self._kept(history, ratings))
 
-    def shown(self, history: Sequence[int], ratings: Sequence[float] | None = None) -> list[int]:
+    def shown(self, history: Sequence[int], ratings: Sequence[Rating] | None = None) -> list[int]:
         """The item ids that `prompt` shows of the same history, oldest first."""
         return [item for item, _ in self._kept(history, ratings)]
 
-    def line(self, item: int, rating: float | None) -> str:
+    def line(self, item: int, rating: Rating) -> str:
         """How one item of a history stands in a prompt."""
-        return self.catalogue.lines[item] + ("\n" if rating is None else f"{_RATED}{rating:g}\n")
+        return self.catalogue.lines[item] + ("\n" if rating is None else f"{_RATED}{written(rating)}\n")
 
     @property
     def _instruction(self) -> str:
         return INSTRUCTIONS[self.style]
 
-    def _kept(self, history: Sequence[int], ratings: Sequence[float] | None) -> list[tuple[int, str]]:
+    def _kept(self, history: Sequence[int], ratings: Sequence[Rating] | None) -> list[tuple[int, str]]:
         """(item, line) of what fits, oldest first."""
         rated = list(ratings) if ratings is not None else [None] * len(history)
         newest = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]

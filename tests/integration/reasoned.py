@@ -36,7 +36,7 @@ def with_texts(source: Path, folder: Path) -> Path:
     for split in ("valid", "test"):
         rows, texts = run.loaders[split].dataset.inter_feat, {}
         for number, (history, rated) in enumerate(
-            zip(rows[model.ITEM_SEQ].tolist(), rows[model.rating_list].tolist(), strict=True)
+            zip(rows[model.ITEM_SEQ].tolist(), model.ratings_of(rows), strict=True)
         ):
             prompt = model.reasoner.template.prompt(history, rated)
             shown = model.reasoner.template.shown(history, rated)

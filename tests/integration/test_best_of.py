@@ -136,4 +136,4 @@ def test_the_best_text_without_a_fault_is_learned(ready, monkeypatch):
 
 def histories(model, dataset, ends):
     rows = dataset.histories(ends)
-    return rows[model.ITEM_SEQ].tolist(), rows[model.rating_list].tolist()
+    return rows[model.ITEM_SEQ].tolist(), model.ratings_of(rows)

@@ -84,7 +84,7 @@ def test_a_trunk_of_another_seed_beside_the_runs_own(controlled):
 def test_the_oracle_tells_the_truth_to_an_exact_share(controlled):
     loaded = load_run(controlled.run_dir)
     model, rows = loaded.model, loaded.loaders["test"].dataset.inter_feat
-    histories, ratings = rows[model.ITEM_SEQ].tolist(), rows[model.rating_list].tolist()
+    histories, ratings = rows[model.ITEM_SEQ].tolist(), model.ratings_of(rows)
     lines, targets = model.catalogue.lines, rows[model.ITEM_ID].tolist()
     for true, wrong, share in (("title", "writer", 0.3), ("attributes", "popular", 0.5), ("title", "history", 1.0)):
         oracle = oracle_of(loaded, share, true, wrong)

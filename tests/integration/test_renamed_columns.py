@@ -58,7 +58,7 @@ def test_the_same_prompts_with_titles_and_ratings(runs):
     for dataset in ("toy", "renamed"):
         run = load_run(runs["RPORec", dataset])
         rows = run.loaders["test"].dataset.inter_feat
-        histories, ratings = rows[run.model.ITEM_SEQ].tolist(), rows[run.model.rating_list].tolist()
+        histories, ratings = rows[run.model.ITEM_SEQ].tolist(), run.model.ratings_of(rows)
         prompts.append([run.model.reasoner.template.prompt(*row) for row in zip(histories, ratings, strict=True)])
     assert prompts[0] == prompts[1]
     assert "Film" in prompts[0][0]

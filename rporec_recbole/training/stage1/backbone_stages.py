@@ -182,7 +182,7 @@ class BackboneStages:
             model.reasoner.template,
             timeline[dataset.uid_field].numpy(),
             timeline[dataset.iid_field].numpy(),
-            timeline[trainer.config["RATING_FIELD"]].numpy() if model.rating_list else None,
+            None if model.ratings is None else model.ratings.single(timeline),
             ends,
             settings.stream_window,
         )

@@ -17,18 +17,18 @@ from rporec_recbole.data.seen import Pairs, items_before
 from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.rewards.rechead_reward import Score
 from rporec_recbole.text.completions import Completion
-from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.text.prompts import PromptTemplate, Rating
 from rporec_recbole.training.stage1.fusion import FusionRows, fusion_rows
 
-HistoryRow = tuple[list[int], list[float] | None]
+HistoryRow = tuple[list[int], list[Rating] | None]
 """A history and its ratings, None on a data set without ratings; `PromptTemplate.prompt` takes the two."""
 
 
 def history_rows(model: RPORec, rows: Interaction) -> list[HistoryRow]:
     """The history of each row, as prompts take it. The target is not among what it returns."""
     histories = rows[model.ITEM_SEQ].tolist()
-    ratings = rows[model.rating_list].tolist() if model.rating_list else [None] * len(histories)
-    return list(zip(histories, ratings, strict=True))
+    ratings = model.ratings_of(rows)
+    return [(history, None if ratings is None else ratings[row]) for row, history in enumerate(histories)]
 
 
 class Lessons(NamedTuple):

@@ -23,7 +23,7 @@ from rporec_recbole.backbone.running import trains_in_bfloat16
 from rporec_recbole.cot.streams import learned_spans, streams_of
 from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.completions import ANSWER, THINK
-from rporec_recbole.text.prompts import PromptTemplate
+from rporec_recbole.text.prompts import PromptTemplate, Rating
 from rporec_recbole.training.stage1.rows import Lessons
 from rporec_recbole.training.stage1.warmup import Example
 
@@ -50,7 +50,7 @@ class Lists:
         template: PromptTemplate,
         users: np.ndarray,
         items: np.ndarray,
-        ratings: np.ndarray | None,
+        ratings: Sequence[Rating] | None,
         ends: np.ndarray,
         window: int,
     ) -> None:
@@ -63,10 +63,7 @@ class Lists:
             (
                 start,
                 begin,
-                [
-                    template.line(int(items[i]), None if ratings is None else float(ratings[i]))
-                    for i in range(start, end + 1)
-                ],
+                [template.line(int(items[i]), None if ratings is None else ratings[i]) for i in range(start, end + 1)],
             )
             for start, begin, end in zip(
                 np.searchsorted(users, users[last]).tolist(), first.tolist(), last.tolist(), strict=True
