@@ -10,7 +10,7 @@ from rporec_recbole.commands.arguments import options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-usage: rporec recommend RUN [--users=ID,ID,...|FILE] [--split=test] [--top_k=100] [--output=recs.parquet]
+usage: rporec recommend RUN [--users=ID,ID,...|FILE] [--split=test|valid|all] [--top_k=100] [--output=recs.parquet]
        rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet]
 
 The best items, one row each: user_id, rank (1 is best), item_id, score. The form goes by the suffix of --output: .parquet, .csv
@@ -20,14 +20,17 @@ or .jsonl. The file appears when it is complete; an older one is replaced.
                   They get what the evaluation ranked for their row: targets stand where ranks.parquet has them
   --histories     new users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; any other file:
                   user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read
-  --split         valid or test: whose histories the users have
+  --split         whose histories the users have. test or valid: of these rows of the evaluation, whose target is still to come.
+                  all: everything that a user has chosen, with ratings; this is what to show users next
   --top_k         items per user
-  --hide_seen     True or False: whether items that a user has chosen before are left out; default as in the run
+  --hide_seen     True or False: whether items that a user has chosen before are left out; default True with --split=all,
+                  otherwise as in the run
   --skip_unknown  True: leave out unknown users and items, and say how many
   --encoding      of these files, such as cp1252; default as the run's data files have it, and UTF-8 for JSON
 
-Works for RPORec and for RecBole's models; --histories needs a model that reads histories and nothing else (RPORec, SASRec,
-GRU4Rec, ...). Where the run uses reasoning, what is missing is written first.
+Works for RPORec and for RecBole's models; one that reads no histories (BPR, LightGCN, ...) knows of a user what it was trained on.
+--histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
+missing is written first.
 """
 
 
@@ -56,8 +59,10 @@ def main(arguments: Sequence[str]) -> None:
     options = options_of("recommend", given, defaults)
     if len(words) != 1:
         raise ConfigError("Write `rporec recommend RUN` with the folder of a finished run.")
-    if options["split"] not in ("valid", "test"):
-        raise ConfigError(f"`--split={options['split']}` must be valid or test.")
+    if options["split"] not in ("valid", "test", "all"):
+        raise ConfigError(
+            f"`--split={options['split']}` must be test, valid, or all for whole profiles, the newest interaction included."
+        )
     if options["histories"] is not None and "split" in given:
         raise ConfigError(
             "`--split` chooses the histories of the run's own users; it means nothing beside --histories."

@@ -2,7 +2,8 @@
 
 A user of the run gets what the evaluation ranked for the user's row of a split: the same history, the same scores, the same
 hidden items, and so the target of that row stands where `ranks.parquet` has it. Where a split has several rows of a user, the
-last one counts. Scores need the memory of one batch of the run's evaluation (`data.score_budget`).
+last one counts. `all` is no split: the history is the user's whole profile (`data.profiles`). Scores need the memory of one batch
+of the run's evaluation (`data.score_budget`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rporec_recbole.data.histories import JSON_SUFFIXES, History, interaction_of, read_histories
+from rporec_recbole.data.profiles import Profiles
 from rporec_recbole.data.score_budget import rows_at_once
+from rporec_recbole.data.seen import Pairs
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranking import top_of
 from rporec_recbole.outputs.table_file import check_output, table_writer
@@ -26,6 +29,8 @@ from rporec_recbole.runs.finished import LoadedRun, load_run
 from rporec_recbole.runs.scoring import Scorer
 
 SCHEMA = {"user_id": "string", "rank": "int32", "item_id": "string", "score": "float32"}
+ALL = "all"
+SPLITS = ("valid", "test", ALL)
 _NAMED = 5  # unknown users in a message
 
 
@@ -68,10 +73,10 @@ def recommend(
         users: user ids as in the data files; None means all users of the split.
         histories: a file of histories (`data.histories`), in place of users of the run. The newest `MAX_ITEM_LIST_LENGTH`
             items of each are read; ratings are not known. Needs a sequential model that reads nothing but histories.
-        split: `valid` or `test`: whose rows give the histories of the users.
+        split: `valid` or `test`: whose rows give the histories of the users; `all`: everything that they have chosen.
         top_k: items per user.
-        hide_seen: leave out everything that a user has chosen before; None does as the run does. As in the evaluation, a target
-            that repeats an older item stays.
+        hide_seen: leave out everything that a user has chosen before; None does as the run does, and hides it from `all`. As in
+            the evaluation, a target that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
         encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
 
@@ -87,6 +92,8 @@ def recommend(
             "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
         )
     run = load_run(path)
+    if hide_seen is None and split == ALL:
+        hide_seen = True
     if hide_seen is not None:
         run.config["hide_seen"] = hide_seen
     if histories is not None:
@@ -96,6 +103,14 @@ def recommend(
         read = read_histories(histories, ids, skip_unknown, encoding or usual or "utf-8")
         wanted, skipped_items, skipped_users = len(read.found), read.skipped_items, read.skipped_users
         parts = _of_histories(run, Scorer(run), read.found)
+    elif split == ALL:
+        profiles = Profiles(
+            run.dataset, int(run.config["MAX_ITEM_LIST_LENGTH"]) if hasattr(run.model, "ITEM_SEQ") else None
+        )
+        places = dict(zip(profiles.users.tolist(), range(len(profiles.users)), strict=True))
+        rows, skipped_users = _rows_of(run, places, users, split, skip_unknown)
+        wanted, skipped_items = len(rows), 0
+        parts = _of_profiles(run, Scorer(run), profiles, rows)
     else:
         scorer = Scorer(run)
         rows, skipped_users = _rows_of(run, scorer.last_rows(split), users, split, skip_unknown)
@@ -144,7 +159,8 @@ def _rows_of(
     unknown = [user for user in asked if not ids.get(user, 0)]
     absent = [user for user in asked if ids.get(user, 0) and ids[user] not in last]
     if (unknown or absent) and not skip_unknown:
-        parts = [f"The run does not know {_some(unknown)}."] if unknown else []
+        few = f" (it was made with user_inter_num_interval={run.config['user_inter_num_interval']})"
+        parts = [f"The run does not know {_some(unknown)}{few}."] if unknown else []
         parts += [f"The {split} split has no row of {_some(absent)}: too few interactions."] if absent else []
         raise ConfigError(
             " ".join(parts)
@@ -169,6 +185,19 @@ def _of_split(run: LoadedRun, scorer: Scorer, split: str, rows: np.ndarray) -> I
         yield users, scorer.scores(batch, hidden)[torch.from_numpy(places)]
 
 
+# --- whole profiles ---------------------------------------------------------------------------------------------------
+
+
+def _of_profiles(
+    run: LoadedRun, scorer: Scorer, profiles: Profiles, chosen: np.ndarray
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    size = rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
+    for first in range(0, len(chosen), size):
+        part = chosen[first : first + size]
+        users = np.array(run.dataset.id2token(run.dataset.uid_field, profiles.users[part]), dtype=object)
+        yield users, _scores(run, scorer, profiles.rows(part), profiles.had(part), "a whole profile")
+
+
 # --- histories --------------------------------------------------------------------------------------------------------
 
 
@@ -181,28 +210,31 @@ def _check_reads_histories(run: LoadedRun) -> None:
 
 
 def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> Iterator[tuple[np.ndarray, Tensor]]:
-    model, loader = run.model, run.loaders["test"]
+    model = run.model
     length = int(run.config["MAX_ITEM_LIST_LENGTH"])
     size = rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
     for first in range(0, len(found), size):
         part = found[first : first + size]
         rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
-        hidden = None
-        if run.config["hide_seen"]:  # the whole past, longer than what the model reads
-            numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
-            hidden = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
-        try:
-            scores = scorer.scores(loader.transform(loader.dataset, rows), hidden)
-        except KeyError as error:
-            raise _needs_more(run, error) from error
-        yield np.array([one.user for one in part], dtype=object), scores
+        numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
+        had = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
+        yield np.array([one.user for one in part], dtype=object), _scores(run, scorer, rows, had, "a new history")
 
 
-def _needs_more(run: LoadedRun, error: KeyError) -> Exception:
+def _scores(run: LoadedRun, scorer: Scorer, rows: Any, had: Pairs, what: str) -> Tensor:
+    """Scores of rows that are none of a split but `what`; `had` is the whole past, longer than what a model reads."""
+    loader = run.loaders["test"]
+    try:
+        return scorer.scores(loader.transform(loader.dataset, rows), had if run.config["hide_seen"] else None)
+    except KeyError as error:
+        raise _needs_more(run, error, what) from error
+
+
+def _needs_more(run: LoadedRun, error: KeyError, what: str) -> Exception:
     columns: Any = run.loaders["test"].dataset.inter_feat.columns
     if error.args[:1] and error.args[0] in columns:
         return ConfigError(
-            f"{run.config['model']} reads `{error.args[0]}` of each user, which a new history does not have. Use a run of RPORec or "
+            f"{run.config['model']} reads `{error.args[0]}` of each user, which {what} does not have. Use a run of RPORec or "
             "of a model that reads histories alone, such as SASRec or GRU4Rec, or train again with these users in the .inter file."
         )
     return error

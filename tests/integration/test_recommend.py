@@ -19,7 +19,7 @@ from rporec_recbole.outputs.recommend import recommend
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
 from tests.integration.reasoned import with_texts
-from tests.toy import SHORT, TEXT
+from tests.toy import SHORT, TEXT, write_toy
 
 ITEMS = 25
 
@@ -111,6 +111,67 @@ def past_of(toy):
     table = pd.read_csv(toy / "toy" / "toy.inter", sep="\t")
     table.columns = [name.split(":")[0] for name in table.columns]
     return table.sort_values(["user_id", "timestamp"]).groupby("user_id")["item_id"].apply(list).to_dict()
+
+
+# --- whole profiles ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trunk", "SASRec"])
+def test_a_whole_profile_is_a_new_history_with_the_newest_item(runs, toy, tmp_path, name):
+    past, file = past_of(toy), tmp_path / "new.jsonl"
+    recommend(runs[name], tmp_path / "all.parquet", split="all")
+    everyone = pd.read_parquet(tmp_path / "all.parquet")
+    users = list(dict.fromkeys(everyone["user_id"]))
+    assert sorted(users) == sorted(past)
+    lines = [json.dumps({"user": user, "items": past[user]}) for user in users]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    recommend(runs[name], tmp_path / "new.parquet", histories=file, hide_seen=True)
+    pd.testing.assert_frame_equal(everyone, pd.read_parquet(tmp_path / "new.parquet"))
+
+
+@pytest.mark.parametrize("name", ["reasoned", "trunk", "SASRec", "FPMC", "BPR", "NeuMF"])
+def test_nothing_that_was_had_is_recommended_to_a_whole_profile(runs, toy, tmp_path, name, capsys):
+    past = past_of(toy)
+    assert main(["recommend", str(runs[name]), "--split=all", f"--output={tmp_path / 'all.csv'}"]) == 0
+    recs = pd.read_csv(tmp_path / "all.csv")
+    assert recs["user_id"].nunique() == len(past)
+    for user, own in recs.groupby("user_id"):
+        assert not set(own["item_id"]) & set(past[user])
+        assert len(own) == ITEMS - len(set(past[user]))
+    told = ["--users=u4,u9", "--hide_seen=False", "--top_k=100"]
+    assert main(["recommend", str(runs[name]), "--split=all", *told, f"--output={tmp_path / 'two.csv'}"]) == 0
+    assert pd.read_csv(tmp_path / "two.csv").groupby("user_id").size().to_dict() == {"u4": ITEMS, "u9": ITEMS}
+    assert main(["recommend", str(runs[name]), "--split=all", "--users=nobody", f"--output={tmp_path / 'x.csv'}"]) == 2
+    assert "The run does not know the user `nobody`" in capsys.readouterr().err
+
+
+def test_a_whole_profile_is_reasoned_about_with_its_ratings(runs, toy, tmp_path):
+    recommend(runs["reasoned"], tmp_path / "all.parquet", split="all", users=["u4"])
+    table = pd.read_csv(toy / "toy" / "toy.inter", sep="\t")
+    table.columns = [name.split(":")[0] for name in table.columns]
+    newest = table[table["user_id"] == "u4"].sort_values("timestamp").tail(SHORT["prompt_items"])
+    run = load_run(runs["reasoned"])
+    ids, lines = run.dataset.field2token_id["item_id"], run.model.catalogue.lines
+    prompt = "".join(f"{lines[ids[item]]} | rated {rating}\n" for item, rating in newest[["item_id", "rating"]].values)
+    assert (
+        run.model.reasoner.template.prompt([ids[item] for item in newest["item_id"]], newest["rating"].tolist())
+        == prompt
+    )
+    assert prompt in {one.prompt for one in run.model.reasoner.store}
+    run.model.reasoner.store.close()
+
+
+def test_a_user_with_one_purchase_has_a_profile(tmp_path):
+    data = write_toy(tmp_path)
+    with (data / "toy" / "toy.inter").open("a", encoding="utf-8") as file:
+        file.write("once\ti7\t5\t880000001\n")
+    plain = {"data_path": str(data), "show_progress": False, "epochs": 1, "user_inter_num_interval": "[1,inf)"}
+    for model, settings in (("RPORec", {**SHORT, **TEXT, "stages": ["1a"]}), ("SASRec", {}), ("BPR", {})):
+        done = run(model, "toy", overrides={**settings, **plain, "run_dir": str(tmp_path / model)})
+        recommend(done.run_dir, tmp_path / "recs.parquet", split="all", users=["once"], top_k=50)
+        recs = pd.read_parquet(tmp_path / "recs.parquet")
+        assert len(recs) == ITEMS - 1
+        assert "i7" not in set(recs["item_id"])
 
 
 # --- new histories ----------------------------------------------------------------------------------------------------
@@ -259,7 +320,7 @@ def test_models_that_need_more_than_a_history_say_so(runs, tmp_path, capsys, nam
         (["--output=r.xlsx"], "must end in .parquet, .csv or .jsonl"),
         (["--output=nowhere/r.csv"], "does not exist"),
         (["--top_k=0"], "at least 1"),
-        (["--split=train"], "valid or test"),
+        (["--split=train"], "must be test, valid, or all"),
         (["--histories=h.txt", "--split=valid"], "means nothing beside --histories"),
         (["--hide_seen=maybe"], "must be True or False"),
         (["--topk=5"], "Did you mean `top_k`"),
