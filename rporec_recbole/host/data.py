@@ -18,7 +18,7 @@ from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.samples import give_samples
-from rporec_recbole.errors import DatasetError, translating
+from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
@@ -72,6 +72,14 @@ def check_dataset_files(config: Config) -> None:
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
             check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+            beside = [
+                field for field in config["val_interval"] or {} if field in there and field not in headers[files[0]]
+            ]
+            if beside and not config["filter_inter_by_user_or_item"]:
+                raise ConfigError(
+                    f"`val_interval` filters by {beside} of {path}: rows would go from there alone, and the interactions with these {kind}s "
+                    "would stay. Add --filter_inter_by_user_or_item=True to take them out too."
+                )
 
 
 def _checked_interactions(config: Config, path: Path) -> dict[str, str]:

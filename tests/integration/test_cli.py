@@ -59,6 +59,7 @@ def fails(capsys, given):
         ({"user_inter_num_interval": "[1000,inf)"}, "is left after filtering by user_inter_num_interval='[1000,inf)'"),
         ({"val_interval": "{rating: abc}"}, "a mapping of columns to intervals"),
         ({"val_interval": "{ratng: '[3,inf)'}"}, "cannot make `toy` ready"),
+        ({"val_interval": "{year: '[1990,inf)'}"}, "Add --filter_inter_by_user_or_item=True"),
         ({"load_col": "{intr: [user_id]}"}, "cannot make `toy` ready"),
         ({"eval_args": "{splt: {LS: valid_and_test}}"}, "`eval_args` has no part `splt`. Did you mean `split`?"),
         ({"eval_args": "{split: {LS: valid_only}}"}, "LS must be valid_and_test"),
