@@ -1,10 +1,11 @@
 """The oracle curve: how much of what a text knows reaches the ranking.
 
-    python benchmarks/conduit.py RUN [RUN ...] [--draws=1] [--shares=0,0.05,0.1,0.25,0.5,1] [--out=FILE] [--plot=FILE]
+    python benchmarks/conduit.py RUN [RUN ...] [--draws=1] [--shares=0,0.05,0.1,0.25,0.5,1] [--marked] [--out=FILE] [--plot=FILE]
 
 RUN is a finished RPORec run with reasoning, any head. For a share q of the rows, in fusion, validation and test alike and drawn at
 random, the answer is replaced by the line of the true next item (title) or by its attributes alone; the others keep what the
-backbone wrote, or name a popular item, or an item of the history. A new fusion is fitted on the run's trunk and its strength chosen
+backbone wrote, or name a popular item, or an item of the history. A replaced answer looks like a written one, log-probability and further
+guesses as they were; with --marked it stands alone, and its form gives it away. A new fusion is fitted on the run's trunk and its strength chosen
 on validation, as a run does; then the test split is ranked. What could be gained is known: q times what the trunk's NDCG@10 lacks to 1.
 Prints the share of it that was gained, for each run and draw, their mean, and writes numbers and plot.
 """
@@ -21,7 +22,7 @@ TIME = "10 minutes a run and draw"
 RESULTS = {
     "benchmarks/results/conduit.json": "python benchmarks/conduit.py RUN RUN RUN",
     "docs/figures/conduit.png": "python benchmarks/conduit.py RUN RUN RUN --plot=docs/figures/conduit.png",
-    "benchmarks/results/conduit-*.json": "python benchmarks/conduit.py RUN; `marked`: when a told text had a form of its own",
+    "benchmarks/results/conduit-marked.json": "python benchmarks/conduit.py RUN RUN RUN --marked",
 }
 METRIC = "ndcg@10"
 ALONE = (("title", "popular"), ("title", "history"))  # at a share of one tenth
@@ -34,7 +35,7 @@ def cells(shares: list[float]) -> list[tuple[str, str, float]]:
     return [*curve, *((true, wrong, _TENTH) for true, wrong in ALONE)]
 
 
-def gained(run: Any, true: str, wrong: str, share: float, draw: int) -> dict[str, float]:
+def gained(run: Any, true: str, wrong: str, share: float, draw: int, marked: bool) -> dict[str, float]:
     """NDCG@10 of the trunk, of the head that was told the truth in a share of the rows, and what was possible."""
     from rporec_recbole.evaluation.ranks import metric_values
     from rporec_recbole.runs.oracle import oracle_of
@@ -42,7 +43,7 @@ def gained(run: Any, true: str, wrong: str, share: float, draw: int) -> dict[str
 
     mean = lambda table: float(metric_values(table["rank"].to_numpy(), METRIC).mean())  # noqa: E731
     trunk = mean(ranks_with(run, None))
-    told = mean(refitted(run, lambda reasoner: oracle_of(run, share, true, wrong, draw, reasoner)))
+    told = mean(refitted(run, lambda reasoner: oracle_of(run, share, true, wrong, draw, reasoner, marked=marked)))
     return {"trunk": trunk, "told": told, "possible": share * (1 - trunk)}
 
 
@@ -83,9 +84,11 @@ def main() -> None:
     parser.add_argument(
         "--shares", type=lambda text: [float(one) for one in names(text)], default="0,0.05,0.1,0.25,0.5,1"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS_DIR / "conduit.json")
+    parser.add_argument("--marked", action="store_true", help="replaced answers have a form of their own")
+    parser.add_argument("--out", type=Path, help="default: conduit.json or conduit-marked.json of the results")
     parser.add_argument("--plot", type=Path, help="a picture of the curve")
     options = parser.parse_args()
+    options.out = options.out or RESULTS_DIR / ("conduit-marked.json" if options.marked else "conduit.json")
 
     from rporec_recbole import load_run
 
@@ -97,7 +100,7 @@ def main() -> None:
                 name = f"{Path(path).name}; {draw}; {true}; {wrong}; {share:g}"
                 if name not in found:
                     run = run or load_run(path)
-                    found[name] = gained(run, true, wrong, share, draw)
+                    found[name] = gained(run, true, wrong, share, draw, options.marked)
                     write_json(options.out, found)
         if run is not None:
             run.model.reasoner.store.close()

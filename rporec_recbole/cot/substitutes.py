@@ -116,6 +116,7 @@ class Oracle:
         true: what an item's answer is, its line for example.
         wrong: gives the answer of the other rows from the history; None leaves them as they were.
         seed: of the draw.
+        marked: a replaced answer stands alone, without log-probability and further guesses, so that its form gives it away.
     """
 
     def __init__(
@@ -126,8 +127,10 @@ class Oracle:
         true: Callable[[int], str],
         wrong: Callable[[Sequence[int], np.random.Generator], str] | None = None,
         seed: int = 0,
+        marked: bool = False,
     ) -> None:
         self.reasoner = reasoner
+        self._answering = _marked if marked else _disguised
         self._answers: dict[tuple, str] = {}
         rng = np.random.default_rng(seed)
         for histories, ratings, targets in splits:
@@ -147,17 +150,23 @@ class Oracle:
         rated = ratings if ratings is not None else [None] * len(histories)
         answers = [self._answers.get(_key(*row)) for row in zip(histories, rated, strict=True)]
         return [
-            one if answer is None else _answering(one, answer) for one, answer in zip(written, answers, strict=True)
+            one if answer is None else self._answering(one, answer)
+            for one, answer in zip(written, answers, strict=True)
         ]
 
 
-def _answering(written: Completion, answer: str) -> Completion:
+def _disguised(written: Completion, answer: str) -> Completion:
     """The same text with another answer, as sure of itself and with the same further guesses: nothing but what it names may tell the
     two apart. Of a malformed text too, for the positive control asks what the head hears."""
     cot, guesses = written.cot or "-", written.guesses
     further = [guess for guess in guesses[1:] if guess.answer != answer]
     kept = (guesses[0]._replace(answer=answer), *further) if guesses else ()
     return Completion(render_completion(cot, answer), cot, answer, True, kept)
+
+
+def _marked(written: Completion, answer: str) -> Completion:
+    cot = written.cot or "-"
+    return Completion(render_completion(cot, answer), cot, answer, True)
 
 
 def _key(history: Sequence[int], ratings: Sequence[Rating] | None) -> tuple:

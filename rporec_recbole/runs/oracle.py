@@ -28,6 +28,8 @@ def oracle_of(
     wrong: str = "writer",
     seed: int = 0,
     reasoner: GivesReasoning | None = None,
+    *,
+    marked: bool = False,
 ) -> Oracle:
     """Texts that answer with the true next item for a share of the rows, in fusion, validation and test alike.
 
@@ -39,6 +41,7 @@ def oracle_of(
             the newest items of the history.
         seed: of the draws.
         reasoner: what the backbone wrote; None takes the run's own.
+        marked: whether a replaced answer has a form of its own, see `Oracle`; a head then need not ask what it names.
     """
     model = loaded.model
     lines, items = model.catalogue.lines, model.catalogue.items
@@ -54,7 +57,7 @@ def oracle_of(
         "history": lambda history, rng: lines[history[-1 - int(rng.integers(min(_RECENT, len(history))))]],
     }
     own = model.reasoner if reasoner is None else reasoner
-    return Oracle(own, _splits(loaded), share, answers[true], wrongs[wrong], seed)
+    return Oracle(own, _splits(loaded), share, answers[true], wrongs[wrong], seed, marked)
 
 
 def _splits(loaded: LoadedRun) -> list[tuple[Histories, Ratings, Sequence[int]]]:

@@ -103,6 +103,9 @@ def test_the_oracle_tells_the_truth_to_an_exact_share(controlled):
             assert [guess.logprob for guess in one.guesses[:1]] == [guess.logprob for guess in before.guesses[:1]]
             assert not before.guesses or one.guesses[0].answer == one.answer
             assert one.guesses[1:] == tuple(guess for guess in before.guesses[1:] if guess.answer != one.answer)
+    marked = oracle_of(loaded, 1.0, marked=True).reason(histories, ratings, model.evaluation_decoding)
+    assert [one.answer for one in marked] == [lines[item] for item in targets]
+    assert not any(one.guesses for one in marked)
 
 
 def test_some_of_them(controlled, tmp_path, capsys):
