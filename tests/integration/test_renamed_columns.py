@@ -71,10 +71,13 @@ def test_the_same_prompts_with_titles_and_ratings(runs):
         "recommend {RPORec} --output={tmp}/x.csv",
         "recommend {SASRec} --output={tmp}/x.csv",
         "recommend {BPR} --output={tmp}/x.csv",
+        "recommend {RPORec} --split=all --output={tmp}/x.csv",
+        "recommend {BPR} --split=all --output={tmp}/x.csv",
         "recommend {RPORec} --histories={tmp}/h.tsv --output={tmp}/x.csv",
         "compare {RPORec} {SASRec} {BPR} --output={tmp}/c",
         "explain {RPORec}",
         "export {RPORec} --output={tmp}/e",
+        "index {RPORec} --output={tmp}/i",
         "cots stats {RPORec}",
         "controls {RPORec} --only=no CoT",
     ],
@@ -92,6 +95,38 @@ def test_every_command(runs, tmp_path, command, capsys):
         outcomes.append((tmp_path / "x.csv").read_text(encoding="utf-8") if "x.csv" in command else folder.name)
     if "x.csv" in command:
         assert outcomes[0] == outcomes[1]
+
+
+def test_the_service_answers_the_same(runs):
+    pytest.importorskip("fastapi")
+    from rporec_recbole.serve.limits import Limits
+    from rporec_recbole.serve.question import Question
+    from rporec_recbole.serve.recommender import Recommender
+
+    answers = []
+    for dataset in ("toy", "renamed"):
+        recommender = Recommender(runs["RPORec", dataset], Limits())
+        recommender.open()
+        answers.append(recommender.answer([Question(user="u3"), Question(history=["i3", "i4"], hide_seen=True)]))
+        recommender.close()
+    assert answers[0] == answers[1]
+
+
+def test_a_comparison_and_a_sweep_come_out_the_same(parent, tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "space.yaml").write_text("space:\n  embedding_size: {choice: [8, 16]}\ntrials: 2\n", encoding="utf-8")
+    found = []
+    for dataset, names in (("toy", {}), ("renamed", FIELDS)):
+        given = options({**names, "epochs": 1, "show_progress": False, "data_path": str(parent)})
+        sweep, many = tmp_path / f"sweep-{dataset}", tmp_path / f"compare-{dataset}"
+        words = [f"--dataset={dataset}", *given]
+        assert main(["--model=BPR", f"--sweep={tmp_path / 'space.yaml'}", f"--run_dir={sweep}", *words]) == 0
+        assert main(["--model=BPR,Pop", f"--run_dir={many}", *words]) == 0
+        trials = pd.read_csv(sweep / "trials.csv")
+        compared = pd.read_csv(many / "comparison.csv").drop(columns="training_seconds")
+        found.append((trials.filter(like="ndcg"), compared))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("source", ["list", "file"])
