@@ -98,27 +98,35 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_started_again(whole, toy, tmp_path, moment):
-    folder = tmp_path / "run"
+def killed(toy, folder, moment):
+    """Starts the run, or goes on with it, and kills it at this moment; what its snapshots say then."""
     process = subprocess.Popen(command(toy, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not MOMENTS[moment](folder):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    assert process.wait() == -signal.SIGKILL, f"the run was over before it could be killed {moment}"
     assert not (folder / "metrics.json").exists()
-    epoch, stage, policy = kept(folder, "epoch"), kept(folder, "stage"), kept(folder, "policy")
+    return tuple(kept(folder, name) for name in ("epoch", "stage", "policy"))
+
+
+def test_killed_at_every_moment_and_started_again(whole, toy, tmp_path):
+    """One run, killed seven times: each start goes on where the one before was killed, and the end is that of a run in one piece."""
+    folder, promised = tmp_path / "run", []
+    for moment in MOMENTS:
+        epoch, stage, policy = killed(toy, folder, moment)
+        if stage:
+            promised.append(f"going on after stage {stage['done'][-1]} ")
+        if "trunk" in moment or "refresh" in moment:
+            promised.append(f"{epoch['name']}: going on after epoch {epoch['epoch']} ")
+        if "GRPO" in moment and policy:
+            promised.append(f"2: going on after step {policy['step']} of 6")
 
     done = subprocess.run(command(toy, folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     log = (folder / "log.txt").read_text(encoding="utf-8")
-    if stage:
-        assert f"going on after stage {stage['done'][-1]} " in log
-        assert log.count("stage 1a (trunk) starts") == 1
-    if "trunk" in moment or "refresh" in moment:
-        assert f"{epoch['name']}: going on after epoch {epoch['epoch']} " in log
-    if "GRPO" in moment and policy:
-        assert f"2: going on after step {policy['step']} of 6" in log
+    for sentence in promised:
+        assert sentence in log
+    assert log.count("stage 1a (trunk) starts") == 2  # before and after the first kill
     assert not (folder / "resume").exists()
     pd.testing.assert_frame_equal(
         pd.read_parquet(folder / "ranks.parquet"), pd.read_parquet(whole.run_dir / "ranks.parquet")
