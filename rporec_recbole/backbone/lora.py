@@ -48,12 +48,13 @@ def adapted_layers(model: Any) -> list[str]:
     return sorted({layer.name.rpartition(".")[2] for layer in model.get_layer_status()})
 
 
-def adapter_problems(folder: Path, config: Any) -> list[str]:
+def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list[str]:
     """Why an adapter cannot be trained further on its base, found from names and shapes, without loading either.
 
     Args:
         folder: of the adapter, with its weights.
         config: of its base.
+        base: what that is called; None for the adapter's own note of it.
     """
     from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
 
@@ -64,7 +65,7 @@ def adapter_problems(folder: Path, config: Any) -> list[str]:
         return [
             f"it is an adapter of the kind {kind}, and LoRA alone is trained further. Merge it into its base and name that"
         ]
-    base = described.base_model_name_or_path
+    base = base or described.base_model_name_or_path
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         text = set(_text_layers(model))

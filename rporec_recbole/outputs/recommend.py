@@ -57,6 +57,7 @@ def recommend(
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
     encoding: str | None = None,
+    **places: str | None,
 ) -> Recommended:
     """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
 
@@ -74,6 +75,7 @@ def recommend(
             that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
         encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
+        places: what moved since, as for `load_run`.
 
     Raises:
         RunFolderError: there is no finished run, or the table cannot be written.
@@ -86,7 +88,7 @@ def recommend(
         raise ConfigError(
             "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
         )
-    run = load_run(path)
+    run = load_run(path, **places)
     if hide_seen is not None:
         run.config["hide_seen"] = hide_seen
     if histories is not None:
