@@ -65,6 +65,7 @@ def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list
         return [
             f"it is an adapter of the kind {kind}, and LoRA alone is trained further. Merge it into its base and name that"
         ]
+    where = "in its adapter_config.json" if base is None else "with --backbone=FOLDER_OR_ID_OR_GGUF"
     base = base or described.base_model_name_or_path
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -82,7 +83,7 @@ def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list
             adapted = get_peft_model(model, described)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             return [
-                f"the adapter does not fit its base {base}: {first_line(error).rstrip('.')}. Name the base that it was trained on in its adapter_config.json"
+                f"the adapter does not fit its base {base}: {first_line(error).rstrip('.')}. Name the base that it was trained on {where}"
             ]
         weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         expected = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -93,7 +94,7 @@ def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list
         first = other[0]
         return [
             f"the adapter does not fit its base {base}: {len(other)} of its weights, {first} for one, are {saved.get(first) or 'missing'} in the "
-            f"adapter and {expected.get(first) or 'missing'} in the base. Name the base that it was trained on in its adapter_config.json"
+            f"adapter and {expected.get(first) or 'missing'} in the base. Name the base that it was trained on {where}"
         ]
     layers = {layer.name.removeprefix("model.") for layer in adapted.get_layer_status()}
     if not layers & text:

@@ -18,6 +18,7 @@ controls/           what the controls are made of
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,10 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None, **places: 
     folder = Path(path)
     written = check_rporec(folder, "a table of controls")
     check_controls(written["stages"], written["ids_only"])
+    if not os.access(folder, os.W_OK):
+        raise RunFolderError(
+            f"Controls are written into the folder of their run, and {folder} cannot be written. Copy the run, or give yourself the right to."
+        )
     loaded = load_run(folder, **places)
     controls = _controls(loaded)
     for name in only or ():

@@ -89,11 +89,15 @@ class LoadedRun:
             how many texts this process wrote.
 
         Raises:
-            RunFolderError: the scores of this run use no reasoning.
+            RunFolderError: the scores of this run use no reasoning, or its store cannot be written.
         """
         if not self.model.reads_reasoning:
             raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
         reasoner = self.model.reasoner
+        if reasoner.store.path is None:
+            raise RunFolderError(
+                f"The store of {self.run_dir} cannot be written. Copy the run, or give yourself the right to write there."
+            )
         reasoner.at_once = SHARED
         before = reasoner.written
         rows = self.loaders[split].dataset.inter_feat
