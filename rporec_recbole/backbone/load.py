@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.fingerprint import digest_of_base
 from rporec_recbole.backbone.lora import adapter_problems, attach_lora
-from rporec_recbole.backbone.model import BASE, Backbone
+from rporec_recbole.backbone.model import ADAPTER, BASE, Backbone
 from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.running import context_length, trains_in_bfloat16
 from rporec_recbole.backbone.sources import (
@@ -218,4 +218,6 @@ def _load(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, source.name, is_trainable=True)
+            if source.weights != str(Path(source.name) / BASE):
+                model.peft_config[ADAPTER].base_model_name_or_path = source.weights  # it may have moved
     return model.to(device).eval(), tokenizer

@@ -69,6 +69,7 @@ def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list
     base = base or described.base_model_name_or_path
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
+        described.base_model_name_or_path = model.name_or_path  # PEFT warns where the two differ
         text = set(_text_layers(model))
         rows = model.get_input_embeddings().weight.shape[0]
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:

@@ -271,6 +271,25 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
         write_text(folder / CONFIG, _config_text(values))
 
 
+@contextlib.contextmanager
+def configured(folder: Path, values: Mapping[str, Any]) -> Iterator[None]:
+    """Writes `config.yaml`. Where an interrupted run was to go on and that fails, the file of before comes back: it may have been told of
+    data or of a base that are not its own.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    goes_on = (folder / METRICS).is_file() or ((folder / RESUME).is_dir() and any((folder / RESUME).iterdir()))
+    before = (folder / CONFIG).read_text(encoding="utf-8") if goes_on else None
+    write_config(folder, values)
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            write_text(folder / CONFIG, before)
+        raise
+
+
 def _config_text(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True)
 
