@@ -63,7 +63,10 @@ def make_backbone(
         length = settings.max_prompt_tokens + settings.max_new_tokens
         model = build_tiny(tokenizer, width, layers, length, seed).to(device)
     else:
-        model, tokenizer = _load(find_source(settings.backbone), _dtype(settings, device), device)
+        source = find_source(settings.backbone)
+        model, tokenizer = _load(source, _dtype(settings, device), device)
+        before = kept_writer(Path(source.name)) if source.is_adapter else None  # that of a run, trained further
+        writer = writer or Writer(base=before and before.base)
     if settings.lora and not hasattr(model, "peft_config"):
         model = attach_lora(model, settings.lora_rank, settings.lora_alpha, seed)
     return _backbone(model, tokenizer, settings, writer or Writer())
@@ -151,8 +154,8 @@ def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings, writer: Wr
         base = digest_of_base(model)
         if writer.base not in (None, base):
             raise BackboneError(
-                f"The weights of `backbone={settings.backbone}` are not those that the adapter of this run was trained on, and on others it "
-                "writes what nobody taught it. Name the base of then with --backbone=FOLDER_OR_ID_OR_GGUF."
+                f"The weights of `backbone={settings.backbone}` are not those that the adapter was trained on, and on others it writes what "
+                "nobody taught it. Name the base of then with --backbone=FOLDER_OR_ID_OR_GGUF."
             )
         writer = writer._replace(base=base)
     backbone = Backbone(

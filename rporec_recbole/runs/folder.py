@@ -1,6 +1,6 @@
 """The run folder: where a run writes, how it logs, and which files it leaves.
 
-config.yaml       complete; `--config_files=config.yaml` repeats the run
+config.yaml       complete; `--config_files=config.yaml` repeats the run, from any working folder (`settings/places.py`)
 metrics.json      results in full precision, stages with seconds, versions
 ranks.parquet     split, user_id, item_id, rank, user_activity, item_popularity: one row for each target; where a user has several, also
                   place and targets (`evaluation.ranks`)

@@ -194,14 +194,16 @@ def retouched(base, path):
 
 def test_an_adapter_on_other_weights_is_refused(project, tmp_path):
     run, base = project / "saved/llm", project / "models/base"
-    with pytest.raises(BackboneError, match="are not those that the adapter of this run was trained on"):
+    with pytest.raises(BackboneError, match="are not those that the adapter was trained on"):
         load_run(run, backbone=str(retouched(base, tmp_path / "retouched")))
     with pytest.raises(BackboneError, match="does not fit its base"):
         load_run(run, backbone=str(folder_of(qwen(0, hidden_size=48), tmp_path / "wide", word_tokenizer())))
     with away(base):  # another model in the very place
         retouched(base.with_name("base-moved"), base)
-        with pytest.raises(BackboneError, match="are not those that the adapter of this run was trained on"):
+        with pytest.raises(BackboneError, match="are not those that the adapter was trained on"):
             load_run(run)
+        given = {"data_path": project / "dataset", "backbone": run / "backbone", "stages": "[1a,1b]"}
+        train(tmp_path / "further", expected=2, **given)
         shutil.rmtree(base)
 
 

@@ -35,7 +35,7 @@ def test_from_a_run_that_moved_with_all_it_needs(place, first, tmp_path, capsys)
         same_ranks(one, other)
         wrong = {"data_path": data, "backbone": retouched(base, tmp_path / "retouched"), **own, "start_from": run}
         train(tmp_path / "wrong", expected=2, **wrong)
-        assert "are not those that the adapter of this run was trained on" in capsys.readouterr().err
+        assert "are not those that the adapter was trained on" in capsys.readouterr().err
 
 
 def test_another_base_is_another_setting_while_the_first_one_is_there(place, first, tmp_path, capsys):
@@ -56,7 +56,7 @@ def test_a_killed_run_goes_on_elsewhere(place, first, tmp_path, monkeypatch, cap
         kept = (run / "config.yaml").read_text()
         train(run, expected=2, **other)
         assert (run / "config.yaml").read_text() == kept
-        assert "are not those that the adapter of this run was trained on" in capsys.readouterr().err
+        assert "are not those that the adapter was trained on" in capsys.readouterr().err
         train(run, **{**given, "data_path": data, "backbone": base})
         assert yaml.safe_load((run / "config.yaml").read_text())["data_path"] == str(data)
     assert "stage 1a (" not in (run / "log.txt").read_text().split("going on after stage")[-1]
