@@ -68,6 +68,8 @@ export: the vectors of items, users and reasoning as Parquet, for another ranker
 index:  an index of the items, which finds the best of many without scoring all
 serve:  a run as a service over HTTP, which answers from stored reasoning or from the trunk, and has the rest written later
 doctor: versions, and the repairs that let RecBole run on them
+
+Where data, base model or sentence encoder of a run moved, its commands take --data_path, --backbone and --text_encoder.
 """
 
 

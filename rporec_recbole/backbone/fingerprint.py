@@ -20,6 +20,9 @@ _ADDED = ("content", "special", "lstrip", "rstrip", "normalized", "single_word")
 # What a LoRA adapter's weights are multiplied by.
 _SCALING = ("r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern")
 
+# In the names of weights that an adapter brings along.
+_OF_ADAPTERS = (".lora_", ".modules_to_save.", ".token_adapter.")
+
 
 def fingerprint_of(
     model: Any, tokenizer: Any, adapter: Any, ends: Sequence[int], prompts: str, form: int = FORM
@@ -52,6 +55,21 @@ def fingerprint_of(
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     digest.update(prompts.encode())
+    return digest.hexdigest()
+
+
+def digest_of_base(model: Any) -> str:
+    """SHA-256 over the weights that an adapter stands on, rounded to bfloat16: the same whatever dtype they were loaded in.
+
+    Args:
+        model: a PEFT model.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not any(part in name for part in _OF_ADAPTERS):
+            weights = tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor.detach()
+            digest.update(f"{name} {tuple(weights.shape)}".encode())
+            digest.update(weights.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

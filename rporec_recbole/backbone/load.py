@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from rporec_recbole.backbone.fingerprint import digest_of_base
 from rporec_recbole.backbone.lora import adapter_problems, attach_lora
-from rporec_recbole.backbone.model import Backbone
+from rporec_recbole.backbone.model import ADAPTER, BASE, Backbone
 from rporec_recbole.backbone.rendering import PromptEncoder
 from rporec_recbole.backbone.running import context_length, trains_in_bfloat16
 from rporec_recbole.backbone.sources import (
+    Source,
     arguments_for,
     check_weights,
     find_source,
     is_gguf,
+    noted_base,
     one_message,
     tokenizer_of,
 )
@@ -59,7 +63,10 @@ def make_backbone(
         length = settings.max_prompt_tokens + settings.max_new_tokens
         model = build_tiny(tokenizer, width, layers, length, seed).to(device)
     else:
-        model, tokenizer = _load(settings.backbone, _dtype(settings, device), device)
+        source = find_source(settings.backbone)
+        model, tokenizer = _load(source, _dtype(settings, device), device)
+        before = kept_writer(Path(source.name)) if source.is_adapter else None  # that of a run, trained further
+        writer = writer or Writer(base=before and before.base)
     if settings.lora and not hasattr(model, "peft_config"):
         model = attach_lora(model, settings.lora_rank, settings.lora_alpha, seed)
     return _backbone(model, tokenizer, settings, writer or Writer())
@@ -68,11 +75,38 @@ def make_backbone(
 def load_backbone(folder: Path, settings: BackboneSettings, device: torch.device) -> Backbone:
     """A backbone from a folder that `Backbone.save` wrote.
 
+    Args:
+        folder: whole, or an adapter.
+        settings: name the base of an adapter.
+        device: where it runs.
+
     Raises:
-        BackboneError: the folder holds no model, or the adapter's base model cannot be found.
+        BackboneError: the folder holds no model, or the adapter's base model cannot be found or is another one.
     """
-    model, tokenizer = _load(str(folder), _dtype(settings, device), device, settings.backbone)
-    return _backbone(model, tokenizer, settings, kept_writer(folder) or Writer(form=1))
+    writer = kept_writer(folder) or Writer(form=1)
+    source = find_source(str(folder), settings.backbone)
+    if source.is_adapter and source.weights not in (noted_base(folder), str(folder / BASE)):
+        _check_stand_in(folder, source.weights, writer)
+    model, tokenizer = _load(source, _dtype(settings, device), device)
+    return _backbone(model, tokenizer, settings, writer)
+
+
+def _check_stand_in(folder: Path, base: str, writer: Writer) -> None:
+    """Whether an adapter fits a base that is not the one that it notes; whether the weights are the same is asked of all, once they are
+    loaded.
+
+    Raises:
+        BackboneError: it does not fit, or the base cannot be read.
+    """
+    with one_message(base):
+        check_weights(find_source(base))
+        problems = adapter_problems(folder, AutoConfig.from_pretrained(**arguments_for(base)), base)
+    _refuse(base, problems)
+    if writer.base is None:
+        logging.getLogger().warning(
+            f"{folder} was kept by a version that did not keep what its base was: if the weights of {base} are not those of "
+            f"{noted_base(folder)}, what it writes from now on is wrong."
+        )
 
 
 def check_backbone(settings: BackboneSettings, device: torch.device = _CPU) -> None:
@@ -116,6 +150,14 @@ def _refuse(name: str, problems: list[str]) -> None:
 
 
 def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings, writer: Writer) -> Backbone:
+    if hasattr(model, "peft_config") and not is_embedded(settings.backbone):
+        base = digest_of_base(model)
+        if writer.base not in (None, base):
+            raise BackboneError(
+                f"The weights of `backbone={settings.backbone}` are not those that the adapter was trained on, and on others it writes what "
+                "nobody taught it. Name the base of then with --backbone=FOLDER_OR_ID_OR_GGUF."
+            )
+        writer = writer._replace(base=base)
     backbone = Backbone(
         model,
         tokenizer,
@@ -161,10 +203,9 @@ def _dtype(settings: BackboneSettings, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if settings.lora and trains_in_bfloat16(device) else torch.float32
 
 
-def _load(name: str, dtype: torch.dtype, device: torch.device, base: str | None = None) -> tuple[Any, Any]:
-    """Model and tokenizer; `base` is what an adapter folder was trained on, where its own note of that does not do."""
-    source = find_source(name, base)
-    with one_message(name):
+def _load(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+    """Model and tokenizer."""
+    with one_message(source.name):
         transformers_logging.disable_progress_bar()
         tokenizer = tokenizer_of(source)
         plain = None if is_gguf(source.weights) else True  # never the pickle that transformers would fall back to
@@ -180,4 +221,6 @@ def _load(name: str, dtype: torch.dtype, device: torch.device, base: str | None 
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, source.name, is_trainable=True)
+            if source.weights != str(Path(source.name) / BASE):
+                model.peft_config[ADAPTER].base_model_name_or_path = source.weights  # it may have moved
     return model.to(device).eval(), tokenizer

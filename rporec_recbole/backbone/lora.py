@@ -48,12 +48,13 @@ def adapted_layers(model: Any) -> list[str]:
     return sorted({layer.name.rpartition(".")[2] for layer in model.get_layer_status()})
 
 
-def adapter_problems(folder: Path, config: Any) -> list[str]:
+def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list[str]:
     """Why an adapter cannot be trained further on its base, found from names and shapes, without loading either.
 
     Args:
         folder: of the adapter, with its weights.
         config: of its base.
+        base: what that is called; None for the adapter's own note of it.
     """
     from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
 
@@ -64,9 +65,11 @@ def adapter_problems(folder: Path, config: Any) -> list[str]:
         return [
             f"it is an adapter of the kind {kind}, and LoRA alone is trained further. Merge it into its base and name that"
         ]
-    base = described.base_model_name_or_path
+    where = "in its adapter_config.json" if base is None else "with --backbone=FOLDER_OR_ID_OR_GGUF"
+    base = base or described.base_model_name_or_path
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
+        described.base_model_name_or_path = model.name_or_path  # PEFT warns where the two differ
         text = set(_text_layers(model))
         rows = model.get_input_embeddings().weight.shape[0]
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
@@ -81,7 +84,7 @@ def adapter_problems(folder: Path, config: Any) -> list[str]:
             adapted = get_peft_model(model, described)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             return [
-                f"the adapter does not fit its base {base}: {first_line(error).rstrip('.')}. Name the base that it was trained on in its adapter_config.json"
+                f"the adapter does not fit its base {base}: {first_line(error).rstrip('.')}. Name the base that it was trained on {where}"
             ]
         weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         expected = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -92,7 +95,7 @@ def adapter_problems(folder: Path, config: Any) -> list[str]:
         first = other[0]
         return [
             f"the adapter does not fit its base {base}: {len(other)} of its weights, {first} for one, are {saved.get(first) or 'missing'} in the "
-            f"adapter and {expected.get(first) or 'missing'} in the base. Name the base that it was trained on in its adapter_config.json"
+            f"adapter and {expected.get(first) or 'missing'} in the base. Name the base that it was trained on {where}"
         ]
     layers = {layer.name.removeprefix("model.") for layer in adapted.get_layer_status()}
     if not layers & text:

@@ -72,7 +72,7 @@ class Backbone:
         self.batch_tokens = batch_tokens
         kept = writer or Writer()
         self.prompts = PromptEncoder(tokenizer, max_prompt_tokens, chat, kept.around)
-        self.writer = Writer(self.prompts.around, kept.form)
+        self.writer = kept._replace(around=self.prompts.around)
         self.spelling = Spelling(tokenizer)
         self._fingerprint: str | None = None
         self._screened: ScreenedOutput | None = None

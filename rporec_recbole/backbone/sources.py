@@ -14,6 +14,7 @@ from transformers.utils import has_file
 
 from rporec_recbole.backbone.model import BASE
 from rporec_recbole.errors import BackboneError, first_line, translating
+from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.prompts import INSTRUCTIONS
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -54,15 +55,14 @@ def find_source(name: str, base: str | None = None) -> Source:
 
     Args:
         name: as the user wrote it.
-        base: what an adapter folder was trained on, where its own note of that does not do.
+        base: what the run names whose adapter this is; its own note of that is read where nothing is there, or for any other adapter.
 
     Raises:
         BackboneError: a path without a model, or an adapter without weights or base.
     """
     given, name = name, _written_out(name)
     folder = Path(name)
-    local = name.startswith((".", "/")) or folder.exists() or (is_gguf(name) and len(folder.parts) < 3)
-    if local and not (
+    if (folder.exists() or _is_gone(name)) and not (
         any((folder / file).is_file() for file in ("config.json", ADAPTER)) or (is_gguf(name) and folder.is_file())
     ):
         inside = sorted(path for path in folder.glob("*") if is_gguf(path.name))
@@ -88,18 +88,31 @@ def find_source(name: str, base: str | None = None) -> Source:
 def _base_of(folder: Path, given: str, base: str | None) -> str:
     if (folder / BASE).is_dir():
         return str(folder / BASE)
-    if base is not None and is_gguf(base):
-        return _written_out(base)
-    from peft import PeftConfig
-
+    if base is not None and not is_embedded(base) and not _is_gone(_written_out(base)):
+        return find_source(base).weights
     with one_message(given):
-        named = _written_out(str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path))
-    if named.startswith((".", "/")) and not Path(named).exists():
+        named = noted_base(folder)
+    if _is_gone(named):
+        looked = f"{named} or {base}" if base not in (None, named) else named
+        advice = f"write where it is as `base_model_name_or_path` into {folder / ADAPTER}"
         raise BackboneError(
-            f"`backbone={given}` is an adapter on {named}, and nothing is there. Put its base back, or write where it is as "
-            f"`base_model_name_or_path` into {folder / ADAPTER}."
+            f"`backbone={given}` is an adapter on {looked}, and nothing is there. Put its base back, or "
+            f"{advice if base is None else 'name where it is with --backbone=FOLDER_OR_ID_OR_GGUF'}."
         )
     return named
+
+
+def noted_base(folder: Path) -> str:
+    """The base that an adapter folder itself names."""
+    from peft import PeftConfig
+
+    return _written_out(str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path))
+
+
+def _is_gone(name: str) -> bool:
+    """Whether it can only be a path, and nothing is there."""
+    local = name.startswith((".", "/")) or (is_gguf(name) and len(Path(name).parts) < 3)
+    return local and not Path(name).exists()
 
 
 def _written_out(name: str) -> str:

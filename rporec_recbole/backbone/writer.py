@@ -23,15 +23,17 @@ class Writer(NamedTuple):
     Attributes:
         around: what the chat template puts before and after a prompt, as it was rendered once; None where it was not.
         form: how its fingerprint is made (`fingerprint.FORM`).
+        base: digest of the weights that its adapter stands on and that are not saved with it; None where there are none.
     """
 
     around: tuple[str, str] | None = None
     form: int = FORM
+    base: str | None = None
 
 
 def keep_writer(folder: Path, writer: Writer) -> None:
     """Writes it into a folder."""
-    write_json(folder / _FILE, {"form": writer.form, "around": writer.around})
+    write_json(folder / _FILE, writer._asdict())
 
 
 def kept_writer(folder: Path) -> Writer | None:
@@ -46,7 +48,7 @@ def kept_writer(folder: Path) -> Writer | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         around = kept["around"]
-        return Writer(None if around is None else (str(around[0]), str(around[1])), int(kept["form"]))
+        return Writer(None if around is None else (str(around[0]), str(around[1])), int(kept["form"]), kept.get("base"))
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise BackboneError(
             f"{path} cannot be read ({first_line(error)}). It says how prompts were shown to this backbone; copy it again, or "

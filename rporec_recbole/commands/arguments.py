@@ -30,6 +30,13 @@ TEXTS = frozenset(
 )
 """Options of a run whose values are never read as anything but text."""
 
+PLACES: dict[str, Any] = dict.fromkeys(("data_path", "backbone", "text_encoder"))
+"""Options of every command that loads a finished run, see `runs.finished.load_run`; their values are texts."""
+
+PLACES_HELP = """
+What moved since the run was made: --data_path=DIR, --backbone=FOLDER_OR_ID_OR_GGUF, --text_encoder=FOLDER_OR_ID say where it is.
+"""
+
 
 def split_arguments(
     arguments: Sequence[str], texts: Iterable[str] = TEXTS, switches: Iterable[str] = ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -19,6 +19,7 @@ controls.png. The same as --controls at training.
 
   --only   some of them, such as --only="no CoT,history text"; the others, which may train for minutes, stay as RUN has them
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -33,14 +34,14 @@ def main(arguments: Sequence[str]) -> None:
     from rporec_recbole.runs.controls import run_controls
     from rporec_recbole.runs.folder import finish, in_use
 
-    words, options = split_arguments(arguments, texts=["only"])
-    only = options.pop("only", None)
+    words, options = split_arguments(arguments, texts=["only", *PLACES])
+    only, places = options.pop("only", None), {key: options.pop(key, None) for key in PLACES}
     if len(words) != 1 or options:
         raise ConfigError(
             "Write `rporec controls RUN` with the folder of a finished RPORec run, and `--only=NAME,NAME` if you like."
         )
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-    contrasts = run_controls(words[0], names)
+    contrasts = run_controls(words[0], names, **places)
     if names is None and not in_use(Path(words[0])):
         finish(Path(words[0]))  # a run that was killed in its controls has them now
     show(contrasts, words[0])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -23,6 +23,7 @@ export  all texts as JSON lines
 write   writes the texts that the run's evaluation lacks, shared by all processes that do this on one machine: several GPUs
         through `torchrun --nproc-per-node=N --no-python rporec cots write RUN`
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     from rporec_recbole.cot import report
     from rporec_recbole.outputs.texts import export_texts
 
-    words, given = split_arguments(arguments, texts=["to", "split"])
-    options = options_of("cots", given, {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None})
+    words, given = split_arguments(arguments, texts=["to", "split", *PLACES])
+    options = options_of("cots", given, {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None, **PLACES})
     if options["split"] not in (None, "valid", "test"):
         raise ConfigError(f"`--split={options['split']!r}` must be valid or test; without it both are written.")
     if len(words) != 2 or words[0] not in ("stats", "show", "export", "write"):
@@ -48,8 +49,13 @@ def main(arguments: Sequence[str]) -> None:
         )
     what, run_dir = words
     if what == "write":
-        _write(run_dir, [options["split"]] if options["split"] else ["valid", "test"])
+        places = {key: options[key] for key in PLACES}
+        _write(run_dir, [options["split"]] if options["split"] else ["valid", "test"], places)
         return
+    if superfluous := [key for key in given if key in PLACES]:
+        raise ConfigError(
+            f"`cots {what}` reads the store alone, so --{superfluous[0]} means nothing to it. Leave it out."
+        )
     with contextlib.closing(report.open_store(run_dir)) as store:
         if what == "export":
             print(f"{export_texts(store, options['to']):,} texts are in {options['to']}")
@@ -64,10 +70,10 @@ def main(arguments: Sequence[str]) -> None:
             print(report.samples(report.by_writer(store), options["count"], options["seed"]))
 
 
-def _write(run_dir: str, splits: Sequence[str]) -> None:
+def _write(run_dir: str, splits: Sequence[str], places: Mapping[str, str | None]) -> None:
     from rporec_recbole.runs.finished import load_run
 
-    run = load_run(run_dir, gpu=gpu_of_this_process())
+    run = load_run(run_dir, gpu=gpu_of_this_process(), **places)
     for split in splits:
         print(f"{split}: this process wrote {run.write_reasoning(split):,} texts; now none is missing")
     run.model.reasoner.store.close()

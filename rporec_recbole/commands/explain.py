@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -25,6 +25,7 @@ ranks.parquet. A run without reasoning gets a page with its history and its rank
   --format  html: one file that loads nothing, for a browser; json: the same facts
   --output  default RUN/explanation.html or RUN/explanation.json; an older file is replaced
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,10 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    words, given = split_arguments(arguments, texts=["user", "split", "format", "output"])
-    options = options_of(
-        "explain", given, {"user": None, "sample": 20, "seed": 0, "split": "test", "format": "html", "output": None}
-    )
+    words, given = split_arguments(arguments, texts=["user", "split", "format", "output", *PLACES])
+    defaults = {"user": None, "sample": 20, "seed": 0, "split": "test", "format": "html", "output": None, **PLACES}
+    options = options_of("explain", given, defaults)
     if len(words) != 1:
         raise ConfigError("Write `rporec explain RUN` with the folder of a finished run.")
     for key, allowed in {"split": ("valid", "test"), "format": ("html", "json")}.items():
@@ -61,7 +61,9 @@ def main(arguments: Sequence[str]) -> None:
 
     refuse_own_file(output)
 
-    facts = explain(words[0], users, options["sample"], options["seed"], options["split"])
+    facts = explain(
+        words[0], users, options["sample"], options["seed"], options["split"], **{key: options[key] for key in PLACES}
+    )
     if options["format"] == "json":
         text = json.dumps(dataclasses.asdict(facts), indent=2, allow_nan=False) + "\n"
     else:

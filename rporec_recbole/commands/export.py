@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -23,6 +23,7 @@ score is made of them, where they came from. The folder appears when it is compl
 
 Where the run uses reasoning, what is missing is written first. Memory does not grow with the number of users.
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    words, given = split_arguments(arguments, texts=["what", "output", "dtype", "split"])
-    defaults = {"what": None, "output": "vectors", "dtype": "float32", "split": "test"}
+    words, given = split_arguments(arguments, texts=["what", "output", "dtype", "split", *PLACES])
+    defaults = {"what": None, "output": "vectors", "dtype": "float32", "split": "test", **PLACES}
     options = options_of("export", given, defaults)
     if len(words) != 1:
         raise ConfigError("Write `rporec export RUN` with the folder of a finished RPORec run.")

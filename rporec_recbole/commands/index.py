@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -23,6 +23,7 @@ pip install "rporec_recbole[serve]".
 
 What they cost and find: docs/vectors.md, benchmarks/index_recall.py.
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -34,12 +35,13 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    words, options = split_arguments(arguments, texts=["kind", "output"])
+    words, options = split_arguments(arguments, texts=["kind", "output", *PLACES])
     if len(words) != 1:
         raise ConfigError("Write `rporec index RUN` with the folder of a finished RPORec run.")
 
     from rporec_recbole.serve.run_index import build_index
 
     kind, output = options.pop("kind", "exact"), options.pop("output", None)
-    index, folder = build_index(words[0], kind, options, output)
+    places = {key: options.pop(key, None) for key in PLACES}
+    index, folder = build_index(words[0], kind, options, output, **places)
     print(f"The {index.kind} index of {index.count:,} items of dimension {index.dimension} is in {folder}")

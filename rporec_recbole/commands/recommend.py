@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -32,6 +32,7 @@ Works for RPORec and for RecBole's models; one that reads no histories (BPR, Lig
 --histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
 missing is written first.
 """
+HELP += PLACES_HELP
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str]) -> None:
         RPORecError: they cannot be followed; the message says why.
     """
     words, given = split_arguments(
-        arguments, texts=["users", "histories", "split", "output", "encoding"], switches=["skip_unknown", "hide_seen"]
+        arguments,
+        texts=["users", "histories", "split", "output", "encoding", *PLACES],
+        switches=["skip_unknown", "hide_seen"],
     )
     defaults = {
         "users": None,
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
         "hide_seen": None,
         "skip_unknown": False,
         "encoding": None,
+        **PLACES,
     }
     options = options_of("recommend", given, defaults)
     if len(words) != 1:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
@@ -35,6 +35,7 @@ and a worker writes the reasoning for the next time. SIGTERM or Ctrl-C ends the 
 
 Needs pip install "rporec_recbole[serve]". Runs of RPORec only.
 """
+HELP += PLACES_HELP
 
 _SWITCHES = ("worker", "worker_only")
 _LIMITS = {
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RPORecError: they cannot be followed; the message says why.
     """
-    words, given = split_arguments(arguments, texts=["host", "token", "watch", "index"], switches=[*_SWITCHES, "watch"])
+    words, given = split_arguments(
+        arguments, texts=["host", "token", "watch", "index", *PLACES], switches=[*_SWITCHES, "watch"]
+    )
     try:
         from rporec_recbole.serve.limits import Limits
         from rporec_recbole.serve.server import serve
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         "worker": True,
         "worker_only": False,
         **{option: getattr(standard, name) for option, name in _LIMITS.items()},
+        **PLACES,
     }
     options = options_of("serve", given, defaults)
     if len(words) != 1:
@@ -90,15 +94,15 @@ def main(arguments: Sequence[str]) -> None:
             raise ConfigError(f"`--{key}=0` would refuse every request. Give a whole number of at least 1.")
     if options["port"] > 65535:
         raise ConfigError(f"`--port={options['port']}` is no port. Give one of 1 to 65535, or 0 for any that is free.")
-    path = Path(words[0])
+    path, places = Path(words[0]), {key: options[key] for key in PLACES}
     if options["worker_only"]:
-        superfluous = sorted(given.keys() - {"worker_only"})
+        superfluous = sorted(given.keys() - {"worker_only", *PLACES})
         if superfluous:
             raise ConfigError(
                 f"`--{superfluous[0]}` means nothing beside --worker_only=True, which answers no requests."
             )
         print(f"writing reasoning for {path}; Ctrl-C ends it", flush=True)
-        print(f"{run_worker(path, lambda: False):,} histories were written about")
+        print(f"{run_worker(path, lambda: False, **places):,} histories were written about")
         return
     token = options["token"] or os.environ.get("RPOREC_TOKEN") or None
     if token is not None and (not token.isascii() or any(character.isspace() for character in token)):
@@ -112,6 +116,7 @@ def main(arguments: Sequence[str]) -> None:
         worker=options["worker"],
         watch=_watched(path, options["watch"]),
         index=None if options["index"] is None else Path(options["index"]),
+        **places,
     )
 
 

@@ -94,21 +94,23 @@ class CoTStore:
     Every `put` is one transaction: after a crash the store holds all completed puts and nothing else.
 
     Args:
-        path: the SQLite file, made if missing; None keeps the store in memory.
+        path: the SQLite file, made if missing; None keeps the store in memory. One that cannot be written is read into memory, and what is
+            added to it there is not kept.
 
     Raises:
         StoreError: the file cannot be opened, or another version wrote it.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = None if path is None else Path(path)
         self._owner = new_owner()
         try:
+            copied = None if path is None or _can_be_written(Path(path)) else _read_only(Path(path))
+            self.path = None if path is None or copied else Path(path)
             with _alone(self.path):
                 rows = [] if self.path is None or not self.path.exists() else set_aside_if_damaged(self.path)
-                self._db = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
+                self._db = copied or sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
                 self._db.text_factory = bytes  # see `checked`
-                if path is not None:
+                if self.path is not None:
                     self._db.execute("PRAGMA journal_mode=WAL")
                 with self._db:
                     self._db.execute(
@@ -242,6 +244,19 @@ class CoTStore:
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return transaction(self._db, f"The store of reasoning texts at {self.path}")
+
+
+def _can_be_written(path: Path) -> bool:
+    """Whether SQLite can: it writes beside the file, too."""
+    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """What a file holds, in memory."""
+    copy = sqlite3.connect(":memory:")
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
+        file.backup(copy)
+    return copy
 
 
 def _parts(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -60,5 +60,5 @@ def check_digest(run: Path, digest: str) -> None:
     if kept != digest:
         raise RunFolderError(
             f"The data files are not those that {run} was made with: rows, their order or texts have changed since, and the run knows users "
-            "and items by their numbers. Bring the old files back (--data_path is in its config.yaml), or train again."
+            "and items by their numbers. Bring the old files back, name the folder that has them with --data_path=DIR, or train again."
         )

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.evaluation.ranks import OF_LISTS, read_rows, with_lists
+from rporec_recbole.settings.places import STARTED_IN
 from rporec_recbole.settings.properties import read_yaml
 
 _EQUAL = ("dataset", "eval_args", "hide_seen", "valid_metric")
@@ -18,6 +19,7 @@ _READ = ("model", "seed", "dataset", "candidates", "hide_seen", "parameters", "s
 _NO_NAME = (
     "seed",
     "data_path",
+    STARTED_IN,
     "show_progress",
     "gpu_id",
     "worker",

@@ -34,7 +34,12 @@ _HEARD = 5  # items that answers name, on a page
 
 
 def explain(
-    path: str | Path, users: Sequence[str] | None = None, sample: int = 20, seed: int = 0, split: str = "test"
+    path: str | Path,
+    users: Sequence[str] | None = None,
+    sample: int = 20,
+    seed: int = 0,
+    split: str = "test",
+    **places: str | None,
 ) -> Facts:
     """The facts of some users of a finished run.
 
@@ -44,12 +49,13 @@ def explain(
         sample: how many random rows.
         seed: of the draw.
         split: `valid` or `test`.
+        places: what moved since, as for `load_run`.
 
     Raises:
         RunFolderError: there is no finished run.
         ConfigError: a user is unknown, or the model has no histories to show.
     """
-    run = load_run(path)
+    run = load_run(path, **places)
     if not hasattr(run.model, "ITEM_SEQ"):
         raise ConfigError(
             f"{path} holds a run of {run.config['model']}, which knows users by their number and reads no history, so there is "
@@ -61,9 +67,9 @@ def explain(
         chosen = sorted(random.Random(seed).sample(range(len(owners)), min(sample, len(owners))))
         explained = [one for _, one in _explained(run, scorer, split, np.array(chosen, dtype=np.int64))]
     else:
-        places = _places(run, owners, users, split)
-        found = dict(_explained(run, scorer, split, np.array(sorted(places), dtype=np.int64)))
-        explained = [found[place] for place in places]
+        asked = _places(run, owners, users, split)
+        found = dict(_explained(run, scorer, split, np.array(sorted(asked), dtype=np.int64)))
+        explained = [found[place] for place in asked]
     if getattr(run.model, "reasoner", None) is not None:
         run.model.reasoner.store.close()
     config = run.config

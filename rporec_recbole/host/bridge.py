@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 from rporec_recbole.host import rules
 from rporec_recbole.host.registration import register
+from rporec_recbole.settings.places import STARTED_IN, settled
 from rporec_recbole.settings.properties import layered_properties, read_yaml
 
 _PACKAGES = (
@@ -46,7 +48,7 @@ def model_names() -> tuple[str, ...]:
 
 def known_keys(model: str, dataset: str) -> dict[str, Any]:
     """Config keys that mean something for this model and data set, with their default values."""
-    keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding"} | _keys_in_code(model))
+    keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding", STARTED_IN} | _keys_in_code(model))
     for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
         path = RECBOLE / f"properties/{name}.yaml"
         if path.is_file():
@@ -162,7 +164,7 @@ def build_config(
     for file in config_files:
         values.update(read_yaml(file))
     values.update(overrides or {})
-    values = {key: value for key, value in values.items() if key not in ("model", "dataset")}
+    values = settled({key: value for key, value in values.items() if key not in ("model", "dataset")}, dataset)
     if type(values.get("gpu_id")) is int:
         values["gpu_id"] = str(values["gpu_id"])  # as YAML reads it
     check_overrides(model, dataset, values)
@@ -190,7 +192,7 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def repeatable_config(config: Config) -> dict[str, Any]:
-    """The complete config as plain YAML values, enough to build it again.
+    """The complete config as plain YAML values, enough to build it again from any working folder (`settings.places`).
 
     Data that comes with RecBole is named by its name alone, so that the config holds in any environment.
     """
@@ -210,7 +212,8 @@ def repeatable_config(config: Config) -> dict[str, Any]:
     values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
     parent = Path(values.pop("data_path")).parent
     if Path(recbole.__file__).parent.resolve() not in parent.resolve().parents:
-        values["data_path"] = str(parent)
+        values["data_path"] = os.path.abspath(parent)
+    values[STARTED_IN] = os.getcwd()
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
         values["train_neg_sample_args"] = None
     return {key: _plain(value) for key, value in values.items()}

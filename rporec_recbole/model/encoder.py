@@ -68,7 +68,7 @@ def load_encoder(source: str, folder: Path, device: str) -> TextEncoder:
         RunFolderError: a file is missing or damaged.
         ConfigError: the encoder cannot be loaded.
     """
-    return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(folder, device)
+    return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(source, folder, device)
 
 
 def unseen_texts(vectors: Tensor, what: str, settings: TextSettings) -> str | None:

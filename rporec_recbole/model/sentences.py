@@ -61,14 +61,19 @@ class SentenceEncoder:
         return np.stack([self._vectors.get(text, blank) for text in texts])
 
     def save(self, folder: Path) -> None:
-        """Writes `encoder.json`: the model's name, and what it makes of one sentence. The weights stay where they are."""
+        """Writes `encoder.json`: the model's name, for people, and what it makes of one sentence. The weights stay where they are."""
         probe = [float(value) for value in self.encode([_PROBE])[0]]
         kept = {"encoder": "sentence-transformers", "source": self.source, "probe": probe}
         write_text(folder / _FILE, json.dumps(kept))
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> SentenceEncoder:
-        """The encoder that `save` named.
+    def load(cls, source: str, folder: Path, device: str) -> SentenceEncoder:
+        """The encoder that `save` described, wherever it lies now.
+
+        Args:
+            source: hub id or folder.
+            folder: that `save` wrote to.
+            device: where it runs.
 
         Raises:
             ConfigError: its model cannot be loaded.
@@ -76,7 +81,7 @@ class SentenceEncoder:
         """
         try:
             kept = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            source, probe = str(kept["source"]), np.asarray(kept["probe"], dtype=np.float32)
+            probe = np.asarray(kept["probe"], dtype=np.float32)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{folder / _FILE} cannot be read ({error}). Run the training again.") from error
         encoder = cls(source, device)
@@ -84,6 +89,6 @@ class SentenceEncoder:
         if found.shape != probe.shape or not np.allclose(found, probe, atol=1e-2):
             raise RunFolderError(
                 f"The text encoder `{source}` makes other vectors than when this run was trained, so the head cannot read "
-                "them. Restore the model that was there, or train again."
+                "them. Restore the model that was there, name it with --text_encoder=FOLDER_OR_ID, or train again."
             )
         return encoder

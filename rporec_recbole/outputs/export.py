@@ -67,6 +67,7 @@ def export(
     *,
     dtype: str = "float32",
     split: str = "test",
+    **places: str | None,
 ) -> dict[str, int]:
     """Writes vectors of a run into a folder; an older export there is replaced when the new one is complete.
 
@@ -76,6 +77,7 @@ def export(
         what: some of `PARTS`; None means all that the run has.
         dtype: of vectors, one of `DTYPES`; other numbers are always float32.
         split: `valid` or `test`: whose rows give the histories of the users.
+        places: what moved since, as for `load_run`.
 
     Returns:
         part -> rows.
@@ -86,7 +88,7 @@ def export(
     """
     output = Path(output)
     _check(output, what, dtype, split)
-    run = load_rporec(path, "vectors")
+    run = load_rporec(path, "vectors", **places)
     try:
         if what is None:
             what = PARTS if run.model.reads_reasoning else PARTS[:2]

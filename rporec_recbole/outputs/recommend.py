@@ -62,6 +62,7 @@ def recommend(
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
     encoding: str | None = None,
+    **places: str | None,
 ) -> Recommended:
     """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
 
@@ -79,6 +80,7 @@ def recommend(
             the evaluation, a target that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
         encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
+        places: what moved since, as for `load_run`.
 
     Raises:
         RunFolderError: there is no finished run, or the table cannot be written.
@@ -91,7 +93,7 @@ def recommend(
         raise ConfigError(
             "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
         )
-    run = load_run(path)
+    run = load_run(path, **places)
     if hide_seen is None and split == ALL:
         hide_seen = True
     if hide_seen is not None:
@@ -107,8 +109,8 @@ def recommend(
         profiles = Profiles(
             run.dataset, int(run.config["MAX_ITEM_LIST_LENGTH"]) if hasattr(run.model, "ITEM_SEQ") else None
         )
-        places = dict(zip(profiles.users.tolist(), range(len(profiles.users)), strict=True))
-        rows, skipped_users = _rows_of(run, places, users, split, skip_unknown)
+        numbers = dict(zip(profiles.users.tolist(), range(len(profiles.users)), strict=True))
+        rows, skipped_users = _rows_of(run, numbers, users, split, skip_unknown)
         wanted, skipped_items = len(rows), 0
         parts = _of_profiles(run, Scorer(run), profiles, rows)
     else:

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rporec_recbole.data.digest import check_digest
 from rporec_recbole.data.files import unwritable, write_text
 from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError, did_you_mean
 from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.plots import plot_comparison
 from rporec_recbole.evaluation.tables import to_csv, to_json, to_latex, to_markdown
 from rporec_recbole.host.bridge import build_config, known_keys, repeatable_config
-from rporec_recbole.host.data import check_dataset_files
-from rporec_recbole.runs.folder import finished, read_config
+from rporec_recbole.host.data import build_data, check_dataset_files
+from rporec_recbole.runs.folder import finished, logging_to, read_config
 from rporec_recbole.runs.run import run
+from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
 
 _OWN = ("model", "settings", "config_files")
@@ -129,13 +131,13 @@ def run_missing(
             wanted = {**own, "seed": seed}
             where = folder / f"{re.sub(r'[^-.=,+()A-Za-z0-9]+', '-', one.name)},seed={seed}"
             config = build_config(one.model, dataset, overrides=wanted)
-            written, done = repeatable_config(config), finished(where)
+            done = finished(where)
             columns = str([config[key] for key in ("data_path", "load_col", "item_text_fields")])
             if not done and columns not in checked:
                 check_dataset_files(config)
                 checked.add(columns)
             if done:
-                _refuse_others(where, written)
+                _refuse_others(where, config)
             plan.append((one, seed, wanted, where, done))
     missing = sum(not done for *_, done in plan)
     say(f"{len(plan) - missing} of {len(plan)} runs are finished, {missing} are to be made")
@@ -208,15 +210,14 @@ def _settings_of_each(
     return found
 
 
-def _refuse_others(folder: Path, wanted: Mapping[str, Any]) -> None:
-    there = read_config(folder)
-    changed = [
-        f"{key} was {there.get(key)!r} and is {wanted.get(key)!r}"
-        for key in sorted({*there, *wanted})
-        if there.get(key) != wanted.get(key)
-    ]
-    if changed:
+def _refuse_others(folder: Path, config: Any) -> None:
+    there, wanted = read_config(folder), repeatable_config(config)
+    other = [f"{key} was {there.get(key)!r} and is {wanted.get(key)!r}" for key in changed(there, wanted)]
+    if other:
         raise RunFolderError(
-            f"{folder} holds a finished run with other settings: {'; '.join(changed[:6])}. Choose another --run_dir, or "
+            f"{folder} holds a finished run with other settings: {'; '.join(other[:6])}. Choose another --run_dir, or "
             "remove that folder to run it again."
         )
+    if there.get("data_path") != wanted.get("data_path"):  # they moved, or are others of the same name
+        with logging_to(None):
+            check_digest(folder, build_data(config)[0].digest)

@@ -18,6 +18,7 @@ controls/           what the controls are made of
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -80,13 +81,14 @@ def check_controls(stages: list[str], ids_only: bool) -> None:
         )
 
 
-def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Contrast]:
+def run_controls(path: str | Path, only: Sequence[str] | None = None, **places: str | None) -> list[Contrast]:
     """Evaluates every control on the test split of a finished RPORec run, and writes table, ranks and plot into its folder.
 
     Args:
         path: the run folder.
         only: names of controls, which are added to those that the folder has or take their place; None evaluates all that the
             run allows.
+        places: what moved since, as for `load_run`.
 
     Returns:
         the full model first, then the controls.
@@ -98,7 +100,11 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None) -> list[Co
     folder = Path(path)
     written = check_rporec(folder, "a table of controls")
     check_controls(written["stages"], written["ids_only"])
-    loaded = load_run(folder)
+    if not os.access(folder, os.W_OK):
+        raise RunFolderError(
+            f"Controls are written into the folder of their run, and {folder} cannot be written. Copy the run, or give yourself the right to."
+        )
+    loaded = load_run(folder, **places)
     controls = _controls(loaded)
     for name in only or ():
         if name not in controls:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import torch
@@ -19,7 +21,8 @@ from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data, evaluated
-from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, logging_to, read_config, read_results, write_results
+from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
+from rporec_recbole.runs.located import located
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.state import checkpoint
 
@@ -86,11 +89,15 @@ class LoadedRun:
             how many texts this process wrote.
 
         Raises:
-            RunFolderError: the scores of this run use no reasoning.
+            RunFolderError: the scores of this run use no reasoning, or its store cannot be written.
         """
         if not self.model.reads_reasoning:
             raise RunFolderError(f"The scores of {self.run_dir} use no reasoning, so its evaluation needs no texts.")
         reasoner = self.model.reasoner
+        if reasoner.store.path is None:
+            raise RunFolderError(
+                f"The store of {self.run_dir} cannot be written. Copy the run, or give yourself the right to write there."
+            )
         reasoner.at_once = SHARED
         before = reasoner.written
         rows = self.loaders[split].dataset.inter_feat
@@ -98,23 +105,34 @@ class LoadedRun:
         return reasoner.written - before
 
 
-def load_run(path: str | Path, gpu: str | None = None) -> LoadedRun:
-    """Restores a finished run. Nothing is unpickled.
+def load_run(
+    path: str | Path,
+    gpu: str | None = None,
+    *,
+    data_path: str | None = None,
+    backbone: str | None = None,
+    text_encoder: str | None = None,
+) -> LoadedRun:
+    """Restores a finished run. Nothing is unpickled, and nothing in the folder changes.
 
     Args:
         path: the run folder.
         gpu: number of the GPU to use, where there are any; None takes the one that the run used.
+        data_path: where its data lie now, if they moved; so for the next two.
+        backbone: the language model that it names: a folder, a hub id or a .gguf file.
+        text_encoder: the sentence encoder that it names: a folder or a hub id.
 
     Raises:
         RunFolderError: the folder holds no finished run, a file of it is damaged, or the data set has changed since.
+        BackboneError: the base of its adapter is not there, or is another one.
         RPORecError: the data set of the run is not there any more.
     """
     folder = Path(path)
-    values = read_config(folder)
+    values = located(folder, {"data_path": data_path, "backbone": backbone, "text_encoder": text_encoder})
     if gpu is not None:
         values["gpu_id"] = gpu
     config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
-    config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
+    config["run_dir"], config["checkpoint_dir"] = str(folder), str(Path(tempfile.gettempdir(), f"rporec-{uuid4().hex}"))
     with logging_to(None):
         dataset, train, valid, test = build_data(config)
         check_digest(folder, dataset.digest)
@@ -148,19 +166,20 @@ def check_rporec(path: str | Path, purpose: str) -> dict[str, Any]:
     return config
 
 
-def load_rporec(path: str | Path, purpose: str) -> LoadedRun:
+def load_rporec(path: str | Path, purpose: str, **places: str | None) -> LoadedRun:
     """As `load_run`, for what only RPORec's runs can give.
 
     Args:
         path: the run folder.
         purpose: as for `check_rporec`.
+        places: as for `load_run`.
 
     Raises:
         ConfigError: the run is one of another model.
         RPORecError: as `load_run`.
     """
     check_rporec(path, purpose)
-    return load_run(path)
+    return load_run(path, **places)
 
 
 def hash_of_run(path: str | Path, names: Iterable[str] = _MAKES_SCORES) -> str:

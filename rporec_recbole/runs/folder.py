@@ -1,6 +1,6 @@
 """The run folder: where a run writes, how it logs, and which files it leaves.
 
-config.yaml       complete; `--config_files=config.yaml` repeats the run
+config.yaml       complete; `--config_files=config.yaml` repeats the run, from any working folder (`settings/places.py`)
 metrics.json      results in full precision, stages with seconds, versions
 ranks.parquet     split, user_id, item_id, rank, user_activity, item_popularity: one row for each target; where a user has several, also
                   place and targets (`evaluation.ranks`)
@@ -14,7 +14,6 @@ resume/           while the run lasts, its controls included: what it needs to g
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import json
 import logging
@@ -32,6 +31,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.data.files import unwritable, write_json, write_table, write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
+from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
 
 try:
@@ -73,12 +73,7 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
         if wanted is None:
             stem = f"{config['model']}-{config['dataset']}"
             for old in sorted(Path("saved").glob(f"{stem}-*"), reverse=True):
-                if (
-                    fcntl
-                    and _interrupted(old)
-                    and (old / CONFIG).read_text(encoding="utf-8") == text
-                    and not in_use(old)
-                ):
+                if fcntl and _interrupted(old) and not _other_settings(old, text) and not in_use(old):
                     return old
             stem = f"saved/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
             for number in itertools.count(1):
@@ -91,11 +86,10 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
         if in_use(folder):
             raise _in_use(folder)
         if _interrupted(folder):
-            before = (folder / CONFIG).read_text(encoding="utf-8")
-            if before != text and ((folder / METRICS).is_file() or any((folder / RESUME).iterdir())):
-                changed = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
+            other = _other_settings(folder, text)
+            if other and ((folder / METRICS).is_file() or any((folder / RESUME).iterdir())):
                 raise RunFolderError(
-                    f"{folder} holds an interrupted run with other settings (- then, + now): {'; '.join(changed[:6])}. "
+                    f"{folder} holds an interrupted run with other settings (- then, + now): {'; '.join(other[:6])}. "
                     "Give the same settings to go on with it, or choose another --run_dir."
                 )
         elif not {path.name for path in folder.iterdir()} <= _LEFT_BY_A_FALSE_START:
@@ -112,6 +106,21 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
 
 def _interrupted(folder: Path) -> bool:
     return (folder / RESUME).is_dir() and (folder / CONFIG).is_file()
+
+
+def _other_settings(folder: Path, text: str) -> list[str]:
+    """Lines for what differs between the `config.yaml` of a folder and another one; what moved does not (`settings.places`)."""
+    try:
+        before, now = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        before, now = {}, yaml.safe_load(text)
+    before = before if isinstance(before, dict) else {}
+    return [
+        f"{sign} {key}: {values[key]}"
+        for key in changed(before, now)
+        for sign, values in (("-", before), ("+", now))
+        if key in values
+    ]
 
 
 def finished(folder: Path) -> bool:
@@ -260,6 +269,25 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     """
     with unwritable(f"{folder / CONFIG} cannot be written"):
         write_text(folder / CONFIG, _config_text(values))
+
+
+@contextlib.contextmanager
+def configured(folder: Path, values: Mapping[str, Any]) -> Iterator[None]:
+    """Writes `config.yaml`. Where an interrupted run was to go on and that fails, the file of before comes back: it may have been told of
+    data or of a base that are not its own.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    goes_on = (folder / METRICS).is_file() or ((folder / RESUME).is_dir() and any((folder / RESUME).iterdir()))
+    before = (folder / CONFIG).read_text(encoding="utf-8") if goes_on else None
+    write_config(folder, values)
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            write_text(folder / CONFIG, before)
+        raise
 
 
 def _config_text(values: Mapping[str, Any]) -> str:

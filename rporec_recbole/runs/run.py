@@ -29,13 +29,13 @@ from rporec_recbole.runs.folder import (
     CURVES,
     METRICS,
     RESUME,
+    configured,
     finish,
     held,
     logging_to,
     make_run_folder,
     read_results,
     saying_when_full,
-    write_config,
     write_results,
 )
 from rporec_recbole.runs.start_from import check_start
@@ -92,8 +92,7 @@ def run(
         check_start(written)
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
-    with held(folder), logging_to(folder), saying_when_full(folder):
-        write_config(folder, written)
+    with held(folder), logging_to(folder), saying_when_full(folder), configured(folder, written):
         (folder / RESUME).mkdir(exist_ok=True)
         if (folder / METRICS).is_file():  # killed while it made its controls
             metrics = _results_of(config, folder)

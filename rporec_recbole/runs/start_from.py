@@ -9,6 +9,7 @@ from typing import Any
 
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.runs.folder import read_config
+from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.types import STAGES, RLSettings
 
 _LATER = {
@@ -52,8 +53,8 @@ def check_start(config: Mapping[str, Any]) -> None:
         )
     other = [
         f"{key}: {before.get(key)!r} there, {config.get(key)!r} here"
-        for key in sorted((set(before) | set(config)) - _LATER - _ELSEWHERE)
-        if before.get(key) != config.get(key)
+        for key in changed(before, config)
+        if key not in _LATER | _ELSEWHERE
     ]
     if other:
         raise ConfigError(

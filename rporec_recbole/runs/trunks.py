@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
 from rporec_recbole.runs.finished import LoadedRun
-from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to, read_config
+from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to
 from rporec_recbole.runs.refit import ranks_with
 from rporec_recbole.training.state import checkpoint
 
@@ -45,7 +45,7 @@ def ranks_of_two_trunks(loaded: LoadedRun) -> pd.DataFrame:
 
 def _trained(loaded: LoadedRun, name: str, more: int) -> LoadedRun:
     """A trunk on the run's data, kept in the folder of its controls; `more` is added to the run's seed."""
-    stage, values = loaded.model.settings.stage, read_config(loaded.run_dir)
+    stage, values = loaded.model.settings.stage, repeatable_config(loaded.config)
     epochs = stage.refresh_epochs if "refresh" in stage.stages else values["epochs"]
     folder = loaded.run_dir / checkpoint.CONTROLS / name
     (folder / RESUME).mkdir(parents=True, exist_ok=True)

@@ -76,6 +76,7 @@ class Recommender:
         path: the run folder.
         limits: how many histories may wait for reasoning.
         index: of the run's items (`serve.run_index`); None scores all of them.
+        places: what moved since the run was made, as for `load_run`.
 
     Attributes:
         path: the run folder.
@@ -89,9 +90,9 @@ class Recommender:
         ConfigError: the run is of another model.
     """
 
-    def __init__(self, path: str | Path, limits: Limits, index: ItemIndex | None = None) -> None:
+    def __init__(self, path: str | Path, limits: Limits, index: ItemIndex | None = None, **places: str | None) -> None:
         self.path = Path(path)
-        run = load_rporec(self.path, "a service")
+        run = load_rporec(self.path, "a service", **places)
         model = run.model
         self.version = version_of(self.path)
         self.dataset = str(run.config["dataset"])

@@ -22,6 +22,7 @@ def build_index(
     kind: str = "exact",
     options: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
+    **places: str | None,
 ) -> tuple[ItemIndex, Path]:
     """Makes the index of a run's items and writes it.
 
@@ -30,6 +31,7 @@ def build_index(
         kind: `exact`, `hnsw` or `ivfpq`.
         options: of the kind (`serve.index_options`).
         output: folder; None means `FOLDER` in the run folder.
+        places: what moved since, as for `load_run`.
 
     Returns:
         the index, and its folder.
@@ -45,7 +47,7 @@ def build_index(
         raise ConfigError(
             f"`--output={folder}` holds other files than an index, such as `{others[0]}`. Name a new folder."
         )
-    run = load_rporec(path, "an index")
+    run = load_rporec(path, "an index", **places)
     if run.model.reasoner is not None:
         run.model.reasoner.store.close()
     with torch.no_grad():

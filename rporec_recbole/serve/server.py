@@ -45,6 +45,7 @@ def serve(
     worker: bool,
     watch: Path | None,
     index: Path | None,
+    **places: str | None,
 ) -> None:
     """Serves a run until SIGTERM or Ctrl-C; what was accepted by then is answered.
 
@@ -57,6 +58,7 @@ def serve(
         worker: start a process that writes missing reasoning.
         watch: folder of runs; the newest one that is finished answers. None stays with the run.
         index: folder of an index of the run's items; None searches exactly.
+        places: what moved since runs were made, as for `load_run`; of newer runs too.
 
     Raises:
         ConfigError: address or index cannot be used, or the run is of another model.
@@ -65,12 +67,14 @@ def serve(
     """
     with _logging(), _listening(host, port) as listener:
         own_index = None if index is None else load_index(path, index)
-        service = Service(Recommender(path, limits, own_index), limits, token)  # no other name: it may be replaced
+        service = Service(
+            Recommender(path, limits, own_index, **places), limits, token
+        )  # no other name: it may be replaced
 
         def followed(folder: Path) -> Path | None:
             return folder if service.engine.recommender.uses_reasoning else None
 
-        process = WorkerProcess(followed(path)) if worker else None
+        process = WorkerProcess(followed(path), **places) if worker else None
         reloader = None
         if watch is not None:
 
@@ -80,7 +84,7 @@ def serve(
 
             reloader = Reloader(
                 Watch(path, watch),
-                lambda folder: Recommender(folder, limits),
+                lambda folder: Recommender(folder, limits, None, **places),
                 service.change,
                 service.measures.reload,
                 changed=changed,

@@ -22,13 +22,14 @@ _AT_ONCE = 16  # histories: texts are there soon, and a second worker finds othe
 _PAUSE = 0.2  # seconds between two looks at an empty queue
 
 
-def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = None) -> int:
+def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = None, **places: str | None) -> int:
     """Writes about queued histories until it is told to stop; any number of processes may do this for one run.
 
     Args:
         path: the run folder.
         stop: asked between two batches.
         limits: how many histories may wait.
+        places: what moved since the run was made, as for `load_run`.
 
     Returns:
         how many histories were written about.
@@ -39,7 +40,7 @@ def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = Non
         StoreError: store or queue cannot be used.
     """
     folder = Path(path)
-    model = load_rporec(folder, "a service").model
+    model = load_rporec(folder, "a service", **places).model
     if not model.reads_reasoning:
         raise ConfigError(f"The scores of {folder} use no reasoning, so there is nothing for a worker to write.")
     decodings = decodings_of(model.evaluation_decoding, model.settings.backbone.cot_samples)

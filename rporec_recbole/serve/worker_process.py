@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +18,7 @@ from rporec_recbole.serve.worker import work
 
 logger = logging.getLogger(__name__)
 
-_COMMAND = "import sys; from rporec_recbole.serve.worker_process import child; child(sys.argv[1], int(sys.argv[2]))"
+_COMMAND = "import json, sys; from rporec_recbole.serve.worker_process import child; child(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds before a dead worker is started again
 _GRACE = 10.0  # seconds in which a worker gives its claims back
 _NICE = 10  # requests go before reasoning
@@ -28,10 +29,11 @@ class WorkerProcess:
 
     Args:
         folder: the run folder that it writes for; None for a run that uses no reasoning.
+        places: what moved since runs were made, as for `load_run`.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, **places: str | None) -> None:
+        self._folder, self._places = folder, places
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
         self._followed = threading.Event()
@@ -81,7 +83,8 @@ class WorkerProcess:
             with self._lock:
                 # A session of its own: Ctrl-C in a terminal is for the service, which ends its worker itself.
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _COMMAND, str(folder), str(os.getpid())], start_new_session=True
+                    [sys.executable, "-c", _COMMAND, str(folder), str(os.getpid()), json.dumps(self._places)],
+                    start_new_session=True,
                 )
             code = self._process.wait()
             if self._stop.is_set():
@@ -94,20 +97,21 @@ class WorkerProcess:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def child(folder: str, parent: int) -> None:
+def child(folder: str, parent: int, places: Mapping[str, str | None]) -> None:
     """What the process does: writes for a run until it is told to end, or until the service is gone."""
     logging.basicConfig(level=logging.WARNING, format="worker: %(message)s")
     if hasattr(os, "nice"):
         os.nice(_NICE)
-    run_worker(folder, lambda: os.getppid() != parent)
+    run_worker(folder, lambda: os.getppid() != parent, **places)
 
 
-def run_worker(folder: str | Path, stop: Callable[[], bool]) -> int:
+def run_worker(folder: str | Path, stop: Callable[[], bool], **places: str | None) -> int:
     """`work`, ended by SIGTERM as by Ctrl-C, with its claims given back.
 
     Args:
         folder: the run folder.
         stop: asked between two batches.
+        places: what moved since the run was made, as for `load_run`.
 
     Returns:
         how many histories were written about.
@@ -122,7 +126,7 @@ def run_worker(folder: str | Path, stop: Callable[[], bool]) -> int:
     before = signal.signal(signal.SIGTERM, end)
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            return work(folder, stop)
+            return work(folder, stop, None, **places)
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)

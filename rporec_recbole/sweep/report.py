@@ -11,6 +11,8 @@ import yaml
 
 from rporec_recbole.data.files import write_text
 from rporec_recbole.evaluation.plots import plot_history, plot_shares
+from rporec_recbole.runs.folder import read_config
+from rporec_recbole.settings.places import PLACES, STARTED_IN
 from rporec_recbole.sweep.plan import Plan
 from rporec_recbole.sweep.study import Record
 
@@ -69,7 +71,15 @@ def write_report(plan: Plan, records: Sequence[Record], importance: Mapping[str,
         f"# To repeat it: rporec --config_files={folder / BEST}\n"
     )
     values = {"model": plan.model, "dataset": plan.dataset, **plan.definition["settings"], **best.values}
+    values |= _places(plan.trial_folder(best.same_as or best.slot), values)
     write_text(folder / BEST, text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _places(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the run of a trial found its data, and what else is named; so `best.yaml` holds from any working folder."""
+    there = read_config(run)
+    kept = {"data_path", STARTED_IN, *(PLACES & values.keys())}
+    return {key: there[key] for key in sorted(kept & there.keys())}
 
 
 def summary(plan: Plan, records: Sequence[Record], metrics: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from rporec_recbole.errors import RPORecError, RunFolderError, SweepError
 from rporec_recbole.runs.finished import add_test
 from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
 from rporec_recbole.runs.run import run
+from rporec_recbole.settings.places import settled
 from rporec_recbole.sweep.plan import Plan, enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, write_report
 from rporec_recbole.sweep.study import Claimed, Pruned, Record, Study, TakenOver
@@ -122,7 +123,7 @@ def _left_by_another(plan: Plan, values: Mapping[str, Any], folder: Path) -> dic
     if not folder.exists():
         return None
     before = read_config(folder) if (folder / CONFIG).is_file() else {}
-    same = all(before.get(name) == value for name, value in values.items())
+    same = all(before.get(name) == value for name, value in settled(values, plan.dataset).items())
     if same and (folder / METRICS).is_file():
         finish(folder)
         return read_results(folder)[0]

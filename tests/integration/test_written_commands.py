@@ -55,7 +55,7 @@ def services_end_at_once(monkeypatch):
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: setattr(self, "started", True))
     monkeypatch.setattr(worker_process.WorkerProcess, "start", lambda self: None)
     monkeypatch.setattr(worker_process.WorkerProcess, "stop", lambda self: None)
-    monkeypatch.setattr(worker_process, "run_worker", lambda folder, stop: run_worker(folder, lambda: True))
+    monkeypatch.setattr(worker_process, "run_worker", lambda folder, stop, **places: run_worker(folder, lambda: True))
 
 
 def test_a_launcher_finds_the_installed_command():

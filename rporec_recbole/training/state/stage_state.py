@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data.files import replacing_folder
+from rporec_recbole.settings.places import PLACES
 from rporec_recbole.training.state import checkpoint
 from rporec_recbole.training.state.snapshots import Progress, named, restore_training_state, training_state
 from rporec_recbole.version import versions
@@ -22,11 +24,13 @@ _FACTS = ("best_valid_score", "best_valid_result", "stage_results", "stages", "r
 
 
 def identity(trainer: Any, loader: Any) -> str:
-    """Digest of what a run must share with the snapshots it goes on from: data, versions, and what shapes the model. That every
-    setting is the same, `make_run_folder` in `runs/folder.py` sees to."""
-    digest = hashlib.sha256(
-        f"{versions()} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {trainer.model.settings}".encode()
-    )
+    """Digest of what a run must share with the snapshots it goes on from: data, versions, and what shapes the model, wherever that lies.
+    That every setting is the same, `make_run_folder` in `runs/folder.py` sees to."""
+    settings = dataclasses.asdict(trainer.model.settings)
+    for part in settings.values():
+        for place in PLACES:
+            part.pop(place, None)
+    digest = hashlib.sha256(f"{versions()} {trainer.seed} {trainer.learning_rate} {trainer.epochs} {settings}".encode())
     timeline = loader.dataset.timeline
     for field in (loader.dataset.uid_field, loader.dataset.iid_field, trainer.config["RATING_FIELD"]):
         if field in timeline:
