@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +16,10 @@ import recbole
 from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_seed
 
-from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
-from rporec_recbole.host import rules
+from rporec_recbole.errors import ConfigError, did_you_mean, first_line, translating
+from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
+from rporec_recbole.host.without_effect import effect_problems, metric_direction_problem
 from rporec_recbole.settings.properties import layered_properties, read_yaml
 
 _PACKAGES = (
@@ -28,6 +30,7 @@ _PACKAGES = (
     "exlib_recommender",
 )
 RECBOLE = Path(recbole.__file__).parent
+_OF_TWO_TYPES = ("topk", "metrics", "stages", "reranker_CAN_NUM")
 _CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 
 
@@ -69,6 +72,16 @@ def _keys_in_code(model: str) -> frozenset[str]:
     return frozenset(
         key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
     )
+
+
+def _missing_packages(model: str) -> list[str]:
+    """Packages that the model's own file imports, wherever in it, and that are not installed."""
+    own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
+    nodes = [node for path in own if path.is_file() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    tops = sorted({name.split(".")[0] for name in named})
+    return [f"the package `{name}`" for name in tops if importlib.util.find_spec(name) is None]
 
 
 def parse_value(text: str) -> Any:
@@ -118,7 +131,7 @@ def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str)
     kinds: tuple[type, ...] = (
         (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
     )
-    if default is None or value is None or key in ("topk", "metrics", "stages"):
+    if default is None or value is None or key in _OF_TWO_TYPES:
         return None
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
@@ -165,13 +178,24 @@ def build_config(
     values = {key: value for key, value in values.items() if key not in ("model", "dataset")}
     if type(values.get("gpu_id")) is int:
         values["gpu_id"] = str(values["gpu_id"])  # as YAML reads it
+    if values.get("use_gpu") is False:
+        values["gpu_id"] = ""  # RecBole reads this one alone
+    if problems := effect_problems(model, values):
+        raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     check_overrides(model, dataset, values)
-    try:
-        get_model(model)
-    except ImportError as error:
+    if model in kinds.TREES:
         raise ConfigError(
-            f"{model} needs a package that is not installed: {error}. Install it and try again."
-        ) from error
+            f"{model} learns trees that predict labels and ranks no items, so it is not run here, whether or not its packages (xgboost and "
+            "lightgbm, RecBole asks for both) are installed. RecBole itself runs it."
+        )
+    if isinstance(values.get("val_interval"), Mapping):
+        values["val_interval"] = {
+            # RecBole filters names before it numbers them: they are texts, as in the file.
+            field: [str(one) for one in wanted] if isinstance(wanted, (list, tuple)) else wanted
+            for field, wanted in values["val_interval"].items()
+        }
+    if missing := _missing_packages(model):
+        raise ConfigError(f"{model} needs {' and '.join(missing)}, which is not installed. Install it and try again.")
     try:
         with hidden_arguments():
             config = Config(model=model, dataset=dataset, config_dict=_protected(values))
@@ -179,6 +203,8 @@ def build_config(
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
     problems = rules.setting_problems(config)
+    if direction := metric_direction_problem(config, values):
+        problems.append(direction)
     if problems:
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     return config
@@ -230,19 +256,40 @@ def build_model(config: Config, train_data: Any) -> Any:
     Raises:
         ConfigError: a model of RecBole's refuses its settings or its data.
     """
+    if problem := kinds.size_problem(config, train_data.dataset):
+        raise ConfigError(f"{config['model']} on `{config['dataset']}`: {problem}.")
     init_seed(config["seed"], config["reproducibility"])
-    try:
+    with said_by_model(config, "cannot be made"):
         return get_model(config["model"])(config, train_data.dataset).to(config["device"])
-    # The kinds that RecBole's models raise for bad settings while they are made.
-    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
-        if config["model"] == "RPORec" or isinstance(error, RPORecError):
-            raise
-        raise ConfigError(
-            f"{config['model']} cannot be made with these settings and data: {type(error).__name__}: {error}. Its own settings are "
+
+
+def said_by_model(config: Config, what: str) -> contextlib.AbstractContextManager[None]:
+    """One message in the place of what a model of RecBole's raises at its settings and data; RPORec's own errors pass.
+
+    Args:
+        config: RecBole's config of the run.
+        what: happens in this block, such as "cannot be made".
+    """
+    if config["model"] == "RPORec":
+        return contextlib.nullcontext()
+
+    def say(error: Exception) -> ConfigError:
+        named = kinds.naming(config, str(error.args[0])) if isinstance(error, KeyError) and error.args else ""
+        return ConfigError(
+            f"{config['model']} {what} with these settings and data: {type(error).__name__}: {first_line(error)}.{named} Its own settings are "
             f"explained in RecBole's documentation; `--load_col` names the columns that it reads."
-        ) from error
+        )
+
+    # What RecBole's models raise for settings and data that they cannot take.
+    kinds_of_error = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, RuntimeError)
+    return translating(say, *kinds_of_error)
 
 
 def build_trainer(config: Config, model: Any) -> Any:
-    """The trainer that RecBole names for this model."""
-    return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    """The trainer that RecBole names for this model.
+
+    Raises:
+        ConfigError: it refuses its settings; a package that it logs to is missing.
+    """
+    with said_by_model(config, "cannot be trained"):
+        return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

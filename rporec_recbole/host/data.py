@@ -22,6 +22,7 @@ from rporec_recbole.errors import DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
+from rporec_recbole.host.kinds import check_files, naming
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.properties import read_yaml
 
@@ -72,6 +73,7 @@ def check_dataset_files(config: Config) -> None:
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
             check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+    check_files(config)
 
 
 def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
@@ -194,7 +196,7 @@ class RankCollector(Collector):
     def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
         """Collects one batch; see RecBole's `Collector`."""
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if positive_u is None:
+        if positive_u is None or scores_tensor.dim() == 1:  # labels are predicted, and nothing is ranked
             return
         device = scores_tensor.device
         found = list_ranks(scores_tensor, positive_u.to(device), positive_i.to(device))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recbole.utils import ModelType
+
 from rporec_recbole.errors import did_you_mean
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -22,7 +24,9 @@ def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
 _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*)*")
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
-_WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
+OF_VALUES = ("auc", "mae", "rmse", "logloss")
+"""Metrics of single predictions; all others are of rankings."""
+_WITHOUT_K = (*OF_VALUES, "gauc")
 _PARTS = 3  # files of a user's own split
 _SEEDS = 2**32  # NumPy's generators take no other
 
@@ -80,8 +84,16 @@ _RULES: dict[str, _Rule] = {
         (lambda v: v is None or _INTERVAL.fullmatch(str(v)) is not None, "an interval such as [5,inf)"),
     ),
     "val_interval": (
-        lambda v: v is None or (isinstance(v, Mapping) and all(_INTERVAL.fullmatch(str(one)) for one in v.values())),
-        "a mapping of columns to intervals, such as {rating: '[3,inf)'}",
+        lambda v: (
+            v is None
+            or (
+                isinstance(v, Mapping)
+                and all(
+                    bool(one) if isinstance(one, (list, tuple)) else _INTERVAL.fullmatch(str(one)) for one in v.values()
+                )
+            )
+        ),
+        "a mapping of columns to intervals, for numbers, or lists of names, such as {rating: '[3,inf)', genre: [Drama,Crime]}",
     ),
 }
 
@@ -107,7 +119,29 @@ def setting_problems(config: Any) -> list[str]:
             for key in ("rm_dup_inter", "val_interval")
             if config[key]
         ]
-    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config)
+    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config) + _label_problems(config)
+
+
+def learns_from_labels(config: Any) -> bool:
+    """Does a model learn from the labels of the data (`LABEL_FIELD`)? Beside sampled items RecBole makes labels of its own."""
+    sampled = (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none"
+    return config["MODEL_TYPE"] == ModelType.CONTEXT and not sampled
+
+
+def _label_problems(config: Any) -> list[str]:
+    modes = (config["eval_args"] or {}).get("mode", {})
+    labeled = "labeled" in (modes.values() if isinstance(modes, Mapping) else [modes])
+    if labeled and any(str(metric).lower() not in OF_VALUES for metric in config["metrics"]):
+        return [
+            f"`eval_args.mode=labeled` predicts the labels of single rows and ranks no items, so metrics={config['metrics']} cannot be "
+            'measured. Write --metrics="[AUC,LogLoss]" --valid_metric=AUC (MAE and RMSE do too), or `mode: full`'
+        ]
+    if config["threshold"] and not labeled and not learns_from_labels(config):
+        return [
+            f"`threshold={config['threshold']!r}` makes labels, and nothing reads labels with these settings. Leave it out, or measure "
+            "labels with `mode: labeled` of eval_args"
+        ]
+    return []
 
 
 def _evaluation_problems(given: Any) -> list[str]:
