@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from rporec_recbole.errors import ConfigError, did_you_mean, first_line, translating
 from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
-from rporec_recbole.host.without_effect import effect_problems, metric_direction_problem
+from rporec_recbole.host.without_effect import effect_problems, unread_problems
 from rporec_recbole.settings.properties import layered_properties, read_yaml
 
 _PACKAGES = (
@@ -72,16 +71,6 @@ def _keys_in_code(model: str) -> frozenset[str]:
     return frozenset(
         key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
     )
-
-
-def _missing_packages(model: str) -> list[str]:
-    """Packages that the model's own file imports, wherever in it, and that are not installed."""
-    own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
-    nodes = [node for path in own if path.is_file() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    tops = sorted({name.split(".")[0] for name in named})
-    return [f"the package `{name}`" for name in tops if importlib.util.find_spec(name) is None]
 
 
 def parse_value(text: str) -> Any:
@@ -194,19 +183,23 @@ def build_config(
             field: [str(one) for one in wanted] if isinstance(wanted, (list, tuple)) else wanted
             for field, wanted in values["val_interval"].items()
         }
-    if missing := _missing_packages(model):
-        raise ConfigError(f"{model} needs {' and '.join(missing)}, which is not installed. Install it and try again.")
+    try:
+        get_model(model)
+    except ImportError as error:
+        raise ConfigError(
+            f"{model} needs a package that is not installed: {error}. Install it and try again."
+        ) from error
     try:
         with hidden_arguments():
             config = Config(model=model, dataset=dataset, config_dict=_protected(values))
     # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
-    problems = rules.setting_problems(config)
-    if direction := metric_direction_problem(config, values):
-        problems.append(direction)
+    problems = rules.setting_problems(config) + unread_problems(config, values)
     if problems:
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
+    if missing := kinds.missing_package(config):
+        raise ConfigError(f"{model} needs the package `{missing}`, which is not installed. Install it and try again.")
     return config
 
 

@@ -17,12 +17,13 @@ from recbole.utils import ModelType, init_seed
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
+from rporec_recbole.data.ids import check_ids
 from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
-from rporec_recbole.host.kinds import check_files, naming
+from rporec_recbole.host.kinds import check_files
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.properties import read_yaml
 
@@ -73,6 +74,7 @@ def check_dataset_files(config: Config) -> None:
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
             check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+            check_ids([folder / file for file in files], path, key, *form)
     check_files(config)
 
 

@@ -6,7 +6,8 @@ context-aware model learns from labels and is measured by them (RecBole's own wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,21 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 """Models that are trained several times over, and RecBole's names for that; all run one after another (`two-stage-models`)."""
 
 _FEATURES = {**dict.fromkeys(("FDSA", "GRU4RecF", "SASRecF"), "selected_features"), "S3Rec": "item_attribute"}
-_VECTORS = {"GRU4RecKG": ("ent_id",), "KSR": ("ent_id", "rel_id")}
+_VECTORS = {"GRU4RecKG": ("ent",), "KSR": ("ent", "rel")}
+"""Models that start from ready-made vectors, and the tables that hold these: of entities, of relations."""
+_GRAPH_FIELDS = {
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+}
+_PACKAGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "KGAT": ("dgl", lambda config: True),
+    "KGIN": ("torch_scatter", lambda config: True),
+    "MCCLK": ("torch_scatter", lambda config: True),
+    "NCL": ("faiss", lambda config: True),
+    "NNCF": ("community", lambda config: config["neigh_info_method"] == "louvain"),
+    "LDiffRec": ("kmeans_pytorch", lambda config: config["n_cate"] > 1),
+}
+"""What models import in the middle of their training, and when."""
 _MEASURED_BY_LABELS = ("eval_args", "metrics", "valid_metric")
 _ONE_NEGATIVE = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
 
@@ -36,7 +51,11 @@ def defaults(model: str, kind: Any, recbole: Mapping[str, Any], ours: dict[str, 
         ours: the package's; what it holds wins over RecBole's.
         given: what the user gave; columns that a model reads by name are added to its `load_col`.
     """
-    if kind in (ModelType.CONTEXT, ModelType.KNOWLEDGE):  # with the tables of features, triples and links that RecBole names
+    theirs = {**recbole, **given}
+    if kind in (
+        ModelType.CONTEXT,
+        ModelType.KNOWLEDGE,
+    ):  # with the tables of features, triples and links that RecBole names
         ours["load_col"] = {**(recbole.get("load_col") or {}), **(ours.get("load_col") or {})}
     if kind == ModelType.CONTEXT and _asks_for_labels(given):
         for key in _MEASURED_BY_LABELS:
@@ -45,8 +64,15 @@ def defaults(model: str, kind: Any, recbole: Mapping[str, Any], ours: dict[str, 
         ours["load_col"] = {**ours["load_col"], "inter": inter}
     elif kind == ModelType.CONTEXT:
         ours |= {"train_neg_sample_args": dict(_ONE_NEGATIVE), "threshold": None}
+    if model in _VECTORS:
+        kinds = _VECTORS[model]
+        graph = {source: [theirs[field] for field in fields] for source, fields in _GRAPH_FIELDS.items()}
+        vectors = {source: [f"{source}_id", f"{source}_emb"] for source in kinds}
+        ours["load_col"] = {**(ours.get("load_col") or {}), **graph, **vectors}
+        ours |= {"additional_feat_suffix": list(kinds), "preload_weight": dict(vectors.values())}
+        ours |= {"alias_of_entity_id": ["ent_id"], "alias_of_relation_id": ["rel_id"] if "rel" in kinds else None}
     if model in _FEATURES:
-        wanted = [given.get("ITEM_ID_FIELD", "item_id"), *_features({**recbole, **given}, model)]
+        wanted = [given.get("ITEM_ID_FIELD", "item_id"), *_features(theirs, model)]
         ours["load_col"] = with_columns(ours.get("load_col"), "item", wanted)
         if isinstance(given.get("load_col"), dict):
             given["load_col"].update(with_columns(given["load_col"], "item", wanted))
@@ -71,20 +97,27 @@ def check_files(config: Any) -> None:
         ConfigError: a setting does not fit the columns.
     """
     name, model = config["dataset"], config["model"]
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        head, tail, relation, entity = (
-            config[f"{part}_ID_FIELD"] for part in ("HEAD_ENTITY", "TAIL_ENTITY", "RELATION", "ENTITY")
-        )
-        wanted = {"kg": (head, relation, tail), "link": (config["ITEM_ID_FIELD"], entity)}
-        for kind, columns in wanted.items():
-            _check_table(config, kind, columns, f"{model} reads a knowledge graph from {name}.kg and {name}.link")
-    if model in _VECTORS:
-        _check_vectors(config)
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE or model in _VECTORS:
+        for source, fields in _GRAPH_FIELDS.items():
+            columns = [config[field] for field in fields]
+            _check_table(config, source, columns, f"{model} reads a knowledge graph from {name}.kg and {name}.link")
+    for source in _VECTORS.get(model, ()):
+        values = dict(config["preload_weight"] or {})
+        wanted = (f"{source}_id", str(values.get(f"{source}_id")))
+        _check_table(config, source, wanted, f"{model} starts from ready-made vectors, in {name}.{source}")
     if model in _FEATURES:
         _check_features(config)
     if "labeled" in config["eval_args"]["mode"].values() or learns_from_labels(config):
         _check_labels(config)
     _check_filters(config)
+
+
+def missing_package(config: Any) -> str | None:
+    """The package that a model would import while it is trained, if that is not installed."""
+    if config["model"] not in _PACKAGES:
+        return None
+    package, needed = _PACKAGES[config["model"]]
+    return package if needed(config) and importlib.util.find_spec(package) is None else None
 
 
 def size_problem(config: Any, dataset: Any) -> str | None:
@@ -156,20 +189,6 @@ def _check_labels(config: Any) -> None:
     )
 
 
-def _check_vectors(config: Any) -> None:
-    model, weights, loaded = config["model"], config["preload_weight"] or {}, config["load_col"] or {}
-    for key in _VECTORS[config["model"]]:
-        kind = key.removesuffix("_id")
-        if key not in weights or kind not in loaded:
-            example = "{%s}" % ", ".join(f"{one}: {one[:3]}_emb" for one in _VECTORS[model])
-            raise ConfigError(
-                f"{model} starts from ready-made vectors: --preload_weight=\"{example}\", with the tables loaded (`load_col`, "
-                f"`additional_feat_suffix`) and their ids tied to the items (`alias_of_item_id`). Given: preload_weight={weights or None}, "
-                f"load_col={loaded}."
-            )
-        _check_table(config, kind, (key, weights[key]), f"{model} starts from ready-made vectors")
-
-
 def _check_features(config: Any) -> None:
     model, key = config["model"], _FEATURES[config["model"]]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
@@ -184,6 +203,10 @@ def _check_features(config: Any) -> None:
     numbers = [feature for feature in features if there[feature].startswith("float")]
     if numbers and key == "item_attribute":
         raise ConfigError(f"{model} learns which words an item has, and `{key}={given!r}` is a column of numbers.")
+    if listed := [feature for feature in numbers if there[feature] == "float_seq" and model == "SASRecF"]:
+        raise ConfigError(
+            f"`{key}={given!r}`: {model} makes room for another number of lists of numbers than it reads ({listed}). FDSA and GRU4RecF read them."
+        )
     if lacking := [feature for feature in numbers if feature not in (config["numerical_features"] or ())]:
         raise ConfigError(
             f"`{key}={given!r}`: {lacking} holds numbers, which {model} reads only where `numerical_features` lists them. Add "
@@ -195,12 +218,14 @@ def _check_filters(config: Any) -> None:
     """`val_interval` takes an interval for numbers and a list for names."""
     folder, name = Path(config["data_path"]), config["dataset"]
     types: dict[str, str] = {}
-    for kind in ("user", "item", "inter"):
-        types |= _header(config, folder / f"{name}.{kind}")
+    for table in ("user", "item", "inter"):
+        types |= _header(config, folder / f"{name}.{table}")
     for field, wanted in (config["val_interval"] or {}).items():
-        kind, listed = types.get(field), isinstance(wanted, (list, tuple))
+        if field not in types:
+            continue  # RecBole says so
+        kind, listed = types[field], isinstance(wanted, (list, tuple))
         if kind == "token_seq":
             raise ConfigError(f"`val_interval` cannot filter by `{field}:token_seq`, whose rows hold several words.")
-        if kind is not None and listed != (kind == "token"):
+        if listed != (kind == "token"):
             form = f"a list of names: {{{field}: [a,b]}}" if kind == "token" else f"an interval: {{{field}: '[3,inf)'}}"
             raise ConfigError(f"`val_interval={{{field}: {wanted!r}}}`: `{field}:{kind}` is filtered by {form}.")

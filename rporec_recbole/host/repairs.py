@@ -33,6 +33,7 @@ REPAIRS: list[Repair] = [
     models.stages_in_turn,
     models.knowledge_loader,
     models.dgcf_samples,
+    models.ksr_relations,
 ]
 _installed = False
 

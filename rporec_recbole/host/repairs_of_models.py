@@ -89,3 +89,22 @@ def dgcf_samples() -> None:
         return sample(n_users, n_items, min(n_users, n_items, cor_batch_size))
 
     module.sample_cor_samples = sample_what_is_there
+
+
+@repair(
+    "ksr-relations",
+    symptom="RuntimeError: expected m1 and m2 to have the same dtype, in the first batch of KSR",
+    cause="model/sequential_recommender/ksr.py:92 keeps the vectors of relations in double precision, beside weights in single",
+    remove_when="RecBole turns them into single precision",
+)
+def ksr_relations() -> None:
+    from recbole.model.sequential_recommender import KSR
+
+    make = KSR.__init__
+
+    @functools.wraps(make)
+    def make_in_single_precision(self: Any, config: Any, dataset: Any) -> None:
+        make(self, config, dataset)
+        self.relation_Matrix = self.relation_Matrix.float()
+
+    KSR.__init__ = make_in_single_precision

@@ -27,7 +27,7 @@ _INSTEAD: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "config_file": (lambda value: value is None, "has no effect. The name is --config_files"),
     **dict.fromkeys(
-        ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device"),
+        ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type"),
         (lambda value: value is None, f"{_MADE}, the model's class first. Leave it out"),
     ),
     **dict.fromkeys(
@@ -35,6 +35,14 @@ _INSTEAD: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda value: value is None, f"{_MADE}. Sampled evaluation is --eval_args with `mode: uni100`"),
     ),
 }
+_NOT_OF_RPOREC = {
+    "learner": "adam",
+    "shuffle": True,
+    "enable_amp": False,
+    "enable_scaler": False,
+    "require_pow": False,
+}
+"""What RecBole's trainer reads and RPORec's stages do not, with RecBole's own values."""
 
 
 def effect_problems(model: str, given: Mapping[str, Any]) -> list[str]:
@@ -53,7 +61,9 @@ def effect_problems(model: str, given: Mapping[str, Any]) -> list[str]:
         if key in given and not harmless(given[key])
     ]
     if given.get("log_wandb") and importlib.util.find_spec("wandb") is None:
-        found.append("`log_wandb=True` needs the package `wandb`, which is not installed. Install it, or leave the setting out")
+        found.append(
+            "`log_wandb=True` needs the package `wandb`, which is not installed. Install it, or leave the setting out"
+        )
     if stages := STAGES.get(model):
         told = f"the stages of {model}, {', '.join(stages)}, run one after another in one run. Leave it out"
         allowed = {"train_stage": stages[0], "pre_model_path": ""}
@@ -61,9 +71,27 @@ def effect_problems(model: str, given: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def metric_direction_problem(config: Any, given: Mapping[str, Any]) -> str | None:
-    """RecBole itself knows whether more of a metric is better; None where that is what was given."""
-    key = "valid_metric_bigger"
-    if key not in given or given[key] == config[key]:
-        return None
-    return f"`{key}={given[key]!r}` has no effect: of {config['valid_metric']}, {'more' if config[key] else 'less'} is better. Leave it out"
+def unread_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
+    """What was given and is not read by this model, or follows from other settings.
+
+    Args:
+        config: RecBole's Config made of it.
+        given: as for `effect_problems`.
+
+    Returns:
+        a sentence for each.
+    """
+    found = []
+    if config["model"] == "RPORec":
+        found = [
+            f"`{key}={given[key]!r}` has no effect on RPORec, whose stages have an optimiser and batches of their own. Leave it out"
+            for key, value in _NOT_OF_RPOREC.items()
+            if given.get(key, value) != value
+        ]
+    bigger = config["valid_metric_bigger"]
+    if given.get("valid_metric_bigger", bigger) != bigger:
+        better = "more" if bigger else "less"
+        found.append(
+            f"`valid_metric_bigger={not bigger}` has no effect: of {config['valid_metric']}, {better} is better. Leave it out"
+        )
+    return found
