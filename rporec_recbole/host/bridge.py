@@ -267,9 +267,8 @@ def said_by_model(config: Config, what: str) -> contextlib.AbstractContextManage
         return contextlib.nullcontext()
 
     def say(error: Exception) -> ConfigError:
-        named = kinds.naming(config, str(error.args[0])) if isinstance(error, KeyError) and error.args else ""
         return ConfigError(
-            f"{config['model']} {what} with these settings and data: {type(error).__name__}: {first_line(error)}.{named} Its own settings are "
+            f"{config['model']} {what} with these settings and data: {type(error).__name__}: {first_line(error)}.{kinds.naming(config, error)} Its own settings are "
             f"explained in RecBole's documentation; `--load_col` names the columns that it reads."
         )
 

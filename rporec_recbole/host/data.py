@@ -23,7 +23,7 @@ from rporec_recbole.errors import DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
-from rporec_recbole.host.kinds import check_files
+from rporec_recbole.host.kinds import check_files, naming
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.properties import read_yaml
 
@@ -170,7 +170,7 @@ def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:
                 f"No interaction of `{name}` is left after filtering by {', '.join(f'{key}={config[key]!r}' for key in filters)}. Widen one."
             )
         return DatasetError(
-            f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}). What it was told: "
+            f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}).{naming(config, error)} What it was told: "
             f"load_col={config['load_col']}, val_interval={config['val_interval']}, eval_args={config['eval_args']}."
         )
 

@@ -7,6 +7,7 @@ context-aware model learns from labels and is measured by them (RecBole's own wa
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _PACKAGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "LDiffRec": ("kmeans_pytorch", lambda config: config["n_cate"] > 1),
 }
 """What models import in the middle of their training, and when."""
+_NEGATIVES = "train_neg_sample_args"
+_IN_BRACKETS = re.compile(r"\[(\w+)\]")
 _MEASURED_BY_LABELS = ("eval_args", "metrics", "valid_metric")
 _ONE_NEGATIVE = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
 
@@ -139,14 +142,26 @@ def size_problem(config: Any, dataset: Any) -> str | None:
     return None
 
 
-def naming(config: Any, name: str) -> str:
-    """Settings of a run whose value holds a name, as a sentence for a message; empty where there are none."""
+def naming(config: Any, error: Exception) -> str:
+    """Which settings name what an error of RecBole's is about, as a sentence; empty where none does.
+
+    Args:
+        config: RecBole's Config of the run.
+        error: a KeyError holds the name; RecBole's own messages put it into brackets.
+    """
+    names = [str(one) for one in error.args] if isinstance(error, KeyError) else _IN_BRACKETS.findall(str(error))
     found = [
         f"`{key}={value!r}`"
         for key, value in config.final_config_dict.items()
-        if name == value or (isinstance(value, (list, tuple, dict)) and name in value)
+        if any(name in _named(value) or (key == _NEGATIVES and name.startswith(config["NEG_PREFIX"])) for name in names)
     ]
-    return f" {name!r} is named by {', '.join(found)}." if found else ""
+    return f" Look at {', '.join(found)}." if found else ""
+
+
+def _named(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [*value, *(one for part in value.values() for one in _named(part))]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _asks_for_labels(given: Mapping[str, Any]) -> bool:

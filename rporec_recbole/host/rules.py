@@ -23,6 +23,7 @@ def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
 
 _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*)*")
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
+_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 OF_VALUES = ("auc", "mae", "rmse", "logloss")
 """Metrics of single predictions; all others are of rankings."""
@@ -79,6 +80,23 @@ _RULES: dict[str, _Rule] = {
         ),
         "a mapping such as {max_norm: 5, norm_type: 2}",
     ),
+    "train_neg_sample_args": (
+        lambda v: v is None or v == "None" or (isinstance(v, Mapping) and set(v) <= set(_NEGATIVES)),
+        f"a mapping of {', '.join(_NEGATIVES)}, or None: nothing is sampled",
+    ),
+    "discretization": (
+        lambda v: (
+            v is None
+            or (
+                isinstance(v, Mapping)
+                and all(
+                    isinstance(one, Mapping) and (one.get("method") == "LD" or {"method", "bucket"} <= set(one))
+                    for one in v.values()
+                )
+            )
+        ),
+        "a mapping of columns to methods, such as {price: {method: ED, bucket: 5}} or {price: {method: LD}}",
+    ),
     **dict.fromkeys(
         ("user_inter_num_interval", "item_inter_num_interval"),
         (lambda v: v is None or _INTERVAL.fullmatch(str(v)) is not None, "an interval such as [5,inf)"),
@@ -112,6 +130,8 @@ def setting_problems(config: Any) -> list[str]:
         for key, (holds, allowed) in _RULES.items()
         if key in config and not holds(config[key])
     ]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["MODEL_INPUT_TYPE"] is None:
+        found.append(f"`loss_type={config['loss_type']!r}` must be CE or BPR")
     if config["benchmark_filename"] is not None:
         found += [
             f"`{key}={config[key]!r}` would take rows away, and RecBole takes none out of the files of `benchmark_filename`. Leave it out, or "

@@ -122,6 +122,12 @@ def test_sampled_labels_have_no_ranks(made, tmp_path):
         ("BPR", ["--val_interval={genre: '[1,2]'}"], "is filtered by a list of names"),
         ("BPR", ["--val_interval={price: [1,2]}"], "is filtered by an interval"),
         ("BPR", ["--val_interval={words: [w1]}"], "cannot filter by `words:token_seq`"),
+        ("FM", ["--numerical_features=[nope]"], "Look at `numerical_features=['nope']`"),
+        ("SASRec", ["--alias_of_item_id=[nope]"], "Look at `alias_of_item_id=['nope']`"),
+        ("BPR", ["--train_neg_sample_args=None"], "Look at `train_neg_sample_args="),
+        ("BPR", ["--train_neg_sample_args={dist: uniform}"], "must be a mapping of distribution, sample_num"),
+        ("FM", ["--discretization={price: {bucket: 3}}"], "such as {price: {method: ED, bucket: 5}}"),
+        ("SASRec", ["--loss_type=XX"], "`loss_type='XX'` must be CE or BPR"),
         ("BPR", ["--save_dataset=True"], "`save_dataset=True` is a pickle"),
         ("BPR", ["--dataloaders_save_path=x.pth"], "`dataloaders_save_path='x.pth'` is a pickle"),
         ("BPR", ["--world_size=2"], "`world_size=2` comes from a launcher"),
@@ -218,5 +224,5 @@ def test_ids_that_match_nothing(tmp_path, ids, message):
 
 def test_every_model_stands_in_the_page():
     page = (ROOT / "docs/recbole_models.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| (\w+) \|", page.split("## ml-100k")[0], re.MULTILINE)) - {"model"}
+    listed = set(re.findall(r"^\|(\w+)\|", page.split("## ml-100k")[0], re.MULTILINE)) - {"model"}
     assert listed == set(model_names())
