@@ -252,16 +252,17 @@ def build_model(config: Config, train_data: Any) -> Any:
     if problem := kinds.size_problem(config, train_data.dataset):
         raise ConfigError(f"{config['model']} on `{config['dataset']}`: {problem}.")
     init_seed(config["seed"], config["reproducibility"])
-    with said_by_model(config, "cannot be made"):
+    with said_by_model(config, "cannot be made", RuntimeError):  # NotImplementedError, and sizes that torch refuses
         return get_model(config["model"])(config, train_data.dataset).to(config["device"])
 
 
-def said_by_model(config: Config, what: str) -> contextlib.AbstractContextManager[None]:
+def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextlib.AbstractContextManager[None]:
     """One message in the place of what a model of RecBole's raises at its settings and data; RPORec's own errors pass.
 
     Args:
         config: RecBole's config of the run.
         what: happens in this block, such as "cannot be made".
+        more: kinds of exceptions that are a user's doing here, and elsewhere anything.
     """
     if config["model"] == "RPORec":
         return contextlib.nullcontext()
@@ -273,8 +274,8 @@ def said_by_model(config: Config, what: str) -> contextlib.AbstractContextManage
         )
 
     # What RecBole's models raise for settings and data that they cannot take.
-    kinds_of_error = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, RuntimeError)
-    return translating(say, *kinds_of_error)
+    kinds_of_error = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError)
+    return translating(say, *kinds_of_error, *more)
 
 
 def build_trainer(config: Config, model: Any) -> Any:

@@ -156,7 +156,7 @@ def _run(
             watch(epoch + 1, float(score))
 
     try:
-        with said_by_model(config, "cannot be trained"):
+        with said_by_model(config, "cannot be trained"), saying_when_full(folder):
             trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
     except BaseException:
         _close(trainer, model)  # a search goes on in this process
