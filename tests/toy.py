@@ -76,9 +76,12 @@ TEXT = {"item_text_fields": ["title", "genre", "year"]}
 
 def toy_config(parent: Path, model: str = "RPORec", **overrides: Any) -> Any:
     """A config on the toy data set, short stages for RPORec."""
-    base: dict[str, Any] = {"data_path": str(parent), "checkpoint_dir": str(parent / "checkpoints")}
+    base: dict[str, Any] = {"data_path": str(parent)}
     base |= {**SHORT, **TEXT} if model == "RPORec" else {"show_progress": False, "epochs": 1}
-    return build_config(model, "toy", overrides={**base, **overrides})
+    checkpoints = overrides.pop("checkpoint_dir", str(parent / "checkpoints"))
+    config = build_config(model, "toy", overrides={**base, **overrides})
+    config["checkpoint_dir"] = checkpoints
+    return config
 
 
 def toy_model(parent: Path, **overrides: Any) -> tuple[Any, Any, Any, Any, Any]:

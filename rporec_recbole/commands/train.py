@@ -75,10 +75,8 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
     """The last words of a run: results, seconds by stage, where everything is."""
     shown = [name for name in metrics["test"] if name.split("@")[0] in ("ndcg", "hit", "mrr")] or list(metrics["test"])
     mode = metrics.get("mode", "full")
-    against = (
-        f"{metrics['candidates']:,} candidates"
-        if mode == "full"
-        else f"samples of {metrics['candidates']:,} items (`{mode}`)"
+    against = {"full": f"{metrics['candidates']:,} candidates", "labeled": "labels of single rows"}.get(
+        mode, f"samples of {metrics['candidates']:,} items (`{mode}`)"
     )
     width = max(9, *(len(name) + 2 for name in shown)) if shown else 9
     lines = [

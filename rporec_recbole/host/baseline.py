@@ -7,6 +7,7 @@ matrices are stored as tensors, plain numbers and texts as JSON.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def _pack(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, 
         for part in ("data", "indices", "indptr"):
             tensors[f"{key}.{part}"] = torch.from_numpy(np.ascontiguousarray(getattr(matrix, part)))
         return {"kind": "sparse", "format": value.format, "shape": list(matrix.shape)}
+    if isinstance(value, Mapping):  # RippleNet: user -> for each hop, a tuple of `[M]` tensors of one size
+        tensors[f"{key}.names"] = torch.tensor(list(value), dtype=torch.int64)
+        hops = [torch.stack([torch.stack(list(hop)) for hop in user]) for user in value.values()]
+        tensors[key] = torch.stack(hops).cpu().contiguous()
+        return {"kind": "hops"}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"kind": "plain", "value": value}
     raise RunFolderError(
@@ -86,6 +92,9 @@ def _unpack(name: str, kind: dict[str, Any], tensors: dict[str, torch.Tensor]) -
         return tensors[key]
     if kind["kind"] == "array":
         return tensors[key].cpu().numpy()
+    if kind["kind"] == "hops":
+        names = tensors[f"{key}.names"].tolist()
+        return {name: [tuple(hop) for hop in hops] for name, hops in zip(names, tensors[key], strict=True)}
     if kind["kind"] == "sparse":
         parts = tuple(tensors[f"{key}.{part}"].cpu().numpy() for part in ("data", "indices", "indptr"))
         return sparse.csr_matrix(parts, shape=tuple(kind["shape"])).asformat(kind["format"])

@@ -16,9 +16,10 @@ import recbole
 from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_seed
 
-from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
-from rporec_recbole.host import rules
+from rporec_recbole.errors import ConfigError, did_you_mean, first_line, translating
+from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
+from rporec_recbole.host.without_effect import effect_problems, unread_problems
 from rporec_recbole.settings.places import STARTED_IN, settled
 from rporec_recbole.settings.properties import layered_properties, read_yaml
 
@@ -30,6 +31,7 @@ _PACKAGES = (
     "exlib_recommender",
 )
 RECBOLE = Path(recbole.__file__).parent
+_OF_TWO_TYPES = ("topk", "metrics", "stages", "reranker_CAN_NUM")
 _CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 
 
@@ -120,7 +122,7 @@ def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str)
     kinds: tuple[type, ...] = (
         (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
     )
-    if default is None or value is None or key in ("topk", "metrics", "stages"):
+    if default is None or value is None or key in _OF_TWO_TYPES:
         return None
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
@@ -167,7 +169,22 @@ def build_config(
     values = settled({key: value for key, value in values.items() if key not in ("model", "dataset")}, dataset)
     if type(values.get("gpu_id")) is int:
         values["gpu_id"] = str(values["gpu_id"])  # as YAML reads it
+    if values.get("use_gpu") is False:
+        values["gpu_id"] = ""  # RecBole reads this one alone
+    if problems := effect_problems(model, values):
+        raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     check_overrides(model, dataset, values)
+    if model in kinds.TREES:
+        raise ConfigError(
+            f"{model} learns trees that predict labels and ranks no items, so it is not run here, whether or not its packages (xgboost and "
+            "lightgbm, RecBole asks for both) are installed. RecBole itself runs it."
+        )
+    if isinstance(values.get("val_interval"), Mapping):
+        values["val_interval"] = {
+            # RecBole filters names before it numbers them: they are texts, as in the file.
+            field: [str(one) for one in wanted] if isinstance(wanted, (list, tuple)) else wanted
+            for field, wanted in values["val_interval"].items()
+        }
     try:
         get_model(model)
     except ImportError as error:
@@ -180,9 +197,11 @@ def build_config(
     # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
-    problems = rules.setting_problems(config)
+    problems = rules.setting_problems(config) + unread_problems(config, values)
     if problems:
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
+    if missing := kinds.missing_package(config):
+        raise ConfigError(f"{model} needs the package `{missing}`, which is not installed. Install it and try again.")
     return config
 
 
@@ -233,19 +252,40 @@ def build_model(config: Config, train_data: Any) -> Any:
     Raises:
         ConfigError: a model of RecBole's refuses its settings or its data.
     """
+    if problem := kinds.size_problem(config, train_data.dataset):
+        raise ConfigError(f"{config['model']} on `{config['dataset']}`: {problem}.")
     init_seed(config["seed"], config["reproducibility"])
-    try:
+    with said_by_model(config, "cannot be made", RuntimeError):  # NotImplementedError, and sizes that torch refuses
         return get_model(config["model"])(config, train_data.dataset).to(config["device"])
-    # The kinds that RecBole's models raise for bad settings while they are made.
-    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
-        if config["model"] == "RPORec" or isinstance(error, RPORecError):
-            raise
-        raise ConfigError(
-            f"{config['model']} cannot be made with these settings and data: {type(error).__name__}: {error}. Its own settings are "
+
+
+def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextlib.AbstractContextManager[None]:
+    """One message in the place of what a model of RecBole's raises at its settings and data; RPORec's own errors pass.
+
+    Args:
+        config: RecBole's config of the run.
+        what: happens in this block, such as "cannot be made".
+        more: kinds of exceptions that are a user's doing here, and elsewhere anything.
+    """
+    if config["model"] == "RPORec":
+        return contextlib.nullcontext()
+
+    def say(error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{config['model']} {what} with these settings and data: {type(error).__name__}: {first_line(error)}.{kinds.naming(config, error)} Its own settings are "
             f"explained in RecBole's documentation; `--load_col` names the columns that it reads."
-        ) from error
+        )
+
+    # What RecBole's models raise for settings and data that they cannot take.
+    kinds_of_error = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError)
+    return translating(say, *kinds_of_error, *more)
 
 
 def build_trainer(config: Config, model: Any) -> Any:
-    """The trainer that RecBole names for this model."""
-    return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    """The trainer that RecBole names for this model.
+
+    Raises:
+        ConfigError: it refuses its settings; a package that it logs to is missing.
+    """
+    with said_by_model(config, "cannot be trained"):
+        return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

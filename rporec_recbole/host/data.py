@@ -17,11 +17,13 @@ from recbole.utils import ModelType, init_seed
 from rporec_recbole.data.atomic import check_rows, read_header
 from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
+from rporec_recbole.data.ids import check_ids
 from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.bridge import RECBOLE
+from rporec_recbole.host.kinds import check_files, naming
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.properties import read_yaml
 
@@ -80,6 +82,8 @@ def check_dataset_files(config: Config) -> None:
                     f"`val_interval` filters by {beside} of {path}: rows would go from there alone, and the interactions with these {kind}s "
                     "would stay. Add --filter_inter_by_user_or_item=True to take them out too."
                 )
+            check_ids([folder / file for file in files], path, key, *form)
+    check_files(config)
 
 
 def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
@@ -174,7 +178,7 @@ def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:
                 f"No interaction of `{name}` is left after filtering by {', '.join(f'{key}={config[key]!r}' for key in filters)}. Widen one."
             )
         return DatasetError(
-            f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}). What it was told: "
+            f"RecBole cannot make `{name}` ready for {config['model']} with these settings ({type(error).__name__}: {error}).{naming(config, error)} What it was told: "
             f"load_col={config['load_col']}, val_interval={config['val_interval']}, eval_args={config['eval_args']}."
         )
 
@@ -202,7 +206,7 @@ class RankCollector(Collector):
     def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
         """Collects one batch; see RecBole's `Collector`."""
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if positive_u is None:
+        if positive_u is None or scores_tensor.dim() == 1:  # labels are predicted, and nothing is ranked
             return
         device = scores_tensor.device
         found = list_ranks(scores_tensor, positive_u.to(device), positive_i.to(device))

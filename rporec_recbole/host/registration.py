@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from recbole.config import Config
 from recbole.utils import ModelType
 
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.host import kinds
 from rporec_recbole.host.repairs import install_repairs
 from rporec_recbole.settings.properties import layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
@@ -73,15 +74,14 @@ def _stand_on_our_defaults() -> None:
             ours |= reward_defaults(given.get("reward", ours["reward"]))
             if texts:
                 wanted = [given.get("ITEM_ID_FIELD", "item_id"), *texts]
-                ours["load_col"] = _with_columns(ours.get("load_col"), "item", wanted)
+                ours["load_col"] = kinds.with_columns(ours.get("load_col"), "item", wanted)
                 if isinstance(given.get("load_col"), Mapping):  # it takes the place of ours, and knows nothing of texts
-                    given["load_col"] = _with_columns(given["load_col"], "item", wanted)
-        if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
-            ours = {
-                key: value
-                for key, value in ours.items()
-                if key not in ("eval_args", "metrics", "valid_metric", "load_col")
-            }
+                    given["load_col"] = kinds.with_columns(given["load_col"], "item", wanted)
+        theirs = dict(self.internal_config_dict)
+        theirs["load_col"] = _renamed(theirs.get("load_col") or {}, given)
+        kinds.defaults(model, model_class.type, theirs, ours, given)
+        if given.get("unload_col") and "load_col" not in given:
+            ours["load_col"] = None  # RecBole takes one of the two
         self.internal_config_dict.update(ours)
         loss = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
         if model_class.type == ModelType.SEQUENTIAL and loss == "CE" and not hasattr(model_class, "input_type"):
@@ -118,10 +118,3 @@ def _renamed(load_col: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         source: columns if isinstance(columns, str) else [names.get(column, column) for column in columns]
         for source, columns in load_col.items()
     }
-
-
-def _with_columns(load_col: Mapping[str, Any] | None, source: str, columns: Sequence[str]) -> dict[str, Any]:
-    merged = dict(load_col or {})
-    if merged.get(source) != "*":
-        merged[source] = list(dict.fromkeys([*(merged.get(source) or []), *columns]))
-    return merged

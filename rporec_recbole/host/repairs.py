@@ -11,6 +11,7 @@ import warnings
 import pandas as pd
 
 from rporec_recbole.host import repairs_of_data as data
+from rporec_recbole.host import repairs_of_models as models
 from rporec_recbole.host import repairs_of_training as training
 from rporec_recbole.host.repair import Repair
 
@@ -29,6 +30,10 @@ REPAIRS: list[Repair] = [
     training.own_checkpoints,
     training.tensorboard_folder,
     training.anomaly_detection,
+    models.stages_in_turn,
+    models.knowledge_loader,
+    models.dgcf_samples,
+    models.ksr_relations,
 ]
 _installed = False
 

@@ -42,14 +42,14 @@ def _read_atomic_file(
 @repair(
     "pandas-agg-len",
     symptom="token sequences are split at the wrong places, or IndexError while loading them",
-    cause="data/dataset/dataset.py:1217 and :712, kg_dataset.py:316: `Series.agg(len)` now gets the whole column",
+    cause="data/dataset/dataset.py:1217, :712, :792 and :809, kg_dataset.py:316: `Series.agg(len)` now gets the whole column",
     remove_when="RecBole takes lengths row by row",
 )
 def agg_len() -> None:
     from recbole.data.dataset import Dataset
     from recbole.utils.enum_type import FeatureType
 
-    remap, normalize = Dataset._remap, Dataset._normalize
+    remap = Dataset._remap
 
     class RowwiseColumn(pd.Series):
         """A column whose `agg(len)` is row by row, as it was up to pandas 2."""
@@ -79,19 +79,24 @@ def agg_len() -> None:
             ],
         )
 
-    @functools.wraps(normalize)
-    def normalize_rowwise(self: Any) -> None:
-        original = self.field2feats
-        self.field2feats = lambda field: [
-            RowwiseFrame(feat) if self.field2type[field] == FeatureType.FLOAT_SEQ else feat for feat in original(field)
-        ]
-        try:
-            normalize(self)
-        finally:
-            del self.field2feats
+    def rowwise_floats(change: Any) -> Any:
+        @functools.wraps(change)
+        def change_rowwise(self: Any) -> None:
+            original = self.field2feats
+            self.field2feats = lambda field: [
+                RowwiseFrame(feat) if self.field2type[field] == FeatureType.FLOAT_SEQ else feat
+                for feat in original(field)
+            ]
+            try:
+                change(self)
+            finally:
+                del self.field2feats
+
+        return change_rowwise
 
     Dataset._remap = remap_rowwise
-    Dataset._normalize = normalize_rowwise
+    Dataset._normalize = rowwise_floats(Dataset._normalize)
+    Dataset._discretization = rowwise_floats(Dataset._discretization)
 
 
 @repair(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recbole.utils import ModelType
+
 from rporec_recbole.errors import did_you_mean
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -21,8 +23,11 @@ def _whole(least: int, most: float = float("inf")) -> Callable[[Any], bool]:
 
 _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*)*")
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
+_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
-_WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
+OF_VALUES = ("auc", "mae", "rmse", "logloss")
+"""Metrics of single predictions; all others are of rankings."""
+_WITHOUT_K = (*OF_VALUES, "gauc")
 _PARTS = 3  # files of a user's own split
 _SEEDS = 2**32  # NumPy's generators take no other
 
@@ -75,13 +80,38 @@ _RULES: dict[str, _Rule] = {
         ),
         "a mapping such as {max_norm: 5, norm_type: 2}",
     ),
+    "train_neg_sample_args": (
+        lambda v: v is None or v == "None" or (isinstance(v, Mapping) and set(v) <= set(_NEGATIVES)),
+        f"a mapping of {', '.join(_NEGATIVES)}, or None: nothing is sampled",
+    ),
+    "discretization": (
+        lambda v: (
+            v is None
+            or (
+                isinstance(v, Mapping)
+                and all(
+                    isinstance(one, Mapping) and (one.get("method") == "LD" or {"method", "bucket"} <= set(one))
+                    for one in v.values()
+                )
+            )
+        ),
+        "a mapping of columns to methods, such as {price: {method: ED, bucket: 5}} or {price: {method: LD}}",
+    ),
     **dict.fromkeys(
         ("user_inter_num_interval", "item_inter_num_interval"),
         (lambda v: v is None or _INTERVAL.fullmatch(str(v)) is not None, "an interval such as [5,inf)"),
     ),
     "val_interval": (
-        lambda v: v is None or (isinstance(v, Mapping) and all(_INTERVAL.fullmatch(str(one)) for one in v.values())),
-        "a mapping of columns to intervals, such as {rating: '[3,inf)'}",
+        lambda v: (
+            v is None
+            or (
+                isinstance(v, Mapping)
+                and all(
+                    bool(one) if isinstance(one, (list, tuple)) else _INTERVAL.fullmatch(str(one)) for one in v.values()
+                )
+            )
+        ),
+        "a mapping of columns to intervals, for numbers, or lists of names, such as {rating: '[3,inf)', genre: [Drama,Crime]}",
     ),
 }
 
@@ -100,6 +130,8 @@ def setting_problems(config: Any) -> list[str]:
         for key, (holds, allowed) in _RULES.items()
         if key in config and not holds(config[key])
     ]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["MODEL_INPUT_TYPE"] is None:
+        found.append(f"`loss_type={config['loss_type']!r}` must be CE or BPR")
     if config["benchmark_filename"] is not None:
         found += [
             f"`{key}={config[key]!r}` would take rows away, and RecBole takes none out of the files of `benchmark_filename`. Leave it out, or "
@@ -107,7 +139,29 @@ def setting_problems(config: Any) -> list[str]:
             for key in ("rm_dup_inter", "val_interval")
             if config[key]
         ]
-    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config)
+    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config) + _label_problems(config)
+
+
+def learns_from_labels(config: Any) -> bool:
+    """Does a model learn from the labels of the data (`LABEL_FIELD`)? Beside sampled items RecBole makes labels of its own."""
+    sampled = (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none"
+    return config["MODEL_TYPE"] == ModelType.CONTEXT and not sampled
+
+
+def _label_problems(config: Any) -> list[str]:
+    modes = (config["eval_args"] or {}).get("mode", {})
+    labeled = "labeled" in (modes.values() if isinstance(modes, Mapping) else [modes])
+    if labeled and any(str(metric).lower() not in OF_VALUES for metric in config["metrics"]):
+        return [
+            f"`eval_args.mode=labeled` predicts the labels of single rows and ranks no items, so metrics={config['metrics']} cannot be "
+            'measured. Write --metrics="[AUC,LogLoss]" --valid_metric=AUC (MAE and RMSE do too), or `mode: full`'
+        ]
+    if config["threshold"] and not labeled and not learns_from_labels(config):
+        return [
+            f"`threshold={config['threshold']!r}` makes labels, and nothing reads labels with these settings. Leave it out, or measure "
+            "labels with `mode: labeled` of eval_args"
+        ]
+    return []
 
 
 def _evaluation_problems(given: Any) -> list[str]:

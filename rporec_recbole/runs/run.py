@@ -21,7 +21,7 @@ from rporec_recbole.evaluation.comparable import mode_of
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config, said_by_model
 from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files, evaluated
 from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
 from rporec_recbole.runs.folder import (
@@ -155,7 +155,8 @@ def _run(
             watch(epoch + 1, float(score))
 
     try:
-        trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
+        with said_by_model(config, "cannot be trained"), saying_when_full(folder):
+            trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
     except BaseException:
         _close(trainer, model)  # a search goes on in this process
         raise

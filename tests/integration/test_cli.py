@@ -82,8 +82,9 @@ def test_bad_settings(capsys, toy, tmp_path, extra, message):
     ("model", "extra", "message"),
     [
         ("SASRec", {"hidden_size": 7}, "SASRec cannot be made with these settings"),
-        ("KGAT", {}, "[toy.kg] not found"),
-        ("GRU4RecF", {}, "GRU4RecF cannot be made"),
+        ("BPR", {"embedding_size": -3}, "BPR cannot be made with these settings"),
+        ("MKR", {}, "toy.kg does not exist"),
+        ("GRU4RecF", {}, "`selected_features=['class']` names what is not there"),
     ],
 )
 def test_what_recbole_refuses_is_one_message(capsys, toy, tmp_path, model, extra, message):

@@ -59,7 +59,7 @@ class World:
 
     def __init__(self, parent, **overrides):
         base = {
-            **SHORT, **TEXT, "data_path": str(write_world(parent)), "checkpoint_dir": str(parent / "checkpoints"),
+            **SHORT, **TEXT, "data_path": str(write_world(parent)),
             "epochs": 2, "stages": ["1a"], "text_size": 32, "fusion_epochs": 100, "fusion_learning_rate": 0.01, "prompt_items": 5, "fusion_positions": 3,
         }  # fmt: skip
         config = build_config("RPORec", "toy", overrides={**base, **overrides})
