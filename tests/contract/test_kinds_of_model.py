@@ -165,7 +165,7 @@ def test_all_stages_are_learned(made):
 
 
 def test_a_filter_of_names_keeps_these(made):
-    values = {"val_interval": {"age": [0, "a1"]}, "filter_inter_by_user_or_item": True, "epochs": 1}
+    values = {"val_interval": {"age": [0, "a1", 7]}, "filter_inter_by_user_or_item": True, "epochs": 1}
     load = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "age"]}
     dataset, *_ = build_data(
         build_config("BPR", "made", overrides={"data_path": str(made), "load_col": load, **values})
