@@ -4,7 +4,7 @@
 # With mode `uni5` all rows of a user are laid into one list with several targets: scores that were made from different histories are
 # ranked against each other, and recall and hit are counted by user. So `uni` is no cheaper estimate of `full`.
 #
-# Seen: full: lists of 3 users 9, targets of a list 1; uni5: lists 3, targets of a list 3, candidates of a list 18, histories behind one list 3
+# Seen, of 3 users with 3 rows each: full: 9 lists of one target; uni5: 3 lists of 3 targets and 18 candidates, whose scores come from 3 histories.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
