@@ -21,7 +21,8 @@ or .jsonl. The file appears when it is complete; an older one is replaced.
   --histories     new users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; any other file:
                   user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read
   --split         whose histories the users have. test or valid: of these rows of the evaluation, whose target is still to come.
-                  all: everything that a user has chosen, with ratings; this is what to show users next
+                  all: everything that the run knows of a user, with ratings; this is what to show users next. Rows that a filter took
+                  away (val_interval, rm_dup_inter) it does not know
   --top_k         items per user
   --hide_seen     True or False: whether items that a user has chosen before are left out; default True with --split=all,
                   otherwise as in the run

@@ -15,7 +15,7 @@ import pandas as pd
 
 from rporec_recbole.errors import RunFolderError
 
-KEY = "data"  # of `metrics.json`
+KEY, WORDS = "data", "words"  # of `metrics.json`
 
 
 def digest_of(dataset: Any) -> str:
@@ -42,19 +42,34 @@ def digest_of(dataset: Any) -> str:
     return digest.hexdigest()
 
 
-def check_digest(run: Path, digest: str) -> None:
+def digest_of_words(dataset: Any, catalogue: Any) -> str:
+    """SHA-256 over what prompts are made of, letter by letter: where the files have gaps, RecBole's columns have numbers.
+
+    Args:
+        dataset: an `RPORecDataset`, split.
+        catalogue: its item texts; None where none are read.
+    """
+    digest = hashlib.sha256("\n".join(catalogue.lines if catalogue else ()).encode("utf-8", "surrogatepass"))
+    if dataset.ratings is not None:
+        digest.update(repr(dataset.ratings.values).encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(dataset.timeline[dataset.ratings.field].numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def check_digest(run: Path, digest: str, key: str = KEY) -> None:
     """Refuses data that are not those of a finished run. Runs of versions that kept no digest pass.
 
     Args:
         run: its folder.
         digest: of the data as they are now.
+        key: which digest of the run's `metrics.json` it must be.
 
     Raises:
         RunFolderError: they have changed since, or the run's `metrics.json` is damaged.
     """
     path = run / "metrics.json"
     try:
-        kept = json.loads(path.read_text(encoding="utf-8")).get(KEY, digest)
+        kept = json.loads(path.read_text(encoding="utf-8")).get(key, digest)
     except (OSError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
     if kept != digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rporec_recbole.errors import DatasetError
 def check_ids(
     interactions: Sequence[Path], table: Path, key: str, separator: str = "\t", encoding: str = "utf-8"
 ) -> None:
-    """Refuses a table that knows nothing of what the interactions are with, or writes their ids in another case.
+    """Refuses a table that knows nothing of what the interactions are with, or writes half of their ids in another case. Of fewer it
+    warns: `q7` and `Q7` may be two.
 
     Args:
         interactions: files of interactions.
@@ -32,10 +34,13 @@ def check_ids(
     if alike:
         pairs = ", ".join(f"{one!r} and {other!r}" for one, other in alike[:3])
         cased = any(one.strip() != other.strip() for one, other in alike)
-        raise DatasetError(
+        message = (
             f"{len(alike):,} of {where} stand in {table.name} {'in another case' if cased else 'with other blanks'}: {pairs}. RecBole takes ids as they are written. "
-            "Write them alike in both files."
+            "Where they are the same, write them alike in both files."
         )
+        if 2 * len(alike) >= len(used):
+            raise DatasetError(message)
+        logging.getLogger().warning(message)
     if lost and len(lost) == len(used):
         raise DatasetError(
             f"None of {where} stands in {table.name}: {', '.join(map(repr, lost[:3]))} match nothing, and {table.name} has "

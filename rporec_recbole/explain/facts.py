@@ -14,7 +14,7 @@ class Chosen:
 
     Attributes:
         item: what was chosen.
-        rating: the user's rating of it, as in the data files; None where there is none, and for models that read none.
+        rating: the user's rating of it, a number, or a name cleaned as titles are; None where there is none, and for models that read none.
         in_prompt: whether the backbone was shown it.
     """
 

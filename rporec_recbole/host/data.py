@@ -74,6 +74,7 @@ def check_dataset_files(config: Config) -> None:
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
             check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+            _refuse_two_types(config, path, headers[files[0]], there)
             beside = [
                 field for field in config["val_interval"] or {} if field in there and field not in headers[files[0]]
             ]
@@ -84,6 +85,18 @@ def check_dataset_files(config: Config) -> None:
                 )
             check_ids([folder / file for file in files], path, key, *form)
     check_files(config)
+
+
+def _refuse_two_types(config: Config, path: Path, inter: dict[str, str], there: dict[str, str]) -> None:
+    """RecBole keeps one type for a name, whichever file it stands in."""
+    columns = config["load_col"] or {}
+    loaded = lambda source, field: config["load_col"] is None or "*" in columns[source] or field in columns[source]  # noqa: E731
+    for field, kind in there.items():
+        if inter.get(field, kind) != kind and loaded("inter", field) and loaded(path.suffix[1:], field):
+            raise DatasetError(
+                f"`{field}:{kind}` of {path} and `{field}:{inter[field]}` of the interactions have one name and two types, and RecBole keeps one. "
+                "Rename one of the columns, or load one of them (load_col)."
+            )
 
 
 def _checked_interactions(config: Config, path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from rporec_recbole.data.atomic import read_header
+from rporec_recbole.data.atomic import read_header, read_table
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.host.rules import OF_VALUES, learns_from_labels
 
@@ -112,6 +112,8 @@ def check_files(config: Any) -> None:
         _check_features(config)
     if "labeled" in config["eval_args"]["mode"].values() or learns_from_labels(config):
         _check_labels(config)
+    elif config["MODEL_TYPE"] == ModelType.CONTEXT:
+        _check_contexts(config)
     _check_filters(config)
 
 
@@ -192,6 +194,8 @@ def _check_table(config: Any, kind: str, columns: Iterable[str], why: str) -> No
 
 def _check_labels(config: Any) -> None:
     label, name = config["LABEL_FIELD"], config["dataset"]
+    if config["threshold"] and config["benchmark_filename"] is None:
+        _check_threshold(config)
     if config["threshold"] or config["benchmark_filename"] is not None:
         return
     loaded = (config["load_col"] or {}).get("inter", "*")
@@ -202,6 +206,39 @@ def _check_labels(config: Any) -> None:
         'column of numbers, --threshold="{rating: 4}", or name yours, --LABEL_FIELD=NAME, and load it (load_col). To rank all items '
         "instead, leave `mode: labeled`, AUC and LogLoss out, and give `train_neg_sample_args` a distribution."
     )
+
+
+def _check_threshold(config: Any) -> None:
+    """RecBole puts the mean where a number is missing, and makes a label of that."""
+    path, field = Path(config["data_path"]) / f"{config['dataset']}.inter", next(iter(config["threshold"]))
+    column = f"{field}:{_header(config, path).get(field)}"
+    if column != f"{field}:float" or field in (config["val_interval"] or {}):
+        return  # RecBole says that it is not there; a filter leaves gaps out
+    gaps = int(read_table(path, config["field_separator"], config["encoding"], usecols=[column])[column].isna().sum())
+    if gaps:
+        raise DatasetError(
+            f"`threshold={config['threshold']}` makes labels of `{field}`, which {gaps:,} rows of {path} lack, and RecBole takes the mean for them. "
+            f"Leave these rows out: --val_interval=\"{{{field}: '(-inf,inf)'}}\"."
+        )
+
+
+def _check_contexts(config: Any) -> None:
+    """What is known of one interaction alone is not known of the pairs that a ranking asks for."""
+    there = _header(config, Path(config["data_path"]) / f"{config['dataset']}.inter")
+    loaded = (config["load_col"] or {}).get("inter", "*")
+    own = {config[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LABEL_FIELD")}
+    read = [
+        field
+        for field, kind in there.items()
+        if field not in own
+        and ("*" in loaded or field in loaded)
+        and (kind.startswith("token") or field in (config["numerical_features"] or ()))
+    ]
+    if read:
+        raise ConfigError(
+            f"{config['model']} ranks all items here, and {read} is known of single interactions alone. Load without it, "
+            f'--load_col="{{inter: [{", ".join(sorted(set(there) & own))}], ...}}", or ask for labels (`mode: labeled`, AUC, LogLoss).'
+        )
 
 
 def _check_features(config: Any) -> None:

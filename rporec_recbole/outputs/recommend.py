@@ -30,7 +30,7 @@ from rporec_recbole.runs.scoring import Scorer
 
 SCHEMA = {"user_id": "string", "rank": "int32", "item_id": "string", "score": "float32"}
 ALL = "all"
-SPLITS = ("valid", "test", ALL)
+_PROFILE = "a whole profile"
 _NAMED = 5  # unknown users in a message
 
 
@@ -197,7 +197,7 @@ def _of_profiles(
     for first in range(0, len(chosen), size):
         part = chosen[first : first + size]
         users = np.array(run.dataset.id2token(run.dataset.uid_field, profiles.users[part]), dtype=object)
-        yield users, _scores(run, scorer, profiles.rows(part), profiles.had(part), "a whole profile")
+        yield users, _scores(run, scorer, profiles.rows(part), profiles.had(part), _PROFILE)
 
 
 # --- histories --------------------------------------------------------------------------------------------------------
@@ -235,8 +235,9 @@ def _scores(run: LoadedRun, scorer: Scorer, rows: Any, had: Pairs, what: str) ->
 def _needs_more(run: LoadedRun, error: KeyError, what: str) -> Exception:
     columns: Any = run.loaders["test"].dataset.inter_feat.columns
     if error.args[:1] and error.args[0] in columns:
+        instead = "ask with --split=test" if what == _PROFILE else "train again with these users in the .inter file"
         return ConfigError(
             f"{run.config['model']} reads `{error.args[0]}` of each user, which {what} does not have. Use a run of RPORec or "
-            "of a model that reads histories alone, such as SASRec or GRU4Rec, or train again with these users in the .inter file."
+            f"of a model that reads histories alone, such as SASRec or GRU4Rec, or {instead}."
         )
     return error

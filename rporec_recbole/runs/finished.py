@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from rporec_recbole.cot.reasoner import SHARED
-from rporec_recbole.data.digest import check_digest
+from rporec_recbole.data.digest import WORDS, check_digest, digest_of_words
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
@@ -138,6 +138,7 @@ def load_run(
         check_digest(folder, dataset.digest)
         model = build_model(config, train)
     if config["model"] == "RPORec":
+        check_digest(folder, digest_of_words(dataset, model.catalogue), WORDS)
         checkpoint.restore(model, folder)
     else:
         baseline.restore(model, folder)

@@ -201,6 +201,7 @@ def _run(
         "mode": mode_of(config["eval_args"], "test"),
         **({"samples": data.samples} if data.samples else {}),
         digest.KEY: data.digest,
+        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **results,
         "validations": validations,

@@ -209,11 +209,13 @@ def test_float_sequences_are_discretised_row_by_row(made, tmp_path):
         (["film1", "film2"], "None of the 2 `item_id`s of x.inter stands in x.item: 'i1', 'i2' match nothing"),
         (["i1", "film2"], None),
         (["i1", "i2", "I2"], None),
+        (["I1", "i2", "i3"], None),  # one of three may be another item
     ],
 )
 def test_ids_that_match_nothing(tmp_path, ids, message):
     inter, item = tmp_path / "x.inter", tmp_path / "x.item"
-    inter.write_text("user_id:token\titem_id:token\nu\ti1\nu\ti2\n")
+    used = ["i1", "i2", "i3"] if "i3" in ids else ["i1", "i2"]
+    inter.write_text("\n".join(["user_id:token\titem_id:token", *(f"u\t{one}" for one in used)]) + "\n")
     item.write_text("\n".join(["item_id:token\ttitle:token_seq", *(f"{one}\tx" for one in ids)]) + "\n")
     if message is None:
         check_ids([inter], item, "item_id")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 
 import numpy as np
@@ -93,6 +94,66 @@ def test_what_is_missing_has_no_place_among_the_ratings(run):
     ratings = load_run(run[0]).model.ratings
     assert ratings.values[0] is None
     assert not any(isinstance(value, float) and np.isnan(value) for value in ratings.values)
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"), [("item", "12.50", "12.500"), ("item", "\t\t2016", "\t7\t2016"), ("inter", "", "")]
+)
+def test_other_words_are_other_data(run, tmp_path, capsys, file, before, after):
+    """Also where RecBole's own columns, which have the mean in place of a gap, would be the same."""
+    folder = shutil.copytree(run[0].parent / "toy", tmp_path / "toy")
+    path = folder / f"toy.{file}"
+    text = path.read_text(encoding="utf-8")
+    if file == "inter":
+        head, *rows = text.splitlines()
+        table = [row.split("\t") for row in rows]
+        given = [float(row[2]) for row in table if row[2][:1].isdigit()]
+        fill = repr(sum(given) / len(given)) if given else "good"
+        text = "\n".join([head, *("\t".join([*row[:2], row[2] or fill, row[3]]) for row in table)]) + "\n"
+    else:
+        text = text.replace(before, after)
+    path.write_text(text, encoding="utf-8")
+    assert main(["explain", str(run[0]), f"--data_path={tmp_path}", f"--output={tmp_path / 'e.html'}"]) == 2
+    assert "The data files are not those" in capsys.readouterr().err
+
+
+def test_one_name_with_two_types_is_refused(tmp_path, capsys):
+    data = write_gaps(tmp_path, "float", STARS)
+    path = tmp_path / "toy" / "toy.item"
+    path.write_text(path.read_text(encoding="utf-8").replace("year:token", "rating:token"), encoding="utf-8")
+    given = ["--item_text_fields=[title,rating]", f"--run_dir={tmp_path / 'run'}"]
+    assert main(["--model=RPORec", "--dataset=toy", f"--data_path={data}", *given]) == 2
+    assert "have one name and two types" in capsys.readouterr().err
+
+
+def test_labels_are_not_made_of_gaps(tmp_path, capsys):
+    data = write_gaps(tmp_path, "float", STARS)
+    given = ["--model=FM", "--dataset=toy", f"--data_path={data}", "--threshold={rating: 4}", "--epochs=1"]
+    labels = [
+        "--metrics=[AUC]",
+        "--valid_metric=AUC",
+        "--eval_args={split: {RS: [0.8,0.1,0.1]}, order: RO, mode: labeled}",
+    ]
+    assert main([*given, *labels, f"--run_dir={tmp_path / 'run'}"]) == 2
+    message = capsys.readouterr().err
+    assert "lack, and RecBole takes the mean" in message
+    only = ["--val_interval={rating: '(-inf,inf)'}", "--user_inter_num_interval=[0,inf)"]
+    assert main([*given, *labels, *only, f"--run_dir={tmp_path / 'run'}", "--show_progress=False"]) == 0
+    label = load_run(tmp_path / "run").dataset.inter_feat["label"]
+    table = pd.read_csv(tmp_path / "toy" / "toy.inter", sep="\t")
+    assert (int(label.sum()), len(label)) == (
+        int((table["rating:float"] >= 4).sum()),
+        int(table["rating:float"].count()),
+    )
+
+
+def test_what_is_known_of_single_interactions_ranks_nothing(tmp_path, capsys):
+    data = write_gaps(tmp_path, "token", WORDS)
+    assert main(["--model=FM", "--dataset=toy", f"--data_path={data}", f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert "['rating'] is known of single interactions alone" in capsys.readouterr().err
+    columns = "--load_col={inter: [user_id,item_id,timestamp], item: [item_id,year]}"
+    given = [columns, "--epochs=1", "--show_progress=False", f"--run_dir={tmp_path / 'run'}"]
+    assert main(["--model=FM", "--dataset=toy", f"--data_path={data}", *given]) == 0
 
 
 def _column(store, table, column):
