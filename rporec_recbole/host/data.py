@@ -89,7 +89,7 @@ def check_dataset_files(config: Config) -> None:
 
 def _refuse_two_types(config: Config, path: Path, inter: dict[str, str], there: dict[str, str]) -> None:
     """RecBole keeps one type for a name, whichever file it stands in."""
-    columns = config["load_col"] or {}
+    columns = {source: (config["load_col"] or {}).get(source) or () for source in ("inter", path.suffix[1:])}
     loaded = lambda source, field: config["load_col"] is None or "*" in columns[source] or field in columns[source]  # noqa: E731
     for field, kind in there.items():
         if inter.get(field, kind) != kind and loaded("inter", field) and loaded(path.suffix[1:], field):
