@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import runpy
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -79,7 +81,11 @@ def launch(processes, *command):
 def curve_of(processes, folder):
     script, out = folder / "worker.py", folder / f"{processes}.json"
     script.write_text(WORKER, encoding="utf-8")
-    launch(processes, script, out)
+    if processes > 1:
+        launch(processes, script, out)
+    else:
+        with mock.patch.object(sys, "argv", [str(script), str(out)]):
+            runpy.run_path(str(script))
     return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -103,13 +109,27 @@ def test_two_processes_have_the_reward_curve_of_one(tmp_path):
     assert one["curve"][-1] != one["curve"][0]
 
 
-def test_a_whole_run_shares_stage_2(tmp_path):
+def equal_up_to_rounding(one, other):
+    """The same words; log-probabilities of guesses are rounded sums, whose last digit a batch may change, and so the order of two
+    that are as likely."""
+    mine, its = parse_completion(one), parse_completion(other)
+    if not mine.guesses:
+        return one == other
+    sure, its_sure = dict(mine.guesses), dict(its.guesses)
+    common = sure.keys() & its_sure.keys()
+    near = all(abs(sure[answer] - its_sure[answer]) < 3e-4 for answer in common)
+    return mine.cot == its.cot and near and len(common) >= len(sure) - 1
+
+
+def test_a_whole_run_is_shared(tmp_path):
+    """Steps of stage 2, and all texts, none of which is written twice."""
+    (tmp_path / "counted.py").write_text(COUNTED, encoding="utf-8")
     toy = write_toy(tmp_path / "data", users=60)
-    changes = {"rl_steps": 4, "rl_learning_rate": 0.002, "rl_validate_every": 2, "rounds": 2, "data_path": str(toy)}
+    changes = {"rl_steps": 4, "rl_learning_rate": 0.002, "rl_validate_every": 0, "rounds": 2, "data_path": str(toy)}
     overrides = {**SHORT, **TEXT, **FLUENT, **changes}
     alone = run("RPORec", "toy", overrides={**overrides, "run_dir": str(tmp_path / "alone")})
     flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": tmp_path / "shared"}.items()]
-    launch(2, ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags)
+    launch(2, tmp_path / "counted.py", tmp_path, "--model=RPORec", "--dataset=toy", *flags)
     metrics, ranks = read_results(tmp_path / "shared")
     pd.testing.assert_frame_equal(ranks, read_results(alone.run_dir)[1])
     for stage in ("2", "2, round 2"):
@@ -122,8 +142,24 @@ def test_a_whole_run_shares_stage_2(tmp_path):
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=2e-4, rtol=1e-3)
     with contextlib.closing(sqlite3.connect(tmp_path / "shared" / "reasoning.sqlite")) as store:
-        (writers,) = store.execute("SELECT COUNT(DISTINCT generator) FROM completions").fetchone()
-    assert writers == 3, "each round has changed the weights"
+        writers = {writer for (writer,) in store.execute("SELECT DISTINCT generator FROM completions")}
+    assert len(writers) == 3, "each round has changed the weights"
+
+    texts = [texts_of(folder) for folder in (alone.run_dir, tmp_path / "shared")]
+    main, helper = (json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
+    assert len({writer for writer, _ in helper} & writers) >= 2, "before stage 2 and after it"
+    written = [sum(number for writer, number in one if writer in writers) for one in (main, helper)]
+    assert sum(written) == len(texts[1]), "none was written twice"
+    assert written[1] > len(texts[1]) // 5
+    # The first writer's weights are those of one process; stage 2 sums its gradients in another order.
+    both = texts[0].keys() & texts[1].keys()
+    assert len(both) > len(texts[0]) // 5
+    assert all(equal_up_to_rounding(texts[1][key], texts[0][key]) for key in both)
+
+
+def texts_of(run_dir):
+    with contextlib.closing(sqlite3.connect(run_dir / "reasoning.sqlite")) as store:
+        return dict(store.execute("SELECT key, text FROM completions"))
 
 
 FAILS_IN_THE_HELPER = """
@@ -149,45 +185,3 @@ def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_
     assert "no such film" in saved["error"]
     assert saved["rows"]
     assert all(row["prompt"] and row["completion"] for row in saved["rows"])
-
-
-def equal_up_to_rounding(one, other):
-    """The same words; log-probabilities of guesses are rounded sums, whose last digit a batch may change, and so the order of two
-    that are as likely."""
-    mine, its = parse_completion(one), parse_completion(other)
-    if not mine.guesses:
-        return one == other
-    sure, its_sure = dict(mine.guesses), dict(its.guesses)
-    common = sure.keys() & its_sure.keys()
-    near = all(abs(sure[answer] - its_sure[answer]) < 3e-4 for answer in common)
-    return mine.cot == its.cot and near and len(common) >= len(sure) - 1
-
-
-def test_processes_share_the_texts_and_write_none_twice(tmp_path):
-    toy = write_toy(tmp_path / "data", users=60)
-    (tmp_path / "counted.py").write_text(COUNTED, encoding="utf-8")
-    overrides = {
-        **SHORT,
-        **TEXT,
-        **FLUENT,
-        "rl_steps": 1,
-        "rl_validate_every": 0,
-        "fusion_strengths": "[1]",
-        "data_path": toy,
-    }
-    ranks, texts = {}, {}
-    for count in (1, 2):
-        run_dir = tmp_path / f"of {count}"
-        flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": run_dir}.items()]
-        launch(count, tmp_path / "counted.py", tmp_path, "--model=RPORec", "--dataset=toy", *flags)
-        ranks[count] = read_results(run_dir)[1]
-        with contextlib.closing(sqlite3.connect(run_dir / "reasoning.sqlite")) as store:
-            texts[count] = dict(store.execute("SELECT key, text FROM completions"))
-    main, helper = (json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
-    assert len({writer for writer, _ in helper}) == 2, "before stage 2 and after it"
-    assert sum(number for _, number in main + helper) == len(texts[2]), "none was written twice"
-    assert sum(number for _, number in helper) > len(texts[2]) // 5
-    # The first writer's weights are those of one process; stage 2 sums its gradients in another order.
-    assert len(texts[1].keys() & texts[2].keys()) > len(texts[1]) // 3
-    assert all(equal_up_to_rounding(texts[2][key], texts[1][key]) for key in texts[1].keys() & texts[2].keys())
-    pd.testing.assert_frame_equal(ranks[2], ranks[1])
