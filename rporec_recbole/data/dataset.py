@@ -32,6 +32,27 @@ def window_positions(windows: Interaction) -> Tensor:
     return windows[FIRST][:, None] + torch.arange(windows[TARGETS].shape[1], device=windows[FIRST].device)
 
 
+def history_columns(dataset: Any, ends: Tensor, lengths: Tensor, size: int) -> dict[str, Tensor]:
+    """Every column of histories, `[B, size]` each, padded on the right with 0.
+
+    Args:
+        dataset: a sequential data set with its `timeline` (`data.seen`).
+        ends: `[B]` timeline indices behind the last interaction of each history.
+        lengths: `[B]` of the histories, `size` at most.
+        size: `MAX_ITEM_LIST_LENGTH`.
+    """
+    steps = torch.arange(size)
+    real = steps < lengths[:, None]
+    index = torch.where(real, (ends - lengths)[:, None] + steps, 0)
+    columns = {}
+    for field in dataset.timeline.columns:
+        if field != dataset.uid_field:
+            values = dataset.timeline[field][index]
+            mask = real.view(*real.shape, *([1] * (values.dim() - 2)))
+            columns[getattr(dataset, f"{field}_list_field")] = torch.where(mask, values, torch.zeros_like(values))
+    return columns
+
+
 def refuse_own_split(config: Any) -> None:
     """RPORec cuts histories by time itself; files that are cut already say too little.
 
@@ -107,18 +128,9 @@ class RPORecDataset(SequentialDataset):
         return self.iid_field + self.config["LIST_SUFFIX"]
 
     def _with_lists(self, rows: Interaction) -> Interaction:
-        ends = rows[PLACE]
-        lengths = rows[self.item_list_length_field]
         columns = {name: rows[name] for name in rows.columns}
-        steps = torch.arange(self.max_item_list_len)
-        real = steps < lengths[:, None]
-        index = torch.where(real, (ends - lengths)[:, None] + steps, 0)
-        for field in self.timeline.columns:
-            if field != self.uid_field:
-                values = self.timeline[field][index]
-                mask = real.view(*real.shape, *([1] * (values.dim() - 2)))
-                columns[getattr(self, f"{field}_list_field")] = torch.where(mask, values, torch.zeros_like(values))
-        return Interaction(columns)
+        lists = history_columns(self, rows[PLACE], rows[self.item_list_length_field], self.max_item_list_len)
+        return Interaction({**columns, **lists})
 
     def _windows(self, ends: np.ndarray) -> Interaction:
         """Windows of at most `max_item_list_len` training positions, cut from each user's newest position backwards.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from rporec_recbole.data.dataset import history_columns
 from rporec_recbole.data.seen import Pairs
 from rporec_recbole.errors import ConfigError
 
@@ -54,18 +55,9 @@ class Profiles:
         """
         dataset, columns = self._dataset, {self._dataset.uid_field: torch.from_numpy(self.users[chosen])}
         if self._length is not None:
-            stops = self._stops[chosen]
-            firsts = np.maximum(self._starts[chosen], stops - self._length)
-            lengths, steps = torch.from_numpy(stops - firsts), torch.arange(self._length)
-            real = steps < lengths[:, None]
-            index = torch.where(real, torch.from_numpy(firsts)[:, None] + steps, 0)
-            for field in dataset.timeline.columns:
-                if field != dataset.uid_field:
-                    values = dataset.timeline[field][index]
-                    there = real.view(*real.shape, *([1] * (values.dim() - 2)))
-                    columns[getattr(dataset, f"{field}_list_field")] = torch.where(
-                        there, values, torch.zeros_like(values)
-                    )
+            ends = torch.from_numpy(self._stops[chosen])
+            lengths = torch.clamp(ends - torch.from_numpy(self._starts[chosen]), max=self._length)
+            columns |= history_columns(dataset, ends, lengths, self._length)
             columns[dataset.item_list_length_field] = lengths
         return dataset.join(Interaction(columns))
 
