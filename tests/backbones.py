@@ -95,3 +95,21 @@ def adapter_on(
     if tokenizer:
         tokenizer.save_pretrained(path)
     return path
+
+
+def sentence_model(folder, tokenizer):
+    """A folder as sentence-transformers keeps one: a model of one layer with random weights."""
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder / "bert")
+    tokenizer.model_max_length, tokenizer.padding_side = 128, "right"
+    tokenizer.save_pretrained(folder / "bert")
+    transformer = models.Transformer(str(folder / "bert"))
+    SentenceTransformer(modules=[transformer, models.Pooling(24)], device="cpu").save(str(folder / "model"))
+    return folder / "model"

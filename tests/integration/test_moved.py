@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from rporec_recbole import load_run
 from rporec_recbole.cli import COMMANDS, main
 from rporec_recbole.errors import BackboneError, ConfigError
-from tests.backbones import adapter_on, folder_of, qwen, word_tokenizer
+from tests.backbones import adapter_on, folder_of, qwen, sentence_model, word_tokenizer
 from tests.gguf_file import write_gguf
 from tests.toy import SHORT, TEXT, write_toy
 
@@ -254,23 +253,7 @@ def test_a_sentence_encoder(project, sentences, tmp_path):
 
 @pytest.fixture
 def sentences(tmp_path):
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertConfig, BertModel
-
-    tokenizer = word_tokenizer()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(tmp_path / "bert")
-    tokenizer.model_max_length, tokenizer.padding_side = 128, "right"
-    tokenizer.save_pretrained(tmp_path / "bert")
-    encoder = SentenceTransformer(
-        modules=[models.Transformer(str(tmp_path / "bert")), models.Pooling(24)], device="cpu"
-    )
-    encoder.save(str(tmp_path / "model"))
-    return tmp_path / "model"
+    return sentence_model(tmp_path, word_tokenizer())
 
 
 def test_a_run_folder_that_cannot_be_written(project, tmp_path):

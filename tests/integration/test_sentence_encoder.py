@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from rporec_recbole.backbone.tiny import train_tokenizer
 from rporec_recbole.cli import main
@@ -13,27 +12,14 @@ from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.model.sentences import SentenceEncoder
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
+from tests import backbones
 from tests.toy import SHORT, TEXT
 
 
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory):
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("encoder")
     tokenizer = train_tokenizer(["Film 3 of the Drama", "Comedy Crime 1984", "evidence preference intent"], 300)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder / "bert")
-    tokenizer.model_max_length, tokenizer.padding_side = 128, "right"
-    tokenizer.save_pretrained(folder / "bert")
-    transformer = models.Transformer(str(folder / "bert"))
-    SentenceTransformer(modules=[transformer, models.Pooling(24)], device="cpu").save(str(folder / "model"))
-    return str(folder / "model")
+    return str(backbones.sentence_model(tmp_path_factory.mktemp("encoder"), tokenizer))
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_company(sentence_model):
