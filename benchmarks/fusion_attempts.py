@@ -143,7 +143,7 @@ def main() -> None:
     from rporec_recbole import load_run
     from rporec_recbole.cot.substitutes import BareHistory
     from rporec_recbole.evaluation.significance import paired_bootstrap
-    from rporec_recbole.host.bridge import check_overrides
+    from rporec_recbole.settings.known import check_overrides
 
     _, attempts = read_grid(options.grid, options.attempts)
     without: dict[str, list[np.ndarray]] = {"valid": [], "test": []}

@@ -87,9 +87,9 @@ def write_made(parent: Path, users: int = 40, items: int = 30, seed: int = 0) ->
 
 def kind_of(model: str) -> str:
     """A kind of RecBole's, by the folder that holds the model."""
-    from rporec_recbole.host.bridge import RECBOLE
+    from rporec_recbole.settings.known import recbole_dir
 
-    found = next((RECBOLE / "model").glob(f"*/{model.lower()}.py"), None)
+    found = next((recbole_dir() / "model").glob(f"*/{model.lower()}.py"), None)
     return KINDS[found.parent.name] if found else "sequential"
 
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="MAX_ITEM_LIST_LENGTH; default: each model's own")
     options = parser.parse_args()
 
-    from rporec_recbole.host.bridge import model_names
+    from rporec_recbole.settings.known import model_names
 
     logging.disable(logging.INFO)
     made = options.dataset == MADE

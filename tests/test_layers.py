@@ -56,6 +56,7 @@ FENCES = {
     "pydantic": {"serve.question"},
     "prometheus_client": {"serve.measures"},
     "uvicorn": {"serve.server"},
+    "click": {"commands", "cli"},
     "pickle": set(),
 }
 

@@ -57,7 +57,7 @@ def prepare(place: Path) -> Path:
     files = {
         "FILE": "someone\ti1 i2 i3\n",
         "USERS": "ID\n",
-        "FILE.yaml": _indented(compare.HELP),
+        "FILE.yaml": compare.EXAMPLE_FILE,
         "mine.yaml": "seed: 1\n",
         "my_rewards.py": "import torch\n\ndef fresh(record):\n    return torch.ones(len(record))\n",
     }
@@ -228,9 +228,3 @@ def _first_of(grid: dict) -> dict:
     if all(isinstance(model, dict) and "candidates" in model for model in entry.values()) and entry:
         entry = {name: {**entry[name], "candidates": entry[name]["candidates"][:1]} for name in ("trunk", "Pop")}
     return {"all": {key: value for key, value in grid.get("all", {}).items() if key != "stages"}, own: entry}
-
-
-def _indented(text: str) -> str:
-    """The example of a file that a text of `--help` shows."""
-    start = text.index("  dataset: ")
-    return text[start : text.index("\n\n", start) + 1]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rporec_recbole import cli
@@ -60,23 +60,17 @@ def commands_of(row: str) -> list[str]:
 
 
 def help_examples() -> dict[str, list[str]]:
-    """The commands that `--help` shows: by the command's name, which is empty for a run.
-
-    The overview shows each usage in short; its longer forms are those of the commands' own texts.
-    """
-    modules = {name: importlib.import_module(f"rporec_recbole.commands.{name}") for name in cli.COMMANDS}
-    own = {name: examples_of(module.HELP) for name, module in modules.items()}
-    shown = {code for codes in own.values() for code in codes}
-    return {"": [code for code in examples_of(cli.HELP, shortest=True) if code not in shown], **own}
+    """The commands that `--help` shows: by the command's name, which is empty for the overview."""
+    commands = {name: cli.group.get_command(None, name) for name in cli.COMMANDS}
+    own = {name: examples_of(one.usages, one.examples, one.help) for name, one in commands.items()}
+    return {"": [code for code, _ in cli.EXAMPLES], **own}
 
 
-def examples_of(text: str, shortest: bool = False) -> list[str]:
+def examples_of(usages: Sequence[str], examples: Sequence[tuple[str, str]], text: str) -> list[str]:
     """What a text of `--help` shows: its usages, its examples, and what stands between backticks."""
-    usages, _, rest = text.partition("\n\n")
-    forms = [forms_of(line.removeprefix("usage:").strip()) for line in usages.splitlines()]
-    found = [form for row in forms for form in (row[:1] if shortest else row)]
-    found += [line.strip().split("   ")[0] for line in rest.splitlines() if line.startswith("  rporec ")]
-    found += [code for code in re.findall(r"`([^`]+)`", rest) if re.match(r"(rporec|torchrun) .*[A-Z]{3}", code)]
+    found = [form for usage in usages for form in forms_of(usage)]
+    found += [code for code, _ in examples]
+    found += [code for code in re.findall(r"`([^`]+)`", text) if re.match(r"(rporec|torchrun) .*[A-Z]{3}", code)]
     return list(dict.fromkeys(found))
 
 

@@ -1,1 +1,1 @@
-"""The sub-commands of `rporec`, one a file: each has its `HELP` and a `main` that takes the arguments behind its name."""
+"""The sub-commands of `rporec`, one a file: each holds a `command` of click. What is heavy is imported when it is called."""

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rporec_recbole.commands.arguments import options_of, split_arguments
+import click
+
+from rporec_recbole.commands.arguments import Command, Literal
 from rporec_recbole.errors import ConfigError, RunFolderError
 
-HELP = """\
-usage: rporec compare RUN RUN [...] [--reference=NAME] [--metrics="[ndcg@10,hit@10]"] [--output=FOLDER]
-       rporec --model=A,B,... --dataset=NAME [--seeds=3] [--reference=NAME] [--run_dir=FOLDER] [--key=value ...]
-       rporec --compare=FILE.yaml [--key=value ...]
-
+EXAMPLE_FILE = """\
+dataset: ml-100k
+seeds: 3
+reference: SASRec
+settings: {hide_seen: True}                # of all models
+models:
+  SASRec: {settings: {hidden_dropout_prob: 0.2}}
+  trunk: {model: RPORec, settings: {stages: [1a]}, config_files: [mine.yaml]}
+"""
+HELP = f"""\
 The first form compares finished runs and trains nothing. Runs of one model with several seeds are averaged; runs of one model
 with several settings are told apart by what differs. Runs that ranked other rows or candidates are refused, with the reason.
 
@@ -23,45 +30,43 @@ with more models or seeds, the same command does only what is missing. A setting
 
 The third reads the models from a file:
 
-  dataset: ml-100k
-  seeds: 3
-  reference: SASRec
-  settings: {hide_seen: True}                # of all models
-  models:
-    SASRec: {settings: {hidden_dropout_prob: 0.2}}
-    trunk: {model: RPORec, settings: {stages: [1a]}, config_files: [mine.yaml]}
+\b
+  {EXAMPLE_FILE.replace(chr(10), chr(10) + "  ").rstrip()}
 
 Tables: mean with a 95 % interval over users, spread over seeds, paired difference to the reference (the first model, unless
 --reference names another) with interval, randomization test adjusted by Holm, Cohen's d, wins/ties/losses; by activity of the
 user and popularity of the target; weights and training time. Metrics are ndcg, hit, mrr, recall, precision and map, each @K.
 Written as comparison.md, .csv, .tex, .json and .png.
 """
-_OPTIONS = {"reference": None, "metrics": ["ndcg@10", "hit@10"], "output": "saved/comparison"}
-_OF_THE_COMPARISON = ("seeds", "compare", "reference", "compare_metrics")
+_METRICS = ["ndcg@10", "hit@10"]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Compares finished runs, prints the table and writes all forms of it.
-
-    Args:
-        arguments: the words after `rporec compare`.
-
-    Raises:
-        RPORecError: they cannot be followed; the message says why.
-    """
-    from rporec_recbole.evaluation.comparable import named_runs, read_run
-
-    folders, given = split_arguments(arguments, texts=["reference", "output"])
-    options = options_of("compare", given, _OPTIONS)
+@click.command(
+    "compare",
+    cls=Command,
+    help=HELP,
+    short_help="Set finished runs side by side, with paired tests.",
+    usages=(
+        'rporec compare RUN RUN [...] [--reference=NAME] [--metrics="[ndcg@10,hit@10]"] [--output=FOLDER]',
+        "rporec --model=A,B,... --dataset=NAME [--seeds=3] [--reference=NAME] [--run_dir=FOLDER] [--key=value ...]",
+        "rporec --compare=FILE.yaml [--key=value ...]",
+    ),
+)
+@click.argument("folders", metavar="RUN...", nargs=-1)
+@click.option("--reference", metavar="NAME", help="The model that the others are measured from; default the first.")
+@click.option("--metrics", type=Literal(), default=str(_METRICS), metavar="LIST", help='Default "[ndcg@10,hit@10]".')
+@click.option(
+    "--output", default="saved/comparison", metavar="FOLDER", show_default=True, help="Where tables and plot go."
+)
+def command(folders: Sequence[str], reference: str | None, metrics: Any, output: str) -> None:
+    """Compares finished runs, prints the table and writes all forms of it."""
     if not folders:
         raise ConfigError("Write `rporec compare RUN RUN ...` with the folders of finished runs.")
+
+    from rporec_recbole.evaluation.comparable import named_runs, read_run
+
     runs = named_runs([read_run(folder) for folder in folders])
-    _compare(runs, options["metrics"], options["reference"], Path(options["output"]))
-
-
-def several(values: dict[str, Any]) -> bool:
-    """Whether the options of a run ask for a comparison."""
-    return "," in str(values.get("model", "")) or any(key in values for key in _OF_THE_COMPARISON)
+    _compare(runs, metrics, reference, Path(output))
 
 
 def train_and_compare(values: dict[str, Any]) -> None:
@@ -90,7 +95,7 @@ def train_and_compare(values: dict[str, Any]) -> None:
     if "preset" in values:
         files.insert(0, str(preset_file(values.pop("preset"))))
     seeds = _seeds(values.pop("seeds", 1), values.pop("seed", 2020))
-    reference, metrics = values.pop("reference", None), values.pop("compare_metrics", _OPTIONS["metrics"])
+    reference, metrics = values.pop("reference", None), values.pop("compare_metrics", _METRICS)
     if reference is not None and reference not in [one.name for one in contestants]:
         raise ConfigError(f"`--reference={reference}` is none of {[one.name for one in contestants]}.")
     folder = Path(str(run_dir)) if run_dir else default_folder(str(dataset), files, values)

@@ -7,58 +7,61 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
+import click
+
+from rporec_recbole.commands.arguments import Command, OneOf, RunFolder, Whole, places_options, told_places
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-usage: rporec cots stats RUN
-       rporec cots show RUN [--count=3] [--seed=0]
-       rporec cots export RUN [--to=cots.jsonl]
-       rporec cots write RUN [--split=valid|test]
+What the backbone wrote in a run.
 
-stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind; of a finished run also how
-        often the next item was among the answers
+\b
+stats   figures by writer and decoding: format rate, lengths, distinct texts and answers, faults by kind; of a finished run also
+        how often the next item was among the answers
 show    so many random texts of each writer, with their prompts
 export  all texts as JSON lines
 write   writes the texts that the run's evaluation lacks, shared by all processes that do this on one machine: several GPUs
         through `torchrun --nproc-per-node=N --no-python rporec cots write RUN`
 """
-HELP += PLACES_HELP
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Shows what the backbone wrote in a run, or has the rest written.
-
-    Args:
-        arguments: the words after `rporec cots`.
-
-    Raises:
-        RPORecError: they cannot be followed; the message says why.
-    """
-    from rporec_recbole.cot import report
-    from rporec_recbole.outputs.texts import export_texts
-
-    words, given = split_arguments(arguments, texts=["to", "split", *PLACES])
-    options = options_of("cots", given, {"count": 3, "seed": 0, "to": "cots.jsonl", "split": None, **PLACES})
-    if options["split"] not in (None, "valid", "test"):
-        raise ConfigError(f"`--split={options['split']!r}` must be valid or test; without it both are written.")
-    if len(words) != 2 or words[0] not in ("stats", "show", "export", "write"):
-        raise ConfigError(
-            "Write `rporec cots stats RUN`, `rporec cots show RUN`, `rporec cots export RUN --to=FILE.jsonl` or `rporec cots "
-            "write RUN`."
-        )
-    what, run_dir = words
+@click.command(
+    "cots",
+    cls=Command,
+    help=HELP,
+    short_help="Read what the backbone wrote, count it, or have the rest written.",
+    usages=(
+        "rporec cots stats RUN",
+        "rporec cots show RUN [--count=3] [--seed=0]",
+        "rporec cots export RUN [--to=cots.jsonl]",
+        "rporec cots write RUN [--split=valid|test]",
+    ),
+)
+@click.argument("what", metavar="stats|show|export|write", type=OneOf("stats", "show", "export", "write"))
+@click.argument("run_dir", metavar="RUN", type=RunFolder(or_file=True))
+@click.option("--count", type=Whole(), default=3, show_default=True, help="show: texts of each writer.")
+@click.option("--seed", type=Whole(), default=0, show_default=True, help="show: of the draw.")
+@click.option("--to", default="cots.jsonl", metavar="FILE", show_default=True, help="export: where to.")
+@click.option("--split", type=OneOf("valid", "test"), help="write: of one split alone.")
+@places_options
+def command(
+    what: str, run_dir: str, count: int, seed: int, to: str, split: str | None, places: Mapping[str, str | None]
+) -> None:
+    """Shows what the backbone wrote in a run, or has the rest written."""
     if what == "write":
-        places = {key: options[key] for key in PLACES}
-        _write(run_dir, [options["split"]] if options["split"] else ["valid", "test"], places)
+        _write(run_dir, [split] if split else ["valid", "test"], places)
         return
-    if superfluous := [key for key in given if key in PLACES]:
+    if superfluous := told_places(places):
         raise ConfigError(
             f"`cots {what}` reads the store alone, so --{superfluous[0]} means nothing to it. Leave it out."
         )
+
+    from rporec_recbole.cot import report
+    from rporec_recbole.outputs.texts import export_texts
+
     with contextlib.closing(report.open_store(run_dir)) as store:
         if what == "export":
-            print(f"{export_texts(store, options['to']):,} texts are in {options['to']}")
+            print(f"{export_texts(store, to):,} texts are in {to}")
         elif what == "stats":
             groups = report.by_writer(store)
             print(f"{report.statistics(groups)}\n\nwhat is wrong with them")
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             if known:
                 print(f"\nwhat they know\n{known}")
         else:
-            print(report.samples(report.by_writer(store), options["count"], options["seed"]))
+            print(report.samples(report.by_writer(store), count, seed))
 
 
 def _write(run_dir: str, splits: Sequence[str], places: Mapping[str, str | None]) -> None:

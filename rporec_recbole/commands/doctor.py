@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import click
 
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.commands.arguments import Command
 
-HELP = """\
-usage: rporec doctor
-
-Versions of what a result depends on, and the repairs that let RecBole run on them: symptom, cause, and when each can go.
-"""
+HELP = "Versions of what a result depends on, and the repairs that let RecBole run on them: symptom, cause, and when each can go."
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Prints versions and repairs.
-
-    Args:
-        arguments: the words after `rporec doctor`.
-
-    Raises:
-        RPORecError: they cannot be followed; the message says why.
-    """
+@click.command(
+    "doctor",
+    cls=Command,
+    help=HELP,
+    short_help="Show versions, and what is repaired in RecBole.",
+    usages=("rporec doctor",),
+)
+def command() -> None:
+    """Prints versions and repairs."""
     from rporec_recbole.host.repairs import REPAIRS
     from rporec_recbole.version import versions
 
-    if arguments:
-        raise ConfigError("`rporec doctor` takes no arguments.")
     for name, number in versions().items():
         print(f"{name:<16}{number}")
     print(f"\n{len(REPAIRS)} repairs of RecBole are in force:")

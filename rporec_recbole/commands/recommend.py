@@ -3,88 +3,89 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from rporec_recbole.commands.arguments import PLACES, PLACES_HELP, options_of, split_arguments
+import click
+
+from rporec_recbole.commands.arguments import Command, OneOf, Truth, Whole, given_options, places_options, run_argument
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-usage: rporec recommend RUN [--users=ID,ID,...|FILE] [--split=test|valid|all] [--top_k=100] [--output=recs.parquet]
-       rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet]
-
 The best items, one row each: user_id, rank (1 is best), item_id, score. The form goes by the suffix of --output: .parquet, .csv
 or .jsonl. The file appears when it is complete; an older one is replaced.
-
-  --users         of the run, as user_id of the data has them; or a file with one on each line. Default: all of the split.
-                  They get what the evaluation ranked for their row: targets stand where ranks.parquet has them
-  --histories     new users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; any other file:
-                  user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read
-  --split         whose histories the users have. test or valid: of these rows of the evaluation, whose target is still to come.
-                  all: everything that the run knows of a user, with ratings; this is what to show users next. Rows that a filter took
-                  away (val_interval, rm_dup_inter) it does not know
-  --top_k         items per user
-  --hide_seen     True or False: whether items that a user has chosen before are left out; default True with --split=all,
-                  otherwise as in the run
-  --skip_unknown  True: leave out unknown users and items, and say how many
-  --encoding      of these files, such as cp1252; default as the run's data files have it, and UTF-8 for JSON
 
 Works for RPORec and for RecBole's models; one that reads no histories (BPR, LightGCN, ...) knows of a user what it was trained on.
 --histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
 missing is written first.
 """
-HELP += PLACES_HELP
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Writes the best items and says for whom.
-
-    Args:
-        arguments: the words after `rporec recommend`.
-
-    Raises:
-        RPORecError: they cannot be followed; the message says why.
-    """
-    words, given = split_arguments(
-        arguments,
-        texts=["users", "histories", "split", "output", "encoding", *PLACES],
-        switches=["skip_unknown", "hide_seen"],
-    )
-    defaults = {
-        "users": None,
-        "histories": None,
-        "split": "test",
-        "top_k": 100,
-        "output": "recs.parquet",
-        "hide_seen": None,
-        "skip_unknown": False,
-        "encoding": None,
-        **PLACES,
-    }
-    options = options_of("recommend", given, defaults)
-    if len(words) != 1:
-        raise ConfigError("Write `rporec recommend RUN` with the folder of a finished run.")
-    if options["split"] not in ("valid", "test", "all"):
-        raise ConfigError(
-            f"`--split={options['split']}` must be test, valid, or all for whole profiles, the newest interaction included."
-        )
-    if options["histories"] is not None and "split" in given:
+@click.command(
+    "recommend",
+    cls=Command,
+    help=HELP,
+    short_help="Write the best items of all users, of some, or of new histories.",
+    usages=(
+        "rporec recommend RUN [--users=ID,ID,...|FILE] [--split=test|valid|all] [--top_k=100] [--output=recs.parquet]",
+        "rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet]",
+    ),
+)
+@run_argument
+@click.option(
+    "--users",
+    metavar="IDS|FILE",
+    help="Of the run, as user_id of the data has them; or a file with one on each line. Default: all of the split. They get what the evaluation ranked for their row: targets stand where ranks.parquet has them.",
+)
+@click.option(
+    "--histories",
+    metavar="FILE",
+    help='New users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; any other file: user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read.',
+)
+@click.option(
+    "--split",
+    type=OneOf("test", "valid", "all"),
+    default="test",
+    show_default=True,
+    help="Whose histories the users have. test or valid: of these rows of the evaluation, whose target is still to come. all: everything that the run knows of a user, with ratings; this is what to show users next. Rows that a filter took away (val_interval, rm_dup_inter) it does not know.",
+)
+@click.option("--top_k", type=Whole(1), default=100, show_default=True, help="Items per user.")
+@click.option("--output", default="recs.parquet", metavar="FILE", show_default=True, help=".parquet, .csv or .jsonl.")
+@click.option(
+    "--hide_seen",
+    type=Truth(),
+    help="Whether items that a user has chosen before are left out; default True with --split=all, otherwise as in the run.",
+)
+@click.option(
+    "--skip_unknown", type=Truth(), default=False, help="Leave out unknown users and items, and say how many."
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Of these files, such as cp1252; default as the run's data files have it, and UTF-8 for JSON.",
+)
+@places_options
+@click.pass_context
+def command(
+    ctx: click.Context, run_dir: str, users: str | None, histories: str | None, split: str, top_k: int, output: str,
+    hide_seen: bool | None, skip_unknown: bool, encoding: str | None, places: Mapping[str, str | None],
+) -> None:  # fmt: skip
+    """Writes the best items and says for whom."""
+    if histories is not None and "split" in given_options(ctx):
         raise ConfigError(
             "`--split` chooses the histories of the run's own users; it means nothing beside --histories."
         )
-    for key in ("hide_seen", "skip_unknown"):
-        if options[key] not in (True, False, None):
-            raise ConfigError(f"`--{key}={options[key]!r}` must be True or False.")
-    if options["top_k"] == 0:
-        raise ConfigError("`--top_k=0` asks for nothing. Give a whole number of at least 1.")
 
     from rporec_recbole.outputs.recommend import recommend
     from rporec_recbole.runs.folder import read_config
 
-    encoding = options["encoding"] or read_config(Path(words[0])).get("encoding") or "utf-8"
-    users = None if options.pop("users") is None else users_of(given["users"], encoding)
-    output = options.pop("output")
-    written = recommend(words[0], output, users=users, **options)
+    named = (
+        None if users is None else users_of(users, encoding or read_config(Path(run_dir)).get("encoding") or "utf-8")
+    )
+    written = recommend(
+        run_dir, output, users=named, histories=histories, split=split, top_k=top_k, hide_seen=hide_seen,
+        skip_unknown=skip_unknown, encoding=encoding, **places,
+    )  # fmt: skip
     if written.skipped_items or written.skipped_users:
         print(
             f"rporec: left out {written.skipped_items:,} unknown items and {written.skipped_users:,} users who are unknown or have "

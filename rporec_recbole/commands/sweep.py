@@ -1,4 +1,4 @@
-"""`rporec --model=... --dataset=... --sweep=FILE`: a search over the settings of a run."""
+"""What `rporec --model=... --dataset=... --sweep=FILE` does: a search over the settings of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def main(model: str, dataset: str, files: Sequence[str], values: dict[str, Any]) -> None:
+def search_settings(model: str, dataset: str, files: Sequence[str], values: dict[str, Any]) -> None:
     """Works on a sweep until all of its trials have ended, and prints the summary.
 
     Args:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,117 +13,13 @@ import recbole
 from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_seed
 
-from rporec_recbole.errors import ConfigError, did_you_mean, first_line, translating
+from rporec_recbole.errors import ConfigError, first_line, translating
 from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
+from rporec_recbole.settings.known import check_model, check_overrides
 from rporec_recbole.settings.places import STARTED_IN, settled
-from rporec_recbole.settings.properties import layered_properties, read_yaml
-
-_PACKAGES = (
-    "sequential_recommender",
-    "general_recommender",
-    "context_aware_recommender",
-    "knowledge_aware_recommender",
-    "exlib_recommender",
-)
-RECBOLE = Path(recbole.__file__).parent
-_OF_TWO_TYPES = ("topk", "metrics", "stages", "reranker_CAN_NUM")
-_CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
-
-
-@functools.cache
-def model_names() -> tuple[str, ...]:
-    """Names of all models that can be run: RecBole's classes and RPORec."""
-    names = {"RPORec"}
-    for package in _PACKAGES:
-        for path in (RECBOLE / "model" / package).glob("*.py"):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            names |= {
-                node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem
-            }
-    return tuple(sorted(names))
-
-
-def known_keys(model: str, dataset: str) -> dict[str, Any]:
-    """Config keys that mean something for this model and data set, with their default values."""
-    keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding", STARTED_IN} | _keys_in_code(model))
-    for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
-        path = RECBOLE / f"properties/{name}.yaml"
-        if path.is_file():
-            keys.update(read_yaml(path))
-    keys.update(layered_properties(model, dataset))
-    keys.pop("device", None)  # RecBole makes it of `gpu_id`
-    return keys
-
-
-@functools.cache  # a search makes a config for every trial
-def _keys_in_code(model: str) -> frozenset[str]:
-    """Keys that RecBole's core or the model's own file reads, whether or not a YAML file names them."""
-    core = [
-        path
-        for part in ("config", "data", "evaluator", "trainer", "utils", "sampler")
-        for path in (RECBOLE / part).rglob("*.py")
-    ]
-    core += [RECBOLE / "model" / name for name in ("abstract_recommender.py", "layers.py")]
-    own = [RECBOLE / "model" / package / f"{model.lower()}.py" for package in _PACKAGES]
-    return frozenset(
-        key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
-    )
-
-
-def parse_value(text: str) -> Any:
-    """A command-line value as Python sees it: numbers, True, False, None, lists, dicts; anything else is text."""
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(text)
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text.lower() in ("none", "null", "~"):
-        return None
-    if text[:1] in "[{":
-        import yaml
-
-        with contextlib.suppress(yaml.YAMLError):
-            return yaml.safe_load(text)
-    return text
-
-
-def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> None:
-    """Refuses keys that nothing reads and values of another type than the default.
-
-    Raises:
-        ConfigError: lists all problems, with the likely spelling.
-    """
-    allowed = known_keys(model, dataset)
-    problems = [
-        problem
-        for key, value in overrides.items()
-        if (problem := setting_problem(key, value, allowed, f"{model} on {dataset}"))
-    ]
-    if problems:
-        raise ConfigError("Settings:\n  " + "\n  ".join(problems))
-
-
-def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str) -> str | None:
-    """What is wrong with one setting, None if nothing is.
-
-    Args:
-        key: its name.
-        value: as given.
-        allowed: `known_keys` of the model and the data set.
-        what: these two, for the message.
-    """
-    if key not in allowed:
-        return f"`{key}` is not a setting of {what}.{did_you_mean(key, allowed)}"
-    default = allowed[key]
-    kinds: tuple[type, ...] = (
-        (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)
-    )
-    if default is None or value is None or key in _OF_TWO_TYPES:
-        return None
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        return f"`{key}={value!r}` is of type {type(value).__name__}; expected {type(default).__name__}, such as {default!r}"
-    return None
+from rporec_recbole.settings.properties import read_yaml
 
 
 @contextlib.contextmanager
@@ -155,13 +48,7 @@ def build_config(
         ConfigError: unknown model, misspelt key, value of the wrong type, unreadable file.
     """
     register()
-    names = model_names()
-    if model not in names:
-        same = [name for name in names if name.lower() == model.lower()]
-        hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
-        raise ConfigError(
-            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run."
-        )
+    check_model(model)
     values: dict[str, Any] = {}
     for file in config_files:
         values.update(read_yaml(file))

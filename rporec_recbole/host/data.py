@@ -22,10 +22,9 @@ from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
-from rporec_recbole.host.bridge import RECBOLE
 from rporec_recbole.host.kinds import check_files, naming
 from rporec_recbole.host.rules import ks_of, largest_k
-from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.settings.datasets import downloaded, missing
 
 
 def check_dataset_files(config: Config) -> None:
@@ -42,13 +41,10 @@ def check_dataset_files(config: Config) -> None:
     files = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
     gone = [file for file in files if not (folder / file).is_file()]
     if gone:
-        if not folder.exists() and name in read_yaml(RECBOLE / "properties/dataset/url.yaml"):
+        if not folder.exists() and name in downloaded():
             return  # RecBole downloads it
         asked = "" if parts is None else f" `benchmark_filename={list(parts)}` asks for {', '.join(files)}."
-        raise DatasetError(
-            f"The data set `{name}` is not there: {folder / gone[0]} does not exist.{asked} Put {gone[0]} (and {name}.item) into {folder}, "
-            f"or name the parent folder with --data_path=DIR. `ml-100k` needs no files."
-        )
+        raise missing(name, folder, gone, asked)
     headers = {file: _checked_interactions(config, folder / file) for file in files}
     for file, columns in headers.items():
         if columns != headers[files[0]]:

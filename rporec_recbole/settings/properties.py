@@ -10,6 +10,9 @@ import yaml
 
 from rporec_recbole.errors import ConfigError, did_you_mean
 
+_FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Safe as well, and ten times as fast, where PyYAML was built with it."""
+
 
 @cache
 def properties_dir() -> Path:
@@ -36,7 +39,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_names_twice(yaml.compose(text, Loader=yaml.SafeLoader), set())
+        _refuse_names_twice(yaml.compose(text, Loader=_FAST), set())
         content = yaml.load(text, Loader=_loader())
     except OSError as error:
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}. Check the path.") from error
@@ -75,7 +78,7 @@ def _refuse_names_twice(node: Any, seen: set[int]) -> None:
 def _loader() -> type[yaml.SafeLoader]:
     import re
 
-    class Loader(yaml.SafeLoader):
+    class Loader(_FAST):  # type: ignore[misc, valid-type]
         pass
 
     Loader.add_implicit_resolver(

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from rporec_recbole.errors import ConfigError, did_you_mean
-from rporec_recbole.host.bridge import known_keys, parse_value, setting_problem
+from rporec_recbole.settings.known import known_keys, parse_value, setting_problem
 from rporec_recbole.settings.properties import read_yaml
 
 _FORMS = {

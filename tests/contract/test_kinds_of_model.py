@@ -14,9 +14,10 @@ from rporec_recbole import load_run
 from rporec_recbole.cli import main
 from rporec_recbole.data.ids import check_ids
 from rporec_recbole.errors import DatasetError
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, model_names
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import build_data
 from rporec_recbole.runs.folder import read_results
+from rporec_recbole.settings.known import model_names
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["--threshold={rating: 3}"]

@@ -1,12 +1,17 @@
 """Bad input ends with exit code 2 and one clear message."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from rporec_recbole.cli import COMMANDS, main
-from rporec_recbole.commands.arguments import split_arguments
+from rporec_recbole.commands.arguments import spelt_out
+from rporec_recbole.commands.run import command as run
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data
@@ -122,6 +127,8 @@ def test_help_and_version_anywhere(capsys):
     for words, shown in (
         (["explain", "RUN", "--help"], "usage: rporec explain"),
         (["--model=RPORec", "--help"], "usage: rporec --model"),
+        (["run", "--help"], "usage: rporec --model"),
+        (["--help"], "usage: rporec --model"),
         (["--version"], "rporec_recbole "),
     ):
         assert main(words) == 0
@@ -205,7 +212,7 @@ def test_a_full_disk_is_one_message(capsys, tmp_path, toy, monkeypatch):
 def test_bad_words(capsys):
     assert "Did you mean `SASRec`" in fails(capsys, ["--model=SASRek", "--dataset=ml-100k"])
     assert "--dataset=NAME is missing" in fails(capsys, ["--model=SASRec"])
-    assert "Write --epochs=VALUE" in fails(capsys, ["--epochs", "3"])
+    assert "Write --epochs=VALUE" in fails(capsys, ["--epochs"])
 
 
 def test_broken_yaml(capsys, tmp_path, toy):
@@ -248,14 +255,85 @@ def test_help_and_doctor(capsys):
     assert "remove when" in capsys.readouterr().out
 
 
-def test_controls_is_a_switch():
-    found = split_arguments(["--controls", "--epochs=3"], switches=["controls"])
-    assert found == ([], {"controls": True, "epochs": 3})
-    with pytest.raises(ConfigError, match="--epochs=VALUE"):
-        split_arguments(["--epochs"], switches=["controls"])
+@pytest.mark.parametrize(
+    ("given", "spelt"),
+    [
+        (["--controls", "--epochs=3"], ["--controls=True", "--epochs=3"]),
+        (["--controls", "False"], ["--controls=False"]),
+        (["-m", "SASRec", "-d", "toy"], ["--model=SASRec", "--dataset=toy"]),
+        (["--model", "SASRec", "--topk", "[5,10]"], ["--model=SASRec", "--topk=[5,10]"]),
+        (["--config_files", "a.yaml", "b.yaml", "--seed", "1"], ["--config_files=a.yaml b.yaml", "--seed=1"]),
+        (["--config_files=a.yaml b.yaml"], ["--config_files=a.yaml b.yaml"]),
+        (["--learning_rate", "-1", "--run_dir=--odd"], ["--learning_rate=-1", "--run_dir=--odd"]),
+        (["--seed=1", "--seed=1"], ["--seed=1", "--seed=1"]),
+    ],
+)
+def test_ways_to_write_an_option(given, spelt):
+    assert spelt_out(run, given) == spelt
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--epochs"], "--epochs=VALUE"),
+        (["--epochs", "--seed=1"], "--epochs=VALUE"),
+        (["--seed=1", "--seed=2"], "`--seed` is given twice, as 1 and 2"),
+        (["-m", "SASRec", "--model=BPR"], "`--model` is given twice"),
+        (["--", "x"], "Cannot read the argument `--`"),
+        (["--=3"], "Cannot read the argument `--=3`"),
+    ],
+)
+def test_options_that_cannot_be_read(given, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        spelt_out(run, given)
+
+
+LATE = ("torch", "recbole", "numpy", "pandas", "transformers")
+"""What takes seconds to import."""
+
+
+def test_help_and_refusals_come_at_once(tmp_path):
+    """Nothing heavy is imported before it is known that there is something to do. One process: each starts with a clean slate."""
+    commands = [
+        *[["--help"], ["--version"], ["models"], ["datasets"], ["completion", "bash"]],
+        *[[name, "--help"] for name in COMMANDS],
+        *[["recomend", "RUN"], ["recommend", "saved/RNU"], ["recommend", ".", "--top_n=5"], ["--modle=SASRec"]],
+        *[["--model=SASRek", "--dataset=ml-100k"], ["-m", "SASRec", "-d", "ml-10k"]],
+        *[["--model=RPORec", "--dataset=ml-100k", "--epohcs=3"], ["--model=SASRec", "--dataset=ml-100k", "--trials=3"]],
+        ["--model=SASRec,BPRR", "--dataset=ml-100k"],
+    ]
+    script = f"""
+import json, sys
+from rporec_recbole.cli import main
+for given in {commands!r}:
+    code = main(given)
+    late = [name for name in {LATE!r} if name in sys.modules]
+    assert not late, (given, late)
+    expected = 2 if not given[0] in {(*COMMANDS, "--help", "--version")!r} or given[0] == "recommend" and given[1] != "--help" else 0
+    assert code == expected, (given, code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for hint in ("`recommend`", "`SASRec`", "`ml-100k`", "`epochs`", "`top_k`", "`BPR`", "--model=NAME is missing"):
+        assert hint in done.stderr, hint
+
+
+def test_a_shell_completes_names(tmp_path):
+    (tmp_path / "saved" / "one").mkdir(parents=True)
+    (tmp_path / "saved" / "one" / "config.yaml").touch()
+    (tmp_path / "saved" / "no run").mkdir()
+    asked = {"rporec comp": {"compare", "completion"}, "rporec --model SASRecC": {"SASRecCPR"},
+             "rporec recommend saved/": {"saved/one"}, "rporec recommend saved/one --top": {"--top_k"}}  # fmt: skip
+    for typed, wanted in asked.items():
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_RPOREC_COMPLETE": "bash_complete"}
+        code = "import sys; from rporec_recbole.cli import main; sys.exit(main([]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **words}, capture_output=True, text=True
+        )
+        assert {line.split(",")[1] for line in done.stdout.splitlines()} == wanted, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     assert main([command, "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"usage: rporec {command}")
+    assert capsys.readouterr().out.startswith(f"usage: rporec {'--model' if command == 'run' else command}")

@@ -75,9 +75,9 @@ def test_export(run_dir, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stats", "nowhere"], "no store of reasoning texts"),
-        (["stat", "RUN"], "cots stats RUN"),
-        (["show"], "cots stats RUN"),
+        (["stats", "nowhere"], "nowhere holds no run"),
+        (["stat", "RUN"], "must be stats, show, export or write. Did you mean `stats`"),
+        (["show"], "Write `rporec cots stats RUN`"),
         (["show", "RUN", "--cuont=3"], "Did you mean `count`"),
         (["show", "RUN", "--count=many"], "whole number"),
     ],

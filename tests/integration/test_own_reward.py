@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from rporec_recbole.errors import ConfigError, RewardError
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, parse_value
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import build_data
 from rporec_recbole.rewards.rechead_reward import FAILURE
+from rporec_recbole.settings.known import parse_value
 from rporec_recbole.settings.properties import preset_file
 from rporec_recbole.settings.reader import settings_from
 from rporec_recbole.settings.types import REWARD_GATES, REWARD_PARTS

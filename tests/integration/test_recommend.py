@@ -320,7 +320,7 @@ def test_models_that_need_more_than_a_history_say_so(runs, tmp_path, capsys, nam
         (["--output=r.xlsx"], "must end in .parquet, .csv or .jsonl"),
         (["--output=nowhere/r.csv"], "does not exist"),
         (["--top_k=0"], "at least 1"),
-        (["--split=train"], "must be test, valid, or all"),
+        (["--split=train"], "must be test, valid or all"),
         (["--histories=h.txt", "--split=valid"], "means nothing beside --histories"),
         (["--hide_seen=maybe"], "must be True or False"),
         (["--topk=5"], "Did you mean `top_k`"),

@@ -225,7 +225,7 @@ def test_two_workers_on_postgresql(toy, tmp_path, capsys):
 
 
 def _options(given):
-    from rporec_recbole.commands.arguments import split_arguments
+    from rporec_recbole.commands.arguments import settings_of
 
-    values = split_arguments(given)[1]
+    values = settings_of(given)
     return {key: value for key, value in values.items() if key not in ("model", "dataset", "sweep")}

@@ -10,10 +10,11 @@ import torch
 from rporec_recbole.cli import main
 from rporec_recbole.data import ladder
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.host.bridge import build_config, build_trainer, known_keys
+from rporec_recbole.host.bridge import build_config, build_trainer
 from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
+from rporec_recbole.settings.known import known_keys
 from rporec_recbole.settings.properties import preset_file, properties_dir, read_yaml
 from rporec_recbole.settings.reader import settings_from
 from tests.toy import SHORT, TEXT, toy_config, toy_model

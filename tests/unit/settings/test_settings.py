@@ -1,9 +1,10 @@
 import pytest
 
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, parse_value
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import build_data
 from rporec_recbole.settings import properties
+from rporec_recbole.settings.known import parse_value
 from rporec_recbole.settings.reader import default_settings
 from tests.toy import toy_config
 

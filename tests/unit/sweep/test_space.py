@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.host.bridge import known_keys
+from rporec_recbole.settings.known import known_keys
 from rporec_recbole.settings.properties import properties_dir
 from rporec_recbole.sweep.space import Choice, Range, check_space, read_space
 
