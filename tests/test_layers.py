@@ -56,6 +56,8 @@ FENCES = {
     "pydantic": {"serve.question"},
     "prometheus_client": {"serve.measures"},
     "uvicorn": {"serve.server"},
+    "wandb": {"runs.trackers"},
+    "mlflow": {"runs.trackers"},
     "click": {"commands", "cli"},
     "pickle": set(),
 }

@@ -24,6 +24,8 @@ _NO_NAME = (
     "gpu_id",
     "worker",
     "log_wandb",
+    "trackers",
+    "tracker_project",
     "state",
     "nproc",
     "device",

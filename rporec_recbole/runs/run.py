@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -39,6 +40,7 @@ from rporec_recbole.runs.folder import (
     write_results,
 )
 from rporec_recbole.runs.start_from import check_start
+from rporec_recbole.runs.trackers import check_trackers, results_of, texts_of, tracking
 from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.state.processes import Processes
 from rporec_recbole.version import versions
@@ -86,6 +88,7 @@ def run(
     controls = config["model"] == "RPORec" and config["controls"]
     if controls:
         check_controls(config["stages"], config["ids_only"])
+    check_trackers(config["trackers"])
     check_dataset_files(config)  # before anything is written
     written = repeatable_config(config)
     if config["model"] == "RPORec":
@@ -97,7 +100,7 @@ def run(
         if (folder / METRICS).is_file():  # killed while it made its controls
             metrics = _results_of(config, folder)
         else:
-            metrics = _run(config, folder, ("valid", "test") if test else ("valid",), watch)
+            metrics = _run(config, written, folder, ("valid", "test") if test else ("valid",), watch)
         made = run_controls(folder) if controls else []
         finish(folder)
         return RunResult(folder, metrics, made)
@@ -128,7 +131,11 @@ def help_run(
 
 
 def _run(
-    config: Any, folder: Path, splits: tuple[str, ...], watch: Callable[[int, float], None] | None
+    config: Any,
+    written: Mapping[str, Any],
+    folder: Path,
+    splits: tuple[str, ...],
+    watch: Callable[[int, float], None] | None,
 ) -> dict[str, Any]:
     log = logging.getLogger()
     name = config["model"]
@@ -136,6 +143,8 @@ def _run(
     data, train, valid, test = build_data(config)
     model = build_model(config, train)
     trainer = build_trainer(config, model)
+    closing = contextlib.ExitStack()
+    closing.callback(_close, trainer, model)  # a search goes on in this process
     trainer.eval_collector = collector = RankCollector(config, data)
     processes = Processes(torch.device(config["device"]))
     if name == "RPORec" and processes.count > 1:
@@ -144,80 +153,84 @@ def _run(
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
-    prepared = perf_counter() - start
+    with (
+        closing,
+        tracking(config["trackers"], config["tracker_project"], folder, written, trainer.tensorboard) as trackers,
+    ):
+        if hasattr(trainer, "recorder"):
+            trainer.recorder.tell(trackers.add)
+        prepared = perf_counter() - start
 
-    validations: list[dict[str, float]] = []
-    start = perf_counter()
+        validations: list[dict[str, float]] = []
+        start = perf_counter()
 
-    def validated(epoch: int, score: float) -> None:
-        validations.append({"epoch": epoch + 1, "seconds": perf_counter() - start, "score": float(score)})
-        if watch is not None:
-            watch(epoch + 1, float(score))
+        def validated(epoch: int, score: float) -> None:
+            validations.append({"epoch": epoch + 1, "seconds": perf_counter() - start, "score": float(score)})
+            if watch is not None:
+                watch(epoch + 1, float(score))
 
-    try:
         with said_by_model(config, "cannot be trained"), saying_when_full(folder):
             trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
-    except BaseException:
-        _close(trainer, model)  # a search goes on in this process
-        raise
-    trained = perf_counter() - start
-    collector.take("training")
+        trained = perf_counter() - start
+        collector.take("training")
 
-    results: dict[str, dict[str, float]] = {}
-    tables: list[pd.DataFrame] = []
-    answers: dict[str, dict[str, float]] = {}
-    start = perf_counter()
-    for split in splits:
-        results[split], table = evaluated(trainer, {"valid": valid, "test": test}[split], split, best=True)
-        tables.append(table)
-        # Validation has its texts from the training; for the test split none are written that no score reads.
-        if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
-            answers[split] = trainer.answers(train, {"valid": valid, "test": test}[split])
-            log.info(f"{split}: {described(answers[split])}")
-    if getattr(trainer, "helpers", None) is not None:
-        trainer.helpers.end()
-    stages = {"data": {"name": "data and model", "seconds": prepared}}
-    if isinstance(getattr(trainer, "stages", None), dict):
-        stages.update(trainer.stages)
-        curves = trainer.recorder.curves
-    else:
-        stages["train"] = {"name": "training", "seconds": trained}
-        losses = getattr(trainer, "train_loss_dict", {})
-        curves = {
-            f"train/{config['valid_metric']}": [(int(one["epoch"]), one["score"]) for one in validations],
-            "train/loss": [(epoch + 1, float(loss)) for epoch, loss in losses.items() if loss is not None],
+        results: dict[str, dict[str, float]] = {}
+        tables: list[pd.DataFrame] = []
+        answers: dict[str, dict[str, float]] = {}
+        start = perf_counter()
+        for split in splits:
+            results[split], table = evaluated(trainer, {"valid": valid, "test": test}[split], split, best=True)
+            tables.append(table)
+            # Validation has its texts from the training; for the test split none are written that no score reads.
+            if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
+                answers[split] = trainer.answers(train, {"valid": valid, "test": test}[split])
+                log.info(f"{split}: {described(answers[split])}")
+        if getattr(trainer, "helpers", None) is not None:
+            trainer.helpers.end()
+        stages = {"data": {"name": "data and model", "seconds": prepared}}
+        if isinstance(getattr(trainer, "stages", None), dict):
+            stages.update(trainer.stages)
+            curves = trainer.recorder.curves
+        else:
+            stages["train"] = {"name": "training", "seconds": trained}
+            losses = getattr(trainer, "train_loss_dict", {})
+            curves = {
+                f"train/{config['valid_metric']}": [(int(one["epoch"]), one["score"]) for one in validations],
+                "train/loss": [(epoch + 1, float(loss)) for epoch, loss in losses.items() if loss is not None],
+            }
+            curves = {name: points for name, points in curves.items() if points}
+            baseline.save(model, folder)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
+        metrics = {
+            "model": name,
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "users": int(data.user_num - 1),
+            "candidates": int(data.item_num - 1),
+            "hide_seen": bool(config["hide_seen"]),
+            "mode": mode_of(config["eval_args"], "test"),
+            **({"samples": data.samples} if data.samples else {}),
+            digest.KEY: data.digest,
+            **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            **results,
+            "validations": validations,
+            "valid_after_stage": getattr(trainer, "stage_results", {}),
+            **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
+            "stages": stages,
+            "versions": versions(),
         }
-        curves = {name: points for name, points in curves.items() if points}
-        baseline.save(model, folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    stages["evaluation"] = {"name": "final evaluation", "seconds": perf_counter() - start}
-    metrics = {
-        "model": name,
-        "dataset": config["dataset"],
-        "seed": config["seed"],
-        "users": int(data.user_num - 1),
-        "candidates": int(data.item_num - 1),
-        "hide_seen": bool(config["hide_seen"]),
-        "mode": mode_of(config["eval_args"], "test"),
-        **({"samples": data.samples} if data.samples else {}),
-        digest.KEY: data.digest,
-        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **results,
-        "validations": validations,
-        "valid_after_stage": getattr(trainer, "stage_results", {}),
-        **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
-        "stages": stages,
-        "versions": versions(),
-    }
-    if getattr(model, "backbone", None) is not None:
-        metrics["backbone"] = model.backbone.facts
-    if answers:
-        metrics["answers"] = answers
-    plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
-    _close(trainer, model)
-    write_results(folder, metrics, together(tables))
-    return metrics
+        if getattr(model, "backbone", None) is not None:
+            metrics["backbone"] = model.backbone.facts
+        if answers:
+            metrics["answers"] = answers
+        plot_curves(curves, f"{name} on {config['dataset']}, seed {config['seed']}").savefig(folder / CURVES, dpi=110)
+        if not hasattr(trainer, "recorder"):
+            trackers.add_all(curves)
+        trackers.end(results_of(metrics), texts_of(folder))
+        write_results(folder, metrics, together(tables))
+        return metrics
 
 
 def _results_of(config: Any, folder: Path) -> dict[str, Any]:

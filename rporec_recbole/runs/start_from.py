@@ -24,7 +24,18 @@ _LATER = {
 }
 """What may differ: the stages up to 1c do not depend on it, or (`seed`) other draws are wanted from here on."""
 
-_ELSEWHERE = {"data_path", "gpu_id", "show_progress", "state", "log_wandb", "worker", "metrics", "topk"}
+_ELSEWHERE = {
+    "data_path",
+    "gpu_id",
+    "show_progress",
+    "state",
+    "log_wandb",
+    "trackers",
+    "tracker_project",
+    "worker",
+    "metrics",
+    "topk",
+}
 """What changes nothing that is learned."""
 
 
