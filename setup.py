@@ -29,6 +29,7 @@ setup(
     package_data={
         "rporec_recbole": ["py.typed"],
         "rporec_recbole.explain": ["style.css"],
+        "rporec_recbole.serve.web": ["*.html", "*.css", "*.js"],
         "rporec_recbole.yaml": ["*.yaml"],
         "rporec_recbole.yaml.model": ["*.yaml"],
         "rporec_recbole.yaml.dataset": ["*.yaml"],

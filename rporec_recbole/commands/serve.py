@@ -18,7 +18,7 @@ and a worker writes the reasoning for the next time. SIGTERM or Ctrl-C ends the 
 
 Needs pip install "rporec_recbole[serve]". Runs of RPORec only.
 """
-_PACKAGES = ("fastapi", "starlette", "pydantic", "uvicorn", "prometheus_client", "faiss")
+_PACKAGES = ("fastapi", "fastapi_offline", "starlette", "pydantic", "uvicorn", "prometheus_client", "faiss")
 
 
 @click.command(

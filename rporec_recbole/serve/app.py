@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from rporec_recbole.serve.engine import Engine
@@ -18,6 +19,7 @@ from rporec_recbole.serve.pending import count_pending
 from rporec_recbole.serve.problem import Problem, shown
 from rporec_recbole.serve.question import EXAMPLES, Answer, Explained, Refusal, question_schema, read_question
 from rporec_recbole.serve.recommender import Recommender
+from rporec_recbole.serve.web.routes import add_pages
 from rporec_recbole.version import __version__
 
 _ABOUT = """Recommendations of a trained RPORec run. A request never waits for the language model: stored reasoning counts
@@ -46,7 +48,9 @@ class Service:
         self.engine.measures = self.measures
         self.measures.serving(recommender.version)
         self.api = self._routes(token is not None)
-        paths = frozenset(["/recommend", "/explain", "/health", "/ready", "/metrics", "/openapi.json"])
+        paths = frozenset(
+            ["/", "/docs", "/items", "/recommend", "/explain", "/health", "/ready", "/metrics", "/openapi.json"]
+        )
         self.app = Guard(self.api, self.measures, paths, limits.body, token, self.engine.check_room)
 
     def change(self, recommender: Recommender) -> None:
@@ -65,9 +69,9 @@ class Service:
             yield
             await asyncio.to_thread(self.engine.stop)
 
-        # No /docs: FastAPI's page loads scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
-        api = FastAPI(
-            title="RPORec", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+        # FastAPI's own /docs loads scripts from elsewhere; these come with a package.
+        api = FastAPIOffline(
+            title="RPORec", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url="/docs", redoc_url=None
         )
         refusals: dict[int | str, dict[str, Any]] = {
             status: {"model": Refusal, "description": text}
@@ -94,6 +98,8 @@ class Service:
         async def explain(request: Request) -> Response:
             """What the backbone wrote about a history, and the best items with and without it."""
             return await self._answer(request, explain=True)
+
+        add_pages(api, lambda: self.engine.recommender, refusals)
 
         @api.get("/health")
         async def health() -> dict[str, str]:
@@ -150,4 +156,6 @@ class Service:
         schema.setdefault("components", {}).setdefault("securitySchemes", {})["token"] = scheme
 
 
-_PATHS = "There are POST /recommend and /explain, and GET /health, /ready, /metrics and /openapi.json."
+_PATHS = (
+    "There are POST /recommend and /explain, and GET /, /docs, /items, /health, /ready, /metrics and /openapi.json."
+)

@@ -22,6 +22,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = frozenset(["/health", "/ready"])
 """Paths that need no token: whoever looks after processes asks these."""
 
+SHOWN = frozenset(["/", "/page.css", "/page.js", "/docs", "/openapi.json"])
+"""What a browser loads before anybody can have typed a token: pages without a word of the run in them."""
+
+PARTS_OF_DOCS = "/static-offline-docs/"
+
 QUEUED = frozenset(["/recommend", "/explain"])
 """Paths whose answers the model makes."""
 
@@ -103,7 +108,8 @@ class Guard:
             self._measures.request(route, status, time.perf_counter() - start)
 
     def _check_token(self, scope: Scope) -> None:
-        if self._expected is None or scope["path"] in OPEN:
+        path = scope["path"]
+        if self._expected is None or path in OPEN or path in SHOWN or path.startswith(PARTS_OF_DOCS):
             return
         given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         if given is None or not hmac.compare_digest(given, self._expected):

@@ -58,6 +58,18 @@ class Named(BaseModel):
     title: str
 
 
+class Described(Named):
+    """An item as somebody looks for it."""
+
+    details: str = Field(description="its attributes; may be empty")
+
+
+class Found(BaseModel):
+    """The items that a search found."""
+
+    items: list[Described]
+
+
 class Step(Named):
     """One item of the history."""
 

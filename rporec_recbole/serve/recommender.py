@@ -19,6 +19,7 @@ from rporec_recbole.errors import RunFolderError
 from rporec_recbole.explain.titles import items_of
 from rporec_recbole.runs.finished import check_rporec, hash_of_run, load_rporec
 from rporec_recbole.serve.index import ItemIndex
+from rporec_recbole.serve.items import ItemSearch
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.problem import Problem
 from rporec_recbole.serve.question import Question, Status
@@ -83,6 +84,7 @@ class Recommender:
         version: name of the folder and digest of the weights.
         dataset: name of the data set.
         items: token and title of each item; number 0 is padding.
+        search: finds items by words of their titles.
         uses_reasoning: whether the run's scores read reasoning.
 
     Raises:
@@ -97,6 +99,7 @@ class Recommender:
         self.version = version_of(self.path)
         self.dataset = str(run.config["dataset"])
         self.items = items_of(run)
+        self.search = ItemSearch(self.items)
         self.uses_reasoning = model.reads_reasoning
         self._stored: StoredReasoning | None = None
         if model.reasoner is not None:

@@ -92,7 +92,9 @@ def test_a_service_that_fails_ends_no_run(toy, tmp_path, monkeypatch, caplog):
 )
 def test_what_is_refused_before_the_first_stage(toy, tmp_path, capsys, monkeypatch, given, message):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "mlflow" else found(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "mlflow" else found(name, *more)
+    )
     words = [
         "--model=BPR",
         "--dataset=toy",
