@@ -97,42 +97,6 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
-def repeatable_config(config: Config) -> dict[str, Any]:
-    """The complete config as plain YAML values, enough to build it again from any working folder (`settings.places`).
-
-    Data that comes with RecBole is named by its name alone, so that the config holds in any environment.
-    """
-    skipped = {
-        "run_dir",
-        "checkpoint_dir",
-        "device",
-        "MODEL_TYPE",
-        "MODEL_INPUT_TYPE",
-        "eval_type",
-        "valid_metric_bigger",
-        "local_rank",
-        "single_spec",
-        "valid_neg_sample_args",
-        "test_neg_sample_args",
-    }
-    values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
-    parent = Path(values.pop("data_path")).parent
-    if Path(recbole.__file__).parent.resolve() not in parent.resolve().parents:
-        values["data_path"] = os.path.abspath(parent)
-    values[STARTED_IN] = os.getcwd()
-    if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
-        values["train_neg_sample_args"] = None
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
-
-
 def build_model(config: Config, train_data: Any) -> Any:
     """A new model on the config's device; seeds first, so that equal seeds give equal weights.
 
