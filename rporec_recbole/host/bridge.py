@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_seed
 
@@ -18,7 +15,7 @@ from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
 from rporec_recbole.settings.known import check_model, check_overrides
-from rporec_recbole.settings.places import STARTED_IN, settled
+from rporec_recbole.settings.places import settled
 from rporec_recbole.settings.properties import read_yaml
 
 

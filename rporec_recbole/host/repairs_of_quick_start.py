@@ -30,25 +30,17 @@ class _Tune:
             importlib.import_module("ray.tune").report(**results)
 
 
-def _quick_start() -> ModuleType:
-    """RecBole's module, imported with or without a Ray that works."""
-    if _DOOR in sys.modules:
-        return sys.modules[_DOOR]
-    names = ("ray", "ray.tune")
-    if "ray" not in sys.modules:
-        stand_in, tune = ModuleType("ray"), ModuleType("ray.tune")
-        stand_in.tune = tune  # type: ignore[attr-defined]
-        sys.modules.update(zip(names, (stand_in, tune), strict=True))
-    else:
-        names = ()
+def _quick_start() -> Any:
+    """RecBole's module, imported with the Ray that is at work, or with none."""
+    if _DOOR in sys.modules or "ray" in sys.modules:
+        return importlib.import_module(_DOOR)
+    stand_in = ModuleType("ray")
+    stand_in.tune = _Tune  # type: ignore[attr-defined]
+    sys.modules["ray"] = stand_in
     try:
-        module = importlib.import_module(_DOOR)
+        return importlib.import_module(_DOOR)
     finally:
-        for name in names:  # nobody else is to believe that Ray is there
-            sys.modules.pop(name, None)
-    if names:
-        module.tune = _Tune  # type: ignore[attr-defined]
-    return module
+        del sys.modules["ray"]  # nobody else is to believe that Ray is there
 
 
 @repair(
@@ -110,8 +102,9 @@ def load_data_and_model() -> None:
             )
         return _restored(path)
 
-    for owner in (module, importlib.import_module("recbole.quick_start")):
-        owner.load_data_and_model = load_safely  # type: ignore[attr-defined]
+    owners: list[Any] = [module, importlib.import_module("recbole.quick_start")]
+    for owner in owners:
+        owner.load_data_and_model = load_safely
 
 
 def _restored(path: Path) -> tuple[Any, ...]:

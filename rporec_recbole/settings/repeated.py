@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.resources
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,18 +40,13 @@ def repeatable_config(config: Any) -> dict[str, Any]:
     values = {key: value for key, value in config.final_config_dict.items() if key not in _MADE}
     values["model"] = written_name(config.model_class)
     parent = Path(values.pop("data_path")).parent
-    if _recbole() not in parent.resolve().parents:
+    recbole = Path(str(importlib.resources.files("recbole"))).resolve()
+    if recbole not in parent.resolve().parents:
         values["data_path"] = os.path.abspath(parent)
     values[STARTED_IN] = os.getcwd()
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
         values["train_neg_sample_args"] = None
     return {key: _plain(value) for key, value in values.items()}
-
-
-def _recbole() -> Path:
-    spec = importlib.util.find_spec("recbole")
-    assert spec is not None and spec.origin is not None, "a Config of RecBole's without RecBole"
-    return Path(spec.origin).parent.resolve()
 
 
 def _plain(value: Any) -> Any:

@@ -137,8 +137,8 @@ class RPORecTrainer(Trainer):
             train_data: RecBole's training loader.
             valid_data: RecBole's validation loader; without it nothing stops early.
             verbose: log what each stage did.
-            saved: write head, encoder and backbone into `folder` at the end. Without a run folder that is one beside RecBole's own
-                checkpoints, named by `saved_model_file`; `load_run` brings it back.
+            saved: write head, encoder and backbone into `folder` at the end. Without a run folder that is a new one beside
+                RecBole's own checkpoints, named by `saved_model_file`; `load_run` brings it back.
             show_progress: also show RecBole's bars of each evaluation.
             callback_fn: called with (epoch, score) after each validation of stage 1a.
 
@@ -147,7 +147,7 @@ class RPORecTrainer(Trainer):
         """
         self._verbose = verbose
         if saved and self.run_dir is None:
-            self._saved_to = alone.new_folder(self.saved_model_file)
+            self._saved_to = alone.new_folder(Path(self.checkpoint_dir), "RPORec")
             self.saved_model_file = str(self._saved_to)
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False

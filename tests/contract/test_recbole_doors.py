@@ -96,8 +96,9 @@ def test_rows_of_data_that_are_not_split_have_their_histories(settings):
 
 
 def test_two_trainings_in_one_second_keep_two_folders(settings, tmp_path, monkeypatch):
-    import recbole.trainer.trainer as module
     from recbole.quick_start import run_recbole
+
+    import rporec_recbole.training.state.alone as module
 
     monkeypatch.setattr(module, "get_local_time", lambda: "now")
     for _ in range(2):

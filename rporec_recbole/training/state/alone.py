@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from pathlib import Path
 from typing import Any
 
 import yaml
+from recbole.utils import get_local_time
 
 from rporec_recbole.data import digest
 from rporec_recbole.data.files import unwritable, write_json, write_text
 from rporec_recbole.settings.repeated import repeatable_config
 
 
-def new_folder(model_file: str) -> Path:
-    """Makes the folder that stands in the place of a checkpoint file of RecBole's, with a number behind it if that exists.
+def new_folder(parent: Path, name: str) -> Path:
+    """Makes the folder that stands in the place of a checkpoint file of RecBole's: NAME-TIME, with a number behind it if that exists.
 
     Args:
-        model_file: where RecBole would put it, such as `saved/RPORec-TIME.pth`.
+        parent: RecBole's `checkpoint_dir`.
+        name: of the model.
 
     Raises:
         RunFolderError: it cannot be made.
     """
-    stem = Path(model_file).with_suffix("")
-    with unwritable(f"The folder {stem} cannot be made", "--checkpoint_dir"):
+    stem = f"{name}-{get_local_time()}"
+    with unwritable(f"A folder for the model cannot be made in {parent}", "--checkpoint_dir"):
         for number in itertools.count(1):
-            folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
-            try:
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            with contextlib.suppress(FileExistsError):
                 folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            return folder
+                return folder
     raise AssertionError("numbers do not end")
 
 
