@@ -63,7 +63,7 @@ class RunResult:
 
 
 def run(
-    model: str,
+    model: str | type,
     dataset: str,
     config_files: Iterable[str] = (),
     overrides: Mapping[str, Any] | None = None,
@@ -74,7 +74,7 @@ def run(
     """Trains and evaluates a model and writes everything into a run folder.
 
     Args:
-        model: `RPORec` or one of RecBole's models.
+        model: `RPORec`, one of RecBole's models, or one of your own: its class, or `package.module:Class`, which is imported.
         dataset: name of the data set.
         config_files: YAML files, later ones win.
         overrides: settings that win over the files; `run_dir` chooses the folder.

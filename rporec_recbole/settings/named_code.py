@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -29,7 +30,7 @@ def find_code(text: str, what: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # an installed command does not look beside itself, as `python script.py` does
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except Exception as error:  # whatever somebody else's module raises while it is imported
         raise ConfigError(
             f"{what} `{text}`, which cannot be imported ({type(error).__name__}: {error}). Install the package, start in the folder that holds "

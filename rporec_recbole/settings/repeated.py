@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rporec_recbole.settings.known import recbole_dir
 from rporec_recbole.settings.named_code import written_name
 from rporec_recbole.settings.places import STARTED_IN
 
@@ -40,8 +40,7 @@ def repeatable_config(config: Any) -> dict[str, Any]:
     values = {key: value for key, value in config.final_config_dict.items() if key not in _MADE}
     values["model"] = written_name(config.model_class)
     parent = Path(values.pop("data_path")).parent
-    recbole = Path(str(importlib.resources.files("recbole"))).resolve()
-    if recbole not in parent.resolve().parents:
+    if recbole_dir().resolve() not in parent.resolve().parents:
         values["data_path"] = os.path.abspath(parent)
     values[STARTED_IN] = os.getcwd()
     if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":

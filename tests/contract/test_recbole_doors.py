@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rporec_recbole import load_run, run
-from rporec_recbole.errors import RunFolderError
+from rporec_recbole.errors import ConfigError, RunFolderError
 from tests.toy import SHORT, TEXT
 
 
@@ -93,6 +93,14 @@ def test_rows_of_data_that_are_not_split_have_their_histories(settings):
     assert rows["item_length"].tolist() == [1, 2]
     assert (rows["item_id_list"][:, :2] > 0).tolist() == [[True, False], [True, True]]
     assert rows["item_id_list"][1, 1] == rows["item_id"][0]
+
+
+def test_processes_of_recboles_own_are_refused_for_rporec(settings):
+    from recbole.quick_start import run_recboles
+
+    several = {"world_size": 2, "ip": "localhost", "port": "5678", "nproc": 2, "offset": 0}
+    with pytest.raises(ConfigError, match="shares its work among the processes of torchrun"):
+        run_recboles(0, "RPORec", "toy", None, {"config_dict": {**settings, **several}})
 
 
 def test_two_trainings_in_one_second_keep_two_folders(settings, tmp_path, monkeypatch):
