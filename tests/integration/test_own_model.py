@@ -17,34 +17,13 @@ from rporec_recbole.host import models
 from rporec_recbole.host.models import keys_of
 from rporec_recbole.runs.folder import read_config, read_results
 
-CODE = """
-import torch
-from recbole.model.abstract_recommender import SequentialRecommender
+DOCS = (Path(__file__).parents[2] / "docs/own_models.md").read_text(encoding="utf-8")
+CODE = f"""{re.findall(r"```python(.*?)```", DOCS, re.DOTALL)[0]}
+
 from recbole.model.sequential_recommender import SASRec
 from rporec_recbole.model.rporec import RPORec
-from recbole.utils import InputType
 
 open("ran", "a").write("x")
-
-
-class Last(SequentialRecommender):
-    \"\"\"Ranks by the last item alone.\"\"\"
-
-    input_type = InputType.POINTWISE
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.items = torch.nn.Embedding(self.n_items, config["width"])
-
-    def calculate_loss(self, interaction):
-        return torch.nn.functional.cross_entropy(self.scores(interaction), interaction[self.ITEM_ID])
-
-    def scores(self, interaction):
-        ends = interaction[self.ITEM_SEQ].gather(1, interaction[self.ITEM_SEQ_LEN][:, None] - 1).squeeze(1)
-        return self.items(ends) @ self.items.weight.T
-
-    def full_sort_predict(self, interaction):
-        return self.scores(interaction)
 
 
 class Same(SASRec):
@@ -70,49 +49,49 @@ number = 1
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module `own_models` in the working folder, which notes each time that it is run in a file `ran`."""
-    (tmp_path / "own_models.py").write_text(CODE)
+    """The example of the docs as a module in the working folder, with more classes in it; it notes each time that it is run in a file `ran`."""
+    (tmp_path / "my_models.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     yield lambda: (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
     for path in (str(tmp_path), ""):
         if path in sys.path and path:
             sys.path.remove(path)
-    sys.modules.pop("own_models", None)
+    sys.modules.pop("my_models", None)
     models._own.clear()
 
 
-def flags(toy, folder, *more, model="own_models:Last"):
+def flags(toy, folder, *more, model="my_models:Last"):
     place = [f"--data_path={toy}", f"--run_dir={folder}", "--epochs=1", "--show_progress=False"]
     return [f"--model={model}", "--dataset=toy", *place, *more]
 
 
 def forgotten():
     """As in a new process: nobody has named anything."""
-    sys.modules.pop("own_models", None)
+    sys.modules.pop("my_models", None)
     models._own.clear()
 
 
 def test_a_class_of_ones_own_runs_is_compared_and_comes_back(toy, tmp_path, own, capsys):
     assert main(flags(toy, "last", "--width=8")) == 0
     assert "\nLast on toy: 30 users" in capsys.readouterr().out
-    assert read_config(Path("last"))["model"] == "own_models:Last"
+    assert read_config(Path("last"))["model"] == "my_models:Last"
     metrics, ranks = read_results(Path("last"))
     assert metrics["model"] == "Last"
     assert main(flags(toy, "bpr", model="BPR")) == 0
     assert main(["compare", "last", "bpr"]) == 0
     assert "Last" in capsys.readouterr().out
 
-    assert main(flags(toy, "both", "--width=8", model="own_models:Last,BPR")) == 0
-    assert read_results(Path("both/own-models-Last,seed=2020"))[0]["test"] == metrics["test"]
-    assert "settings of own_models:Last alone: width" in capsys.readouterr().out
+    assert main(flags(toy, "both", "--width=8", model="my_models:Last,BPR")) == 0
+    assert read_results(Path("both/my-models-Last,seed=2020"))[0]["test"] == metrics["test"]
+    assert "settings of my_models:Last alone: width" in capsys.readouterr().out
 
     forgotten()
     assert main(["recommend", "last", "--top_k=3"]) == 2
-    assert "name it: load_run(..., model='own_models:Last'), or --model=own_models:Last" in capsys.readouterr().err
-    assert main(["recommend", "last", "--top_k=3", "--model=own_models:Last"]) == 0
+    assert "name it: load_run(..., model='my_models:Last'), or --model=my_models:Last" in capsys.readouterr().err
+    assert main(["recommend", "last", "--top_k=3", "--model=my_models:Last"]) == 0
     assert len(pd.read_parquet("recs.parquet")) == 90
     forgotten()
-    again, table = rporec_recbole.load_run("last", model="own_models:Last").evaluate("test")
+    again, table = rporec_recbole.load_run("last", model="my_models:Last").evaluate("test")
     assert again == metrics["test"]
     pd.testing.assert_frame_equal(table.reset_index(drop=True), ranks[ranks["split"] == "test"].reset_index(drop=True))
     assert main(flags(toy, "again", "--config_files=last/config.yaml")) == 0  # named by --model too
@@ -126,18 +105,18 @@ def test_code_that_a_folder_names_is_not_run_on_its_word(toy, own, capsys):
     forgotten()
     with pytest.raises(
         RunFolderError,
-        match=r"`own_models:Last`, and .* If you trust it, name it: load_run\(\.\.\., model='own_models:Last'\)",
+        match=r"`my_models:Last`, and .* If you trust it, name it: load_run\(\.\.\., model='my_models:Last'\)",
     ):
         rporec_recbole.load_run("last")
     assert main(["--config_files=last/config.yaml"]) == 2
-    assert "If you trust it, name it too: --model=own_models:Last" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="is of the model `own_models:Last`, not of `own_models:Same`"):
-        rporec_recbole.load_run("last", model="own_models:Same")
+    assert "If you trust it, name it too: --model=my_models:Last" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="is of the model `my_models:Last`, not of `my_models:Same`"):
+        rporec_recbole.load_run("last", model="my_models:Same")
     assert own() == "x"
 
 
 def test_a_subclass_stands_on_the_settings_of_what_it_extends(toy, own):
-    for model in ("own_models:Same", "SASRec"):
+    for model in ("my_models:Same", "SASRec"):
         assert main(flags(toy, model.rpartition(":")[2], "--n_layers=1", "--hidden_size=16", model=model)) == 0
     same, theirs = (read_results(Path(name))[0] for name in ("Same", "SASRec"))
     assert same["test"] == theirs["test"]
@@ -166,17 +145,17 @@ def test_classes_can_be_handed_over(toy, tmp_path):
 
 def test_errors_of_own_code_are_its_own(toy, own):
     with pytest.raises(KeyError, match="nothing"):
-        main(flags(toy, "broken", "--width=8", model="own_models:Broken"))
+        main(flags(toy, "broken", "--width=8", model="my_models:Broken"))
 
 
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("own_models:Nothing", "cannot be imported (AttributeError: module 'own_models' has no attribute 'Nothing')"),
+        ("my_models:Nothing", "cannot be imported (AttributeError: module 'my_models' has no attribute 'Nothing')"),
         ("no_such_module:Last", "`--model` names `no_such_module:Last`, which cannot be imported (ModuleNotFoundError"),
-        ("own_models:number", "`own_models:number` is no model: name a class that extends SequentialRecommender"),
-        ("own_models:Mine", "`own_models:Mine` extends RPORec"),
-        ("own_models:GRU4Rec", "has the name of a model of RecBole's, GRU4Rec"),
+        ("my_models:number", "`my_models:number` is no model: name a class that extends SequentialRecommender"),
+        ("my_models:Mine", "`my_models:Mine` extends RPORec"),
+        ("my_models:GRU4Rec", "has the name of a model of RecBole's, GRU4Rec"),
     ],
 )
 def test_what_is_no_model_of_ones_own_is_refused(toy, own, capsys, model, said):
