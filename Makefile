@@ -1,10 +1,18 @@
-# The two commands of the README, and their parts. `make run` and `make test` need nothing but Python 3.10 or 3.11.
-PYTHON ?= python3.11
+# The two commands of the README, and their parts. `make run` and `make test` need nothing but Python 3.11, 3.12 or 3.13; without
+# PYTHON=... they take that of the environment that is there, or the first one that is found.
 VENV ?= .venv
 BIN = $(VENV)/bin
+ASK = import sys; print("%d.%d" % sys.version_info[:2])
+TRIED = python3.11 python3.12 python3.13 python3
+ifndef PYTHON
+PYTHON := $(shell for one in $(BIN)/python $(TRIED); do case "$$($$one -c '$(ASK)' 2> /dev/null)" in (3.11|3.12|3.13) echo $$one; break;; esac; done)
+endif
+VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c '$(ASK)' 2> /dev/null))
+FOUND = $(if $(VERSION),$(PYTHON) is Python $(VERSION),$(if $(PYTHON),$(PYTHON) does not run,none was found))
+INSTALLED = $(VENV)/.installed-$(VERSION)
 COVERAGE ?=
 
-.PHONY: run quick test install install-test lint types format clean
+.PHONY: run quick test install install-test dist lint types format clean
 
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
@@ -17,20 +25,29 @@ quick: install-test lint types
 test: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(COVERAGE)
 
-install: $(VENV)/.installed
+install: $(INSTALLED)
 
-install-test: $(VENV)/.installed-test
+install-test: $(INSTALLED)-test
 
-# torch first: pip then takes a build that is at hand instead of the newest one.
-$(VENV)/.installed: pyproject.toml setup.py constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+# The version is looked at before anything is downloaded, and an environment of another version is made anew.
+$(INSTALLED): pyproject.toml setup.py constraints.txt requirements.txt packaging/ray/pyproject.toml
+	@case "$(VERSION)" in (3.11|3.12|3.13) ;; (*) echo "This needs Python 3.11, 3.12 or 3.13; $(FOUND). Name one that you have:" \
+	"make $(firstword $(MAKECMDGOALS) run) PYTHON=python3.12" >&2; exit 2;; esac
+	test "$$($(BIN)/python -c '$(ASK)' 2> /dev/null)" = $(VERSION) || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+$(INSTALLED)-test: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[test]"
 	touch $@
+
+# What can be given to others: the wheel, the source, and what the wheel needs on Python 3.12 and later (docs/dependencies.md).
+dist: install
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[dist]"
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist packaging/ray
+	$(BIN)/python -m twine check --strict dist/*
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -64,11 +64,16 @@ missing is written first.
     metavar="NAME",
     help="Of these files, such as cp1252; default as the run's data files have it, and UTF-8 for JSON.",
 )
+@click.option(
+    "--model",
+    metavar="MODULE:CLASS",
+    help="Of a run of a class of somebody's own: which one it is. It is imported, so name none that you do not trust.",
+)
 @places_options
 @click.pass_context
 def command(
     ctx: click.Context, run_dir: str, users: str | None, histories: str | None, split: str, top_k: int, output: str,
-    hide_seen: bool | None, skip_unknown: bool, encoding: str | None, places: Mapping[str, str | None],
+    hide_seen: bool | None, skip_unknown: bool, encoding: str | None, model: str | None, places: Mapping[str, str | None],
 ) -> None:  # fmt: skip
     """Writes the best items and says for whom."""
     if histories is not None and "split" in given_options(ctx):
@@ -84,7 +89,7 @@ def command(
     )
     written = recommend(
         run_dir, output, users=named, histories=histories, split=split, top_k=top_k, hide_seen=hide_seen,
-        skip_unknown=skip_unknown, encoding=encoding, **places,
+        skip_unknown=skip_unknown, encoding=encoding, model=model, **places,
     )  # fmt: skip
     if written.skipped_items or written.skipped_users:
         print(

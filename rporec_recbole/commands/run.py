@@ -10,6 +10,7 @@ from rporec_recbole.commands.arguments import Command, Completed, Literal, Truth
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings.datasets import check_dataset, dataset_names
 from rporec_recbole.settings.known import check_model, check_names, model_names
+from rporec_recbole.settings.named_code import names_code
 from rporec_recbole.settings.properties import preset_file, read_yaml
 
 _SEARCH = ("trials", "sampler", "pruner", "metric", "storage", "study")
@@ -53,7 +54,7 @@ A search (--sweep) is shared by any number of processes started with the very sa
     "-m",
     metavar="MODEL",
     type=Completed("MODEL", model_names),
-    help="RPORec, or any RecBole model (`rporec models`); several, separated by commas, are compared.",
+    help="RPORec, or any RecBole model (`rporec models`), or a class of yours as package.module:Class; several, separated by commas, are compared.",
 )
 @click.option(
     "--dataset",
@@ -174,6 +175,11 @@ def named(values: dict[str, Any]) -> tuple[str, str, list[str]]:
     found: dict[str, Any] = {}
     for file in files:
         found.update({key: value for key, value in read_yaml(file).items() if key in ("model", "dataset")})
+    if "model" not in values and names_code(found.get("model")):
+        raise ConfigError(
+            f"`{found['model']}`, the model that a config file names, is somebody's own, and to make it that code has to be run. If you trust it, "
+            f"name it too: --model={found['model']}"
+        )
     found.update({key: values.pop(key) for key in ("model", "dataset") if key in values})
     for key in ("model", "dataset"):
         if not found.get(key):

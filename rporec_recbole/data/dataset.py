@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils.enum_type import FeatureSource, FeatureType
 from torch import Tensor
 
+from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.data.ladder import RL, rungs
 from rporec_recbole.data.ratings import Ratings, distinct_ratings
@@ -72,9 +73,11 @@ class RPORecDataset(SequentialDataset):
         timeline: all interactions, sorted by user, then time; `timeline[i]` for integer arrays `i`.
         n_prefix_rows: how many training rows RecBole would have made.
         ratings: what the users gave; None on data without ratings.
+        digest: stands for all that was loaded (`data.digest`).
     """
 
     inter_feat: Any
+    digest: str = ""
     ratings: Ratings | None = None
     _rated: np.ndarray  # [R]
 
@@ -114,6 +117,7 @@ class RPORecDataset(SequentialDataset):
 
     def build(self) -> list[RPORecDataset]:
         """RecBole's split; lists are made for the evaluation rows, windows for the training rows."""
+        self.digest = self.digest or digest_of(self)
         train, valid, test = super().build()
         self.n_prefix_rows = train.n_prefix_rows = len(train.inter_feat)
         train.train_ends = np.sort(train.inter_feat[PLACE].numpy())
@@ -121,6 +125,13 @@ class RPORecDataset(SequentialDataset):
         for part in (valid, test):
             part.inter_feat = self._with_lists(part.inter_feat)
         return [train, valid, test]
+
+    def __getitem__(self, index: Any, join: bool = True) -> Any:
+        """Rows, each with the history before it: before the split these lists are made here. Arguments as RecBole's."""
+        rows = self.inter_feat[index]
+        if PLACE in rows and self.item_list_field not in rows:
+            rows = self._with_lists(rows)
+        return self.join(rows) if join else rows
 
     @property
     def item_list_field(self) -> str:

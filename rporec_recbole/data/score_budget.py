@@ -11,7 +11,6 @@ from typing import Any
 
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import get_model
 
 SCORES_AT_ONCE = 2**26
 """A quarter of a gigabyte in single precision; an evaluation holds a few copies of it."""
@@ -44,7 +43,7 @@ def _within_budget(size: Any) -> Any:
 
 def _numbers(loader: Any) -> int:
     """How many numbers a score needs: one, or a whole row where a model scores pairs alone and RecBole writes each row out for each item."""
-    if get_model(loader.config["model"]).full_sort_predict is not AbstractRecommender.full_sort_predict:
+    if loader.config.model_class.full_sort_predict is not AbstractRecommender.full_sort_predict:
         return 1
     tables = (loader._dataset.inter_feat, loader._dataset.item_feat)
     columns = [table[name] for table in tables if table is not None for name in table.columns]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.config import Config
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import get_trainer, init_seed
 
 from rporec_recbole.errors import ConfigError, first_line, translating
 from rporec_recbole.host import kinds, rules
+from rporec_recbole.host.models import find_model, keys_of, known_as
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
-from rporec_recbole.settings.known import check_model, check_overrides
-from rporec_recbole.settings.places import STARTED_IN, settled
+from rporec_recbole.settings.known import check_overrides, model_names
+from rporec_recbole.settings.places import settled
 from rporec_recbole.settings.properties import read_yaml
 
 
@@ -34,12 +32,12 @@ def hidden_arguments() -> Iterator[None]:
 
 
 def build_config(
-    model: str, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+    model: str | type, dataset: str, config_files: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> Config:
     """RecBole's Config for a model and a data set.
 
     Args:
-        model: a name among `model_names()`.
+        model: a name among `model_names()`, a class of a user's own, or `package.module:Class`, which is imported.
         dataset: name of the data set.
         config_files: YAML files; later ones win.
         overrides: win over the files.
@@ -48,7 +46,13 @@ def build_config(
         ConfigError: unknown model, misspelt key, value of the wrong type, unreadable file.
     """
     register()
-    check_model(model)
+    if model in kinds.TREES:
+        raise ConfigError(
+            f"{model} learns trees that predict labels and ranks no items, so it is not run here, whether or not its packages (xgboost and "
+            "lightgbm, RecBole asks for both) are installed. RecBole itself runs it."
+        )
+    cls, allowed = find_model(model), keys_of(model, dataset)
+    model = cls.__name__
     values: dict[str, Any] = {}
     for file in config_files:
         values.update(read_yaml(file))
@@ -60,12 +64,7 @@ def build_config(
         values["gpu_id"] = ""  # RecBole reads this one alone
     if problems := effect_problems(model, values):
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
-    check_overrides(model, dataset, values)
-    if model in kinds.TREES:
-        raise ConfigError(
-            f"{model} learns trees that predict labels and ranks no items, so it is not run here, whether or not its packages (xgboost and "
-            "lightgbm, RecBole asks for both) are installed. RecBole itself runs it."
-        )
+    check_overrides(f"{model} on {dataset}", allowed, values)
     if isinstance(values.get("val_interval"), Mapping):
         values["val_interval"] = {
             # RecBole filters names before it numbers them: they are texts, as in the file.
@@ -73,14 +72,8 @@ def build_config(
             for field, wanted in values["val_interval"].items()
         }
     try:
-        get_model(model)
-    except ImportError as error:
-        raise ConfigError(
-            f"{model} needs a package that is not installed: {error}. Install it and try again."
-        ) from error
-    try:
         with hidden_arguments():
-            config = Config(model=model, dataset=dataset, config_dict=_protected(values))
+            config = Config(model=cls, dataset=dataset, config_dict=_protected(values))
     # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
@@ -97,42 +90,6 @@ def _protected(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
-def repeatable_config(config: Config) -> dict[str, Any]:
-    """The complete config as plain YAML values, enough to build it again from any working folder (`settings.places`).
-
-    Data that comes with RecBole is named by its name alone, so that the config holds in any environment.
-    """
-    skipped = {
-        "run_dir",
-        "checkpoint_dir",
-        "device",
-        "MODEL_TYPE",
-        "MODEL_INPUT_TYPE",
-        "eval_type",
-        "valid_metric_bigger",
-        "local_rank",
-        "single_spec",
-        "valid_neg_sample_args",
-        "test_neg_sample_args",
-    }
-    values = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
-    parent = Path(values.pop("data_path")).parent
-    if Path(recbole.__file__).parent.resolve() not in parent.resolve().parents:
-        values["data_path"] = os.path.abspath(parent)
-    values[STARTED_IN] = os.getcwd()
-    if (values.get("train_neg_sample_args") or {}).get("distribution") == "none":
-        values["train_neg_sample_args"] = None
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
-
-
 def build_model(config: Config, train_data: Any) -> Any:
     """A new model on the config's device; seeds first, so that equal seeds give equal weights.
 
@@ -143,18 +100,18 @@ def build_model(config: Config, train_data: Any) -> Any:
         raise ConfigError(f"{config['model']} on `{config['dataset']}`: {problem}.")
     init_seed(config["seed"], config["reproducibility"])
     with said_by_model(config, "cannot be made", RuntimeError):  # NotImplementedError, and sizes that torch refuses
-        return get_model(config["model"])(config, train_data.dataset).to(config["device"])
+        return config.model_class(config, train_data.dataset).to(config["device"])
 
 
 def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextlib.AbstractContextManager[None]:
-    """One message in the place of what a model of RecBole's raises at its settings and data; RPORec's own errors pass.
+    """One message in the place of what a model of RecBole's raises at its settings and data; errors of RPORec and of a user's own pass.
 
     Args:
         config: RecBole's config of the run.
         what: happens in this block, such as "cannot be made".
         more: kinds of exceptions that are a user's doing here, and elsewhere anything.
     """
-    if config["model"] == "RPORec":
+    if config["model"] == "RPORec" or config["model"] not in model_names():
         return contextlib.nullcontext()
 
     def say(error: Exception) -> ConfigError:
@@ -169,10 +126,11 @@ def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextl
 
 
 def build_trainer(config: Config, model: Any) -> Any:
-    """The trainer that RecBole names for this model.
+    """The trainer that RecBole names for this model, or for the one that a user's own extends.
 
     Raises:
         ConfigError: it refuses its settings; a package that it logs to is missing.
     """
+    name = known_as(config.model_class)
     with said_by_model(config, "cannot be trained"):
-        return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        return get_trainer(config["MODEL_TYPE"], name)(config, model)

@@ -13,6 +13,7 @@ from recbole.utils import ModelType
 
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
+from rporec_recbole.host.models import known_as
 from rporec_recbole.host.repairs import install_repairs
 from rporec_recbole.settings.properties import layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
@@ -58,8 +59,9 @@ def _stand_on_our_defaults() -> None:
 
     @functools.wraps(load_internal)
     def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
-        load_internal(self, model, model_class, dataset)
-        ours, given = layered_properties(model, dataset), self.external_config_dict
+        base = known_as(model_class)  # a user's own stands on the defaults of what it extends
+        load_internal(self, base, model_class, dataset)
+        ours, given = layered_properties(base, dataset) | layered_properties(model, dataset), self.external_config_dict
         if "load_col" in ours:
             ours["load_col"] = _renamed(ours["load_col"], given)
         texts = given.get("item_text_fields", ours.get("item_text_fields"))
@@ -70,6 +72,11 @@ def _stand_on_our_defaults() -> None:
         if model != "RPORec":
             ours.pop("item_text_fields", None)
         else:
+            if "local_rank" in given:  # `recbole.quick_start.run(nproc=2)`
+                raise ConfigError(
+                    "RPORec shares its work among the processes of torchrun, not among RecBole's own (nproc, world_size). Start `torchrun "
+                    "--nproc-per-node=N --no-python rporec ...`."
+                )
             ours |= backbone_defaults(given.get("backbone", ours["backbone"]))
             ours |= reward_defaults(given.get("reward", ours["reward"]))
             if texts:
@@ -79,7 +86,7 @@ def _stand_on_our_defaults() -> None:
                     given["load_col"] = kinds.with_columns(given["load_col"], "item", wanted)
         theirs = dict(self.internal_config_dict)
         theirs["load_col"] = _renamed(theirs.get("load_col") or {}, given)
-        kinds.defaults(model, model_class.type, theirs, ours, given)
+        kinds.defaults(base, model_class.type, theirs, ours, given)
         if given.get("unload_col") and "load_col" not in given:
             ours["load_col"] = None  # RecBole takes one of the two
         self.internal_config_dict.update(ours)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rporec_recbole.host import repairs_of_data as data
 from rporec_recbole.host import repairs_of_models as models
+from rporec_recbole.host import repairs_of_quick_start as doors
 from rporec_recbole.host import repairs_of_training as training
 from rporec_recbole.host.repair import Repair
 
@@ -34,6 +35,9 @@ REPAIRS: list[Repair] = [
     models.knowledge_loader,
     models.dgcf_samples,
     models.ksr_relations,
+    doors.quick_start,
+    doors.flops,
+    doors.load_data_and_model,
 ]
 _installed = False
 

@@ -119,6 +119,14 @@ def dok_update() -> None:
         dok_matrix._update = update
 
 
+_written: set[str] = set()
+
+
+def was_written_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint of RecBole's was written by this very process."""
+    return os.path.realpath(path) in _written
+
+
 @repair(
     "own-checkpoints",
     symptom="UnpicklingError: weights only load failed, when RecBole loads the best epoch of the model it has just trained",
@@ -129,12 +137,11 @@ def own_checkpoints() -> None:
     from recbole.trainer import Trainer
 
     save, evaluate = Trainer._save_checkpoint, Trainer.evaluate
-    written: set[str] = set()
 
     @functools.wraps(save)
     def save_and_remember(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         save(self, epoch, verbose=verbose, **kwargs)
-        written.add(os.path.realpath(kwargs.get("saved_model_file", self.saved_model_file)))
+        _written.add(os.path.realpath(kwargs.get("saved_model_file", self.saved_model_file)))
 
     @functools.wraps(evaluate)
     def evaluate_own(
@@ -145,7 +152,7 @@ def own_checkpoints() -> None:
         show_progress: bool = False,
     ) -> Any:
         # Only a file that this very process wrote is unpickled; a checkpoint from elsewhere meets torch's safe default.
-        own = load_best_model and os.path.realpath(model_file or self.saved_model_file) in written
+        own = load_best_model and was_written_here(model_file or self.saved_model_file)
         with _unpickling_allowed() if own else contextlib.nullcontext():
             return evaluate(self, eval_data, load_best_model, model_file, show_progress)
 

@@ -62,6 +62,7 @@ def recommend(
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
     encoding: str | None = None,
+    model: str | type | None = None,
     **places: str | None,
 ) -> Recommended:
     """Writes the best items: `user_id`, `rank` (1 is best), `item_id`, `score`; users in order, best items first.
@@ -80,7 +81,8 @@ def recommend(
             the evaluation, a target that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
         encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
-        places: what moved since, as for `load_run`.
+        model: for a run of a model of somebody's own, as for `load_run`.
+        places: what moved since, likewise.
 
     Raises:
         RunFolderError: there is no finished run, or the table cannot be written.
@@ -93,7 +95,7 @@ def recommend(
         raise ConfigError(
             "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
         )
-    run = load_run(path, **places)
+    run = load_run(path, model=model, **places)
     if hide_seen is None and split == ALL:
         hide_seen = True
     if hide_seen is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterable
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor
 from rporec_recbole.errors import ConfigError, RewardError
 from rporec_recbole.rewards import ranking_parts, text_parts
 from rporec_recbole.rewards.record import RewardRecord
+from rporec_recbole.settings.named_code import find_code, names_code
 
 Part = Callable[[RewardRecord], Tensor]
 """A record of B completions in, `[B]` numbers out."""
@@ -41,21 +39,12 @@ def find_part(name: str) -> Part:
     """
     if name in PARTS:
         return PARTS[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if not names_code(name):
         raise ConfigError(
             f"`reward_weights` names the part `{name}`; allowed are {', '.join(PARTS)}, or a function of yours as "
             "`package.module:function`."
         )
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not look beside itself, as `python script.py` does
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever somebody else's module raises while it is imported
-        raise ConfigError(
-            f"`reward_weights` names the part `{name}`, which cannot be imported ({type(error).__name__}: {error}). Install the "
-            "package, start in the folder that holds the module, or put that on PYTHONPATH."
-        ) from error
+    found = find_code(name, "`reward_weights` names the part")
     if not callable(found):
         raise ConfigError(
             f"`reward_weights` names the part `{name}`, which is of type {type(found).__name__}; name a function that takes a "

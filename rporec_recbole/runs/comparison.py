@@ -15,13 +15,14 @@ from rporec_recbole.errors import ConfigError, RPORecError, RunFolderError, did_
 from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.plots import plot_comparison
 from rporec_recbole.evaluation.tables import to_csv, to_json, to_latex, to_markdown
-from rporec_recbole.host.bridge import build_config, repeatable_config
+from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data, check_dataset_files
+from rporec_recbole.host.models import keys_of
 from rporec_recbole.runs.folder import finished, logging_to, read_config
 from rporec_recbole.runs.run import run
-from rporec_recbole.settings.known import known_keys
 from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.settings.repeated import repeatable_config
 
 _OWN = ("model", "settings", "config_files")
 
@@ -189,7 +190,7 @@ def _settings_of_each(
     common = {key: value for key, value in common.items() if key not in ("model", "dataset", "seed")}
     for one in contestants:
         build_config(one.model, dataset)  # refuses an unknown model before its settings are asked for
-    known = [known_keys(one.model, dataset) for one in contestants]
+    known = [keys_of(one.model, dataset) for one in contestants]
     of_some: dict[str, list[str]] = {}
     for key in common:
         knowing = [one.name for one, keys in zip(contestants, known, strict=True) if key in keys]

@@ -21,6 +21,7 @@ from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data, evaluated
+from rporec_recbole.host.models import trusted
 from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.runs.located import located
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
@@ -109,6 +110,7 @@ def load_run(
     path: str | Path,
     gpu: str | None = None,
     *,
+    model: str | type | None = None,
     data_path: str | None = None,
     backbone: str | None = None,
     text_encoder: str | None = None,
@@ -118,12 +120,15 @@ def load_run(
     Args:
         path: the run folder.
         gpu: number of the GPU to use, where there are any; None takes the one that the run used.
+        model: for a run of a model of somebody's own, its class or `package.module:Class`: code that a folder names is run only if you
+            name it too, here or earlier in this process.
         data_path: where its data lie now, if they moved; so for the next two.
         backbone: the language model that it names: a folder, a hub id or a .gguf file.
         text_encoder: the sentence encoder that it names: a folder or a hub id.
 
     Raises:
         RunFolderError: the folder holds no finished run, a file of it is damaged, or the data set has changed since.
+        ConfigError: the model that is named is not that of the run, or cannot be imported.
         BackboneError: the base of its adapter is not there, or is another one.
         RPORecError: the data set of the run is not there any more.
     """
@@ -131,20 +136,22 @@ def load_run(
     values = located(folder, {"data_path": data_path, "backbone": backbone, "text_encoder": text_encoder})
     if gpu is not None:
         values["gpu_id"] = gpu
-    config = build_config(str(values.get("model")), str(values.get("dataset")), overrides=values)
+    config = build_config(
+        trusted(folder, str(values.get("model")), model), str(values.get("dataset")), overrides=values
+    )
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(Path(tempfile.gettempdir(), f"rporec-{uuid4().hex}"))
     with logging_to(None):
         dataset, train, valid, test = build_data(config)
         check_digest(folder, dataset.digest)
-        model = build_model(config, train)
+        built = build_model(config, train)
     if config["model"] == "RPORec":
-        check_digest(folder, digest_of_words(dataset, model.catalogue), WORDS)
-        checkpoint.restore(model, folder)
+        check_digest(folder, digest_of_words(dataset, built.catalogue), WORDS)
+        checkpoint.restore(built, folder)
     else:
-        baseline.restore(model, folder)
+        baseline.restore(built, folder)
     with torch.no_grad():
-        model.eval()
-    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, model)
+        built.eval()
+    return LoadedRun(folder, config, dataset, {"train": train, "valid": valid, "test": test}, built)
 
 
 def check_rporec(path: str | Path, purpose: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.data.files import unwritable, write_json, write_table, write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
+from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
 
@@ -71,7 +72,7 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
     text = _config_text(config)
     try:
         if wanted is None:
-            stem = f"{config['model']}-{config['dataset']}"
+            stem = f"{class_name(str(config['model']))}-{config['dataset']}"
             for old in sorted(Path("saved").glob(f"{stem}-*"), reverse=True):
                 if fcntl and _interrupted(old) and not _other_settings(old, text) and not in_use(old):
                     return old

@@ -22,7 +22,7 @@ from rporec_recbole.evaluation.comparable import mode_of
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config, said_by_model
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer, said_by_model
 from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files, evaluated
 from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
 from rporec_recbole.runs.folder import (
@@ -41,6 +41,7 @@ from rporec_recbole.runs.folder import (
 )
 from rporec_recbole.runs.start_from import check_start
 from rporec_recbole.runs.trackers import check_trackers, results_of, texts_of, tracking
+from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.state.processes import Processes
 from rporec_recbole.version import versions
@@ -62,7 +63,7 @@ class RunResult:
 
 
 def run(
-    model: str,
+    model: str | type,
     dataset: str,
     config_files: Iterable[str] = (),
     overrides: Mapping[str, Any] | None = None,
@@ -73,7 +74,7 @@ def run(
     """Trains and evaluates a model and writes everything into a run folder.
 
     Args:
-        model: `RPORec` or one of RecBole's models.
+        model: `RPORec`, one of RecBole's models, or one of your own: its class, or `package.module:Class`, which is imported.
         dataset: name of the data set.
         config_files: YAML files, later ones win.
         overrides: settings that win over the files; `run_dir` chooses the folder.

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rporec_recbole.host.bridge import build_config, build_model, build_trainer, repeatable_config
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.folder import CHECKPOINTS, RESUME, logging_to
 from rporec_recbole.runs.refit import ranks_with
+from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.state import checkpoint
 
 _ANOTHER = 1000  # added to the run's seed for a second trunk: the next seeds are those of other runs

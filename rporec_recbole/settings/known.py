@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole.errors import ConfigError, did_you_mean
+from rporec_recbole.settings.named_code import names_code
 from rporec_recbole.settings.places import STARTED_IN
 from rporec_recbole.settings.properties import layered_properties, read_yaml
 
@@ -26,7 +27,7 @@ KINDS = {
 
 _OF_TWO_TYPES = ("topk", "metrics", "stages", "reranker_CAN_NUM")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
-_CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
+CONFIG_KEY = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 
 
 @cache
@@ -61,17 +62,18 @@ def model_names() -> tuple[str, ...]:
 
 
 def check_model(model: str) -> None:
-    """Refuses a name that no model has.
+    """Refuses a name that no model has. A class of somebody's own (`package.module:Class`) passes: it is seen when it is imported.
 
     Raises:
         ConfigError: with the likely name.
     """
     names = model_names()
-    if model not in names:
+    if model not in names and not names_code(model):
         same = [name for name in names if name.lower() == model.lower()]
         hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
         raise ConfigError(
-            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run."
+            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run, and a class of yours as "
+            "package.module:Class."
         )
 
 
@@ -98,7 +100,7 @@ def _keys_in_code(model: str) -> frozenset[str]:
     core += [recbole_dir() / "model" / name for name in ("abstract_recommender.py", "layers.py")]
     own = [recbole_dir() / "model" / folder / f"{model.lower()}.py" for folder in KINDS.values()]
     return frozenset(
-        key for path in [*core, *own] if path.is_file() for key in _CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
+        key for path in [*core, *own] if path.is_file() for key in CONFIG_KEY.findall(path.read_text(encoding="utf-8"))
     )
 
 
@@ -128,24 +130,26 @@ def check_names(model: str, dataset: str, names: Iterable[str]) -> None:
     Raises:
         ConfigError: lists them, with the likely spelling.
     """
+    if names_code(model):
+        return  # they stand in its code, which is not imported yet
     allowed = known_keys(model, dataset)
     what = f"{model} on {dataset}"
     if problems := [str(setting_problem(name, None, allowed, what)) for name in names if name not in allowed]:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
 
 
-def check_overrides(model: str, dataset: str, overrides: Mapping[str, Any]) -> None:
+def check_overrides(what: str, allowed: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """Refuses keys that nothing reads and values of another type than the default.
+
+    Args:
+        what: the model and the data set, for the message.
+        allowed: `known_keys` of these two.
+        overrides: settings.
 
     Raises:
         ConfigError: lists all problems, with the likely spelling.
     """
-    allowed = known_keys(model, dataset)
-    problems = [
-        problem
-        for key, value in overrides.items()
-        if (problem := setting_problem(key, value, allowed, f"{model} on {dataset}"))
-    ]
+    problems = [problem for key, value in overrides.items() if (problem := setting_problem(key, value, allowed, what))]
     if problems:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
 

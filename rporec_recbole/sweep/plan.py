@@ -21,6 +21,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import check_dataset_files
 from rporec_recbole.runs.folder import LOCK, alone
+from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.sweep.space import Parameter, check_space, is_yaml, read_space
 
@@ -98,7 +99,7 @@ class Plan:
     def name(self) -> str:
         """Model, data set, and eight digits that stand for the definition."""
         digits = hashlib.sha256(json.dumps(self.definition, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.model}-{self.dataset}-{digits}"
+        return f"{class_name(self.model)}-{self.dataset}-{digits}"
 
     @property
     def folder(self) -> Path:

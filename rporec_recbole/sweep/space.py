@@ -25,7 +25,8 @@ from typing import Any
 import yaml
 
 from rporec_recbole.errors import ConfigError, did_you_mean
-from rporec_recbole.settings.known import known_keys, parse_value, setting_problem
+from rporec_recbole.host.models import keys_of
+from rporec_recbole.settings.known import parse_value, setting_problem
 from rporec_recbole.settings.properties import read_yaml
 
 _FORMS = {
@@ -174,7 +175,7 @@ def check_space(
     Raises:
         ConfigError: lists all problems with their lines.
     """
-    allowed = known_keys(model, dataset)
+    allowed = keys_of(model, dataset)
     problems = []
     for one in space:
         found = None

@@ -37,7 +37,7 @@ from rporec_recbole.training.stage1.backbone_stages import BackboneStages
 from rporec_recbole.training.stage1.head_stages import HeadStages
 from rporec_recbole.training.stage1.strength import Tried
 from rporec_recbole.training.stage2.rounds import REPEATED, BestRound, Step, refine, steps_of
-from rporec_recbole.training.state import checkpoint, stage_state
+from rporec_recbole.training.state import alone, checkpoint, stage_state
 from rporec_recbole.training.state.positions import PositionLog
 from rporec_recbole.training.state.processes import Processes
 from rporec_recbole.training.state.recorder import Recorder
@@ -79,6 +79,7 @@ class RPORecTrainer(Trainer):
         self.helpers: Helpers | None = None
         self._verbose = False
         self._scratch: tempfile.TemporaryDirectory | None = None
+        self._saved_to: Path | None = None
         self.wanted = self._check_stages()
         self.head_stages, self.backbone_stages = HeadStages(self), BackboneStages(self)
 
@@ -110,9 +111,11 @@ class RPORecTrainer(Trainer):
 
     @property
     def folder(self) -> Path:
-        """Where the head, the backbone and the store lie: the run folder, or a temporary one if there is none."""
+        """Where the head, the backbone and the store lie: the run folder, the one that `fit` saves to, or a temporary one."""
         if self.run_dir is not None:
             return self.run_dir
+        if self._saved_to is not None:
+            return self._saved_to
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="rporec-")
         return Path(self._scratch.name)
@@ -134,7 +137,8 @@ class RPORecTrainer(Trainer):
             train_data: RecBole's training loader.
             valid_data: RecBole's validation loader; without it nothing stops early.
             verbose: log what each stage did.
-            saved: write head, encoder and backbone into `folder` at the end.
+            saved: write head, encoder and backbone into `folder` at the end. Without a run folder that is a new one beside
+                RecBole's own checkpoints, named by `saved_model_file`; `load_run` brings it back.
             show_progress: also show RecBole's bars of each evaluation.
             callback_fn: called with (epoch, score) after each validation of stage 1a.
 
@@ -142,6 +146,9 @@ class RPORecTrainer(Trainer):
             (validation score, validation metrics) of the final model; (-inf, None) without `valid_data`.
         """
         self._verbose = verbose
+        if saved and self.run_dir is None:
+            self._saved_to = alone.new_folder(Path(self.checkpoint_dir), "RPORec")
+            self.saved_model_file = str(self._saved_to)
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False
         self.positions, self.rounds, self.tried = PositionLog(len(train_data.dataset.timeline)), [], None
@@ -192,6 +199,9 @@ class RPORecTrainer(Trainer):
         if saved:
             checkpoint.save(self.model, self.folder)
             self.positions.save(train_data.dataset, self.folder)
+            if self._saved_to is not None:
+                alone.describe(self, train_data)
+                self.log(f"saved to {self._saved_to}")
         return self.best_valid_score, self.best_valid_result
 
     def evaluate(

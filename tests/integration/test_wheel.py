@@ -1,9 +1,14 @@
-"""The built wheel carries the YAML files and works from another folder."""
+"""The built wheel carries the YAML files and works from another folder; what stands for Ray holds nothing."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
+from importlib.metadata import requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,3 +54,21 @@ def test_wheel_works_outside_the_checkout(tmp_path, toy):
     assert str(site) in done.stdout
     assert (tmp_path / "run" / "metrics.json").is_file()
     assert not (tmp_path / "log_tensorboard").exists()
+
+
+def test_what_stands_for_ray_meets_recboles_requirement_and_holds_no_module(tmp_path):
+    source = shutil.copytree(
+        ROOT / "packaging/ray", tmp_path / "ray", ignore=shutil.ignore_patterns("build", "*.egg-info")
+    )
+    options = ["--no-deps", "--no-build-isolation", "--ignore-requires-python", "--quiet", "-w", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", str(source), *options], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("ray-*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        folders = {name.split("/")[0] for name in file.namelist()}
+        assert folders == {"ray-2.0.0+absent.dist-info"}
+        facts = message_from_bytes(file.read("ray-2.0.0+absent.dist-info/METADATA"))
+    (needed,) = (one for one in map(Requirement, requires("recbole")) if one.name == "ray")
+    assert needed.specifier.contains(facts["Version"])
+    assert facts["Requires-Python"] == ">=3.12"  # where the real one can be had, pip takes that
+    assert "Private :: Do Not Upload" in facts.get_all("Classifier")
+    assert f'ray=={facts["Version"]}; python_version >= "3.12"' in (ROOT / "constraints.txt").read_text()

@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 # Where a path may begin: at the top, in the package, or in docs/, as `experiments/trunk.md`.
 STARTS = (ROOT, ROOT / "rporec_recbole", ROOT / "docs")
 # Names without a folder that are no files of ours: what a run leaves, and what an example calls its own.
-LEFT_BY_RUNS = {"config.yaml", "best.yaml", "comparison.md", "my_rewards.py"}
+LEFT_BY_RUNS = {"config.yaml", "best.yaml", "comparison.md", "my_rewards.py", "my_models.py"}
 MOST_WORDS = 1500
 
 _PATH = re.compile(r"(?<![\w/.*-])[\w./-]*\w\.(?:py|yaml|md)\b")

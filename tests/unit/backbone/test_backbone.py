@@ -72,7 +72,8 @@ def test_one_line_is_all_that_changes_for_a_pretrained_backbone():
 
 
 def test_the_config_has_what_changes_and_the_user_wins():
-    from rporec_recbole.host.bridge import build_config, repeatable_config
+    from rporec_recbole.host.bridge import build_config
+    from rporec_recbole.settings.repeated import repeatable_config
 
     overrides = {"backbone": "Qwen/Qwen3-0.6B", "warmup_examples": 5}
     written = repeatable_config(build_config("RPORec", "ml-100k", overrides=overrides))

@@ -1,0 +1,59 @@
+"""What a training leaves that RecBole's own functions started: a folder without results, from which `load_run` brings the model back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.utils import get_local_time
+
+from rporec_recbole.data import digest
+from rporec_recbole.data.files import unwritable, write_json, write_text
+from rporec_recbole.settings.repeated import repeatable_config
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Makes the folder that stands in the place of a checkpoint file of RecBole's: NAME-TIME, with a number behind it if that exists.
+
+    Args:
+        parent: RecBole's `checkpoint_dir`.
+        name: of the model.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    stem = f"{name}-{get_local_time()}"
+    with unwritable(f"A folder for the model cannot be made in {parent}", "--checkpoint_dir"):
+        for number in itertools.count(1):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+    raise AssertionError("numbers do not end")
+
+
+def describe(trainer: Any, train_data: Any) -> None:
+    """Writes what brings the model of a trainer back: the config, and what its data were.
+
+    Args:
+        trainer: an `RPORecTrainer`, trained.
+        train_data: RecBole's training loader.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    config, dataset, folder = trainer.config, train_data.dataset, trainer.folder
+    facts = {
+        **{key: config[key] for key in ("model", "dataset", "seed")},
+        digest.KEY: dataset.digest,
+        digest.WORDS: digest.digest_of_words(dataset, trainer.model.catalogue),
+        "valid": trainer.best_valid_result or {},
+    }
+    with unwritable(f"The config cannot be written to {folder}"):
+        write_text(
+            folder / "config.yaml", yaml.safe_dump(repeatable_config(config), sort_keys=True, allow_unicode=True)
+        )
+        write_json(folder / "metrics.json", facts)
