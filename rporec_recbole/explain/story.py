@@ -82,7 +82,7 @@ def results_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str
     """Who was ranked, in words -> split -> metrics; the run itself first."""
     others = metrics.get("beside", {})
     own = {split: metrics[split] for split in ("valid", "test") if split in metrics}
-    found = {"this run": own}
+    found: dict[str, Mapping[str, Mapping[str, float]]] = {"this run": own}
     if "trunk" in others:
         found["its trunk alone, without the texts"] = others["trunk"]
     if "Pop" in others:
