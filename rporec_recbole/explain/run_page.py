@@ -85,6 +85,7 @@ def _numbers(metrics: Mapping[str, Any]) -> str:
         "Items": f"{metrics['candidates']:,}",
         "Seen items": "hidden" if metrics["hide_seen"] else "ranked too",
         "Weights": f"{metrics['parameters']:,}",
+        **({"Language model": named(metrics["backbone"]["name"])} if "backbone" in metrics else {}),
         "Seed": str(metrics["seed"]),
         "Minutes": f"{sum(one['seconds'] for one in metrics['stages'].values()) / 60:.1f}",
     }
@@ -93,12 +94,15 @@ def _numbers(metrics: Mapping[str, Any]) -> str:
 
 def _results(metrics: Mapping[str, Any]) -> str:
     names, rows = story.shown_metrics(metrics), story.results_of(metrics)
-    splits = [split for split in ("test", "valid") if split in metrics]
-    head = "".join(f"<th>{split} {escaped(name)}</th>" for split in splits for name in names)
-    body = ""
-    for who, results in rows.items():
-        cells = "".join(_cell(results.get(split, {}).get(name)) for split in splits for name in names)
-        body += f'<tr{" class=target" if who == "this run" else ""}><td class="who">{who}</td>{cells}</tr>'
+    tables = ""
+    for split, words in (("test", "test split"), ("valid", "validation")):
+        if split in metrics:
+            head = f"<th>{words}</th>" + "".join(f"<th>{escaped(name)}</th>" for name in names)
+            tables += f'<table class="wide"><thead><tr>{head}</tr></thead><tbody>'
+            for who, results in rows.items():
+                cells = "".join(_cell(results.get(split, {}).get(name)) for name in names)
+                tables += f'<tr{' class="target"' if who == "this run" else ""}><td class="who">{who}</td>{cells}</tr>'
+            tables += "</tbody></table>"
     said = ""
     hit = next((name for name in names if name.startswith("hit@")), None)
     if hit and "test" in metrics:
@@ -106,10 +110,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
         popular = rows.get("the most popular items, the same for everybody", {}).get("test", {}).get(hit)
         said += "" if popular is None else f"; with the most popular items alone it is {_of_hundred(popular)}"
         said += ".</p>"
-    key = "<p class=key-of>hit: the kept item is among the best so many; ndcg and mrr: how high it stands there. 1 is the most, 0 the least.</p>"
-    return (
-        f'{said}<table class="wide"><thead><tr><th>ranked by</th>{head}</tr></thead><tbody>{body}</tbody></table>{key}'
-    )
+    key = '<p class="key-of">hit: the kept item is among the best so many; ndcg and mrr: how high it stands there. 1 is the most, 0 the least.</p>'
+    return f'{said}<div class="beside">{tables}</div>{key}'
 
 
 def _cell(value: float | None) -> str:

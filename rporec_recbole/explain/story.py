@@ -85,6 +85,8 @@ def results_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str
     found: dict[str, Mapping[str, Mapping[str, float]]] = {"this run": own}
     if "trunk" in others:
         found["its trunk alone, without the texts"] = others["trunk"]
+    elif "strength" in metrics["stages"]:
+        found["its trunk alone: the same, for the texts count 0"] = own
     if "Pop" in others:
         found["the most popular items, the same for everybody"] = others["Pop"]
     return found

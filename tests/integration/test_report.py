@@ -69,10 +69,8 @@ def test_the_page_has_the_figures_of_the_run_and_what_they_stand_beside(runs, mo
     reader = Reader(text)
     shown = [[cell for cell in row if cell] for row in reader.rows]
     for who, results in story.results_of(metrics).items():
-        figures = [
-            f"{results[split][name]:.4f}" for split in ("test", "valid") for name in ("hit@10", "ndcg@10", "mrr@10")
-        ]
-        assert [who, *figures] in shown
+        for split in ("test", "valid"):
+            assert [who, *(f"{results[split][name]:.4f}" for name in ("hit@10", "ndcg@10", "mrr@10"))] in shown
     assert "Pop" in metrics["beside"]
     assert f"{metrics['users']:,} users and {metrics['candidates']:,} items" in text
     for name in ("metrics.json", "ranks.parquet", "curves.png", "config.yaml", "log.txt"):
