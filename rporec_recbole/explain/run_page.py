@@ -101,7 +101,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
             tables += f'<table class="wide"><thead><tr>{head}</tr></thead><tbody>'
             for who, results in rows.items():
                 cells = "".join(_cell(results.get(split, {}).get(name)) for name in names)
-                tables += f'<tr{' class="target"' if who == "this run" else ""}><td class="who">{who}</td>{cells}</tr>'
+                own = ' class="target"' if who == "this run" else ""
+                tables += f'<tr{own}><td class="who">{who}</td>{cells}</tr>'
             tables += "</tbody></table>"
     said = ""
     hit = next((name for name in names if name.startswith("hit@")), None)
