@@ -45,7 +45,7 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
     said = [
         f"{metrics['users']:,} users and {metrics['candidates']:,} items. Of each user the {hidden} was kept out of the training, the model ranked the "
         f"items for that user ({seen}), and the higher the kept item stands in its list, the better. That is the test split. Validation is the "
-        "same one step earlier; everything that had to be chosen was chosen on it."
+        "same one step earlier. Nothing was chosen by the test split."
     ]
     if metrics["model"] == "RPORec":
         ran = [stage for stage in STAGES if any(name.partition(",")[0] == stage for name in metrics["stages"])]
