@@ -17,20 +17,22 @@ from rporec_recbole.version import __version__
 
 if TYPE_CHECKING:
     from rporec_recbole.host.registration import register
-    from rporec_recbole.runs.finished import LoadedRun, load_run
+    from rporec_recbole.outputs.recommend import Run, load_run
+    from rporec_recbole.runs.finished import LoadedRun
     from rporec_recbole.runs.run import RunResult, run
 
 _WHERE = {
     "LoadedRun": "runs.finished",
+    "Run": "outputs.recommend",
     "RunResult": "runs.run",
-    "load_run": "runs.finished",
+    "load_run": "outputs.recommend",
     "register": "host.registration",
     "run": "runs.run",
 }
 _LIGHT = frozenset(["cli", "commands", "errors", "settings", "version"])
 """What the command line reads before it knows that there is something to do; torch and RecBole take seconds to import."""
 
-__all__ = ["LoadedRun", "RunResult", "__version__", "load_run", "register", "run"]
+__all__ = ["LoadedRun", "Run", "RunResult", "__version__", "load_run", "register", "run"]
 
 
 def __getattr__(name: str) -> Any:

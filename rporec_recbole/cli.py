@@ -19,6 +19,7 @@ COMMANDS = (
     "compare",
     "controls",
     "recommend",
+    "fit",
     "explain",
     "export",
     "index",
@@ -112,6 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 0, or 2 with one message for what the user can repair."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if (
+        not sys.stderr.isatty()
+    ):  # before it is imported: tqdm takes its default from here, for the bars of every library
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         if "_RPOREC_COMPLETE" in os.environ:  # a shell asks
             group.main(given, prog_name="rporec")

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.choice import Choice, Stop
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
@@ -20,6 +19,7 @@ from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cac
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.text.completions import Guess
 
 # Prompt tokens of one pass. On a processor more do not fit its cache and are read more slowly.
@@ -99,7 +99,7 @@ def generate_tokens(
     drafts = Drafts()
     with (
         attention_of_engine(model) as windows,
-        tqdm(total=len(prompts), desc=desc, disable=desc is None, unit="text", leave=False) as bar,
+        progress_bar(total=len(prompts), desc=desc, disable=desc is None, unit="text") as bar,
     ):
         for rows in groups:
             choose = Choice(decoding, None if identities is None else [identities[i] for i in rows], logprobs)

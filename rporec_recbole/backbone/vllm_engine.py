@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.engine import Generated
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.text.completions import ANSWER, ANSWER_END
 
 _AT_ONCE = 256  # texts between two visits to the store
@@ -90,7 +90,7 @@ class VLLMEngine:
             self._serve()
             self._served = self._backbone.fingerprint
         texts: list[str] = []
-        with tqdm(total=len(prompts), desc=desc, disable=not desc, unit="text", leave=False) as bar:
+        with progress_bar(total=len(prompts), desc=desc, disable=not desc, unit="text") as bar:
             for start in range(0, len(prompts), _AT_ONCE):
                 part = prompts[start : start + _AT_ONCE]
                 written = self._write(part, decoding, part)

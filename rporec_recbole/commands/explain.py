@@ -16,7 +16,8 @@ from rporec_recbole.errors import ConfigError
 HELP = """\
 Per user: the history with titles, what the backbone was shown and wrote, how much the head let it count, the ten best items
 with and without that text, and where the target stood. Scores are made as the evaluation makes them, so ranks are those of
-ranks.parquet. A run without reasoning gets a page with its history and its ranking.
+ranks.parquet. A text is shown also where the run lets it count 0, which the page says; it is written if it is missing. A run
+without reasoning gets a page with its history and its ranking.
 """
 
 
@@ -26,12 +27,14 @@ ranks.parquet. A run without reasoning gets a page with its history and its rank
     help=HELP,
     short_help="See why users got what they got, as a page.",
     usages=(
-        "rporec explain RUN --user=ID[,ID...] [--split=test] [--format=html|json] [--output=FILE]",
+        "rporec explain RUN --users=ID[,ID...] [--split=test] [--format=html|json] [--output=FILE]",
         "rporec explain RUN [--sample=20] [--seed=0] [--split=test] [--format=html|json] [--output=FILE]",
     ),
 )
 @run_argument
-@click.option("--user", metavar="IDS", help="Users, as user_id of the data has them, separated by commas.")
+@click.option(
+    "--users", "--user", "user", metavar="IDS", help="Users, as user_id of the data has them, separated by commas."
+)
 @click.option("--sample", type=Whole(), default=20, show_default=True, help="Or so many random ones.")
 @click.option("--seed", type=Whole(), default=0, show_default=True, help="Of the draw.")
 @click.option("--split", type=OneOf("valid", "test"), default="test", show_default=True, help="Whose histories.")
@@ -52,10 +55,10 @@ def command(
 ) -> None:  # fmt: skip
     """Writes the page, or the facts as JSON."""
     if user is not None and given_options(ctx).keys() & {"sample", "seed"}:
-        raise ConfigError("`--user` names users and `--sample` draws them. Give one of the two.")
+        raise ConfigError("`--users` names users and `--sample` draws them. Give one of the two.")
     users = None if user is None else [name for name in user.split(",") if name]
     if users == [] or sample == 0:
-        raise ConfigError("No user is asked for. Name some with --user=ID,ID or draw some with --sample=20.")
+        raise ConfigError("No user is asked for. Name some with --users=ID,ID or draw some with --sample=20.")
     file = Path(output or Path(run_dir) / f"explanation.{form}")
     if output and not file.parent.is_dir():
         raise ConfigError(f"`--output={file}`: the folder {file.parent} does not exist. Make it, or name another.")

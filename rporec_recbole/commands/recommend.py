@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,8 +13,10 @@ from rporec_recbole.commands.arguments import Command, OneOf, Truth, Whole, give
 from rporec_recbole.errors import ConfigError
 
 HELP = """\
-The best items, one row each: user_id, rank (1 is best), item_id, score. The form goes by the suffix of --output: .parquet, .csv
-or .jsonl. The file appears when it is complete; an older one is replaced.
+What to show users next: the best items, one row each: user_id, rank (1 is best), item_id, score, title. The form goes by the suffix of
+--output: .parquet, .csv or .jsonl. The file appears when it is complete; an older one is replaced.
+
+Users whom a filter left out of the training (user_inter_num_interval) are ranked from what they have, if the model reads histories.
 
 Works for RPORec and for RecBole's models; one that reads no histories (BPR, LightGCN, ...) knows of a user what it was trained on.
 --histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
@@ -27,7 +30,7 @@ missing is written first.
     help=HELP,
     short_help="Write the best items of all users, of some, or of new histories.",
     usages=(
-        "rporec recommend RUN [--users=ID,ID,...|FILE] [--split=test|valid|all] [--top_k=100] [--output=recs.parquet]",
+        "rporec recommend RUN [--users=ID,ID,...|FILE] [--split=all|test|valid] [--top_k=100] [--output=recs.parquet]",
         "rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet]",
     ),
 )
@@ -35,7 +38,7 @@ missing is written first.
 @click.option(
     "--users",
     metavar="IDS|FILE",
-    help="Of the run, as user_id of the data has them; or a file with one on each line. Default: all of the split. They get what the evaluation ranked for their row: targets stand where ranks.parquet has them.",
+    help="As user_id of the data has them; or a file with one on each line. Default: all.",
 )
 @click.option(
     "--histories",
@@ -45,16 +48,25 @@ missing is written first.
 @click.option(
     "--split",
     type=OneOf("test", "valid", "all"),
-    default="test",
+    default="all",
     show_default=True,
-    help="Whose histories the users have. test or valid: of these rows of the evaluation, whose target is still to come. all: everything that the run knows of a user, with ratings; this is what to show users next. Rows that a filter took away (val_interval, rm_dup_inter) it does not know.",
+    help="Whose histories the users have. all: everything that the data have of a user, with ratings; rows that a filter took away (val_interval, rm_dup_inter) are not in it. test or valid: what the evaluation ranked, whose target, a newer item of the user, is still to come; targets stand where ranks.parquet has them.",
 )
-@click.option("--top_k", type=Whole(1), default=100, show_default=True, help="Items per user.")
+@click.option(
+    "--top_k", "--topk", "--k", "top_k", type=Whole(1), default=100, show_default=True, help="Items per user."
+)
 @click.option("--output", default="recs.parquet", metavar="FILE", show_default=True, help=".parquet, .csv or .jsonl.")
 @click.option(
     "--hide_seen",
     type=Truth(),
-    help="Whether items that a user has chosen before are left out; default True with --split=all, otherwise as in the run.",
+    help="Whether items that a user has chosen before are left out; default True; with --split=test or valid as in the run.",
+)
+@click.option(
+    "--fallback",
+    type=OneOf("none", "popular"),
+    default="none",
+    show_default=True,
+    help="popular: users for whom nothing can be ranked get the most popular items of the training part, without a score. none: they are refused by name where they were asked for, and otherwise counted.",
 )
 @click.option(
     "--skip_unknown", type=Truth(), default=False, help="Leave out unknown users and items, and say how many."
@@ -73,7 +85,8 @@ missing is written first.
 @click.pass_context
 def command(
     ctx: click.Context, run_dir: str, users: str | None, histories: str | None, split: str, top_k: int, output: str,
-    hide_seen: bool | None, skip_unknown: bool, encoding: str | None, model: str | None, places: Mapping[str, str | None],
+    hide_seen: bool | None, fallback: str, skip_unknown: bool, encoding: str | None, model: str | None,
+    places: Mapping[str, str | None],
 ) -> None:  # fmt: skip
     """Writes the best items and says for whom."""
     if histories is not None and "split" in given_options(ctx):
@@ -84,20 +97,42 @@ def command(
     from rporec_recbole.outputs.recommend import recommend
     from rporec_recbole.runs.folder import read_config
 
-    named = (
-        None if users is None else users_of(users, encoding or read_config(Path(run_dir)).get("encoding") or "utf-8")
-    )
+    config = read_config(Path(run_dir))
+    named = None if users is None else users_of(users, encoding or config.get("encoding") or "utf-8")
     written = recommend(
         run_dir, output, users=named, histories=histories, split=split, top_k=top_k, hide_seen=hide_seen,
-        skip_unknown=skip_unknown, encoding=encoding, model=model, **places,
+        skip_unknown=skip_unknown, fallback=fallback, encoding=encoding, model=model, **places,
     )  # fmt: skip
-    if written.skipped_items or written.skipped_users:
-        print(
-            f"rporec: left out {written.skipped_items:,} unknown items and {written.skipped_users:,} users who are unknown or have "
-            "no known item.",
-            file=sys.stderr,
-        )
+    for sentence in _said(written, config, users is not None or histories is not None):
+        print(f"rporec: {sentence}", file=sys.stderr)
     print(f"{written.rows:,} recommendations for {written.users:,} users are in {output}")
+
+
+def _said(written: Any, config: Mapping[str, Any], asked: bool) -> list[str]:
+    """What became of users and items that are not the run's own; `asked` for by name or by history."""
+    said = []
+    if written.filtered:
+        said.append(
+            f"{written.filtered:,} of these users were left out of the training by a filter "
+            f"(user_inter_num_interval={config.get('user_inter_num_interval')}) and are ranked from what they have."
+        )
+    if written.popular:
+        said.append(
+            f"{written.popular:,} of these users have no item that the run knows, or the model learned nothing of them; they get the "
+            "most popular items, without a score."
+        )
+    if written.skipped_items or (written.skipped_users and asked):
+        said.append(
+            f"left out {written.skipped_items:,} unknown items and {written.skipped_users:,} users who are unknown or have "
+            "no known item."
+        )
+    elif written.skipped_users:
+        said.append(
+            f"{written.skipped_users:,} more users stand in {config['dataset']}.inter and get nothing: a filter left them out of the training, "
+            "and none of their items is known, or the model ranks for users that it was trained on alone. --fallback=popular gives "
+            "them the most popular items."
+        )
+    return said
 
 
 def users_of(text: str, encoding: str = "utf-8") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -106,6 +107,7 @@ def command(ctx: click.Context, **_: Any) -> None:
     checked(values)
 
     from rporec_recbole.commands import compare, controls, cots, sweep
+    from rporec_recbole.explain.run_page import write_report
     from rporec_recbole.runs.run import help_run, run
     from rporec_recbole.training.state.processes import helping, launched
 
@@ -125,7 +127,7 @@ def command(ctx: click.Context, **_: Any) -> None:
     if helping():
         help_run(model, dataset, files, values)
         return
-    result = run(model, dataset, files, values)
+    result = run(model, dataset, files, values, tell=write_report)
     print(summary(result.metrics, str(result.run_dir)))
     if result.controls:
         controls.show(result.controls, str(result.run_dir))
@@ -217,6 +219,8 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
         "",
         f"Everything is in {run_dir}: metrics.json, ranks.parquet, curves.png, config.yaml, log.txt",
     ]
+    if (Path(run_dir) / "report.html").is_file():
+        lines.append(f"To look at it in a browser: {Path(run_dir) / 'report.html'}")
     return "\n".join(lines)
 
 

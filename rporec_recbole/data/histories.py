@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,12 @@ class Histories:
     Attributes:
         found: in the order of the file.
         skipped_items: how many entries name an unknown item and were left out.
-        skipped_users: how many users had no known item and were left out.
+        without: users who have no known item, by name; where unknown items are left out.
     """
 
     found: list[History]
     skipped_items: int
-    skipped_users: int
+    without: list[str]
 
 
 def read_histories(
@@ -71,16 +71,58 @@ def read_histories(
             unknown ones.
     """
     path = Path(path)
+    lines = ((f"line {number}", user, tokens) for number, user, tokens in _lines(path, encoding))
+    return _checked(lines, str(path), ids, skip_unknown, "--skip_unknown=True")
+
+
+def histories_of(
+    given: Mapping[str, Sequence[str | int]], ids: Mapping[str, int], skip_unknown: bool = False
+) -> Histories:
+    """The same of histories that a program has at hand.
+
+    Args:
+        given: name of a user -> its items, oldest first.
+        ids, skip_unknown: as for `read_histories`.
+
+    Raises:
+        DatasetError: as `read_histories`.
+    """
+    wrong = "its items must be a list of ids, texts or whole numbers"
+    rows = (
+        (
+            f"{user!r}",
+            str(user),
+            [str(item) for item in items]
+            if not isinstance(items, str) and all(_is_id(_plain(item)) for item in items)
+            else wrong,
+        )
+        for user, items in given.items()
+    )
+    return _checked(rows, "`histories`", ids, skip_unknown, "skip_unknown=True")
+
+
+def _plain(item: Any) -> Any:
+    """NumPy's own numbers as Python's."""
+    return item.item() if isinstance(item, np.generic) else item
+
+
+def _checked(
+    rows: Iterable[tuple[str, str, list[str] | str]],
+    source: str,
+    ids: Mapping[str, int],
+    skip_unknown: bool,
+    option: str,
+) -> Histories:
     found: list[History] = []
     problems: list[str] = []
-    lines: dict[str, int] = {}
-    wrong = unknown = skipped_users = 0
-    for number, user, tokens in _lines(path, encoding):
-        here = f"line {number}"
+    places: dict[str, str] = {}
+    wrong = unknown = 0
+    without: list[str] = []
+    for here, user, tokens in rows:
         if isinstance(tokens, str):
             problem: str | None = f"{here}: {tokens}"
-        elif user in lines:
-            problem = f"{here}: the user {user!r} stands on line {lines[user]} already"
+        elif user in places:
+            problem = f"{here}: the user {user!r} stands on {places[user]} already"
         elif not tokens:
             problem = f"{here}: the user {user!r} has no items"
         else:
@@ -94,23 +136,23 @@ def read_histories(
             elif known:
                 found.append(History(user, np.array(known, dtype=np.int64)))
             else:
-                skipped_users += 1
-        lines.setdefault(user, number)
+                without.append(user)
+        places.setdefault(user, here)
         if problem is not None:
             wrong += 1
             problems += [problem] if len(problems) < _NAMED else []
     if wrong:
         more = f"\n  and {wrong - len(problems)} more" if wrong > len(problems) else ""
-        advice = " --skip_unknown=True leaves unknown items out." if unknown and not skip_unknown else ""
+        advice = f" {option} leaves unknown items out." if unknown and not skip_unknown else ""
         raise DatasetError(
-            f"{path} has lines that cannot be used; correct or remove them. Item ids are those of the data files; items that the "
+            f"{source} has lines that cannot be used; correct or remove them. Item ids are those of the data files; items that the "
             f"run never met are unknown to it.{advice}\n  " + "\n  ".join(problems) + more
         )
-    if not found:
+    if not found and not without:
         raise DatasetError(
-            f"{path} holds no history with known items. Write one user a line; see `rporec recommend --help`."
+            f"{source} holds no history with known items. Write one user a line; see `rporec recommend --help`."
         )
-    return Histories(found, unknown if skip_unknown else 0, skipped_users)
+    return Histories(found, unknown if skip_unknown else 0, without)
 
 
 def list_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

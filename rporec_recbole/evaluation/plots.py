@@ -7,41 +7,90 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rporec_recbole.evaluation.compare import Comparison
 from rporec_recbole.evaluation.significance import Interval
 
-_COLUMNS = 3
+_COLUMNS, _WINDOW = 3, 9
+_DARK, _PALE = "#1f4e79", "#9db4c8"
 
 
-def plot_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
-    """One small panel per curve, in the order in which the curves began.
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def plot_curves(curves: Curves, title: str) -> Figure:
+    """One small panel per curve, stage by stage in the order in which they began. Those that never move are named at the end.
 
     Args:
         curves: name (`stage/quantity`) -> (step, value) pairs.
         title: of the whole figure.
     """
-    drawn = {name: points for name, points in curves.items() if points}
-    rows = max(1, -(-len(drawn) // _COLUMNS))
-    height = 2.6 * rows + 0.5
+    flat = {name: points[0][1] for name, points in curves.items() if len(points) > 2 and _never_moves(points)}
+    stages: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
+    for name, points in curves.items():
+        if points and name not in flat:
+            stage, _, quantity = name.rpartition("/")
+            stages.setdefault(stage, {})[quantity] = points
+    rows = max(1, sum(-(-len(panels) // _COLUMNS) for panels in stages.values()))
+    # In inches, from the top: all panels are alike, and a layout that measures each of them takes as long as drawing them.
+    panel, gap, heading, top, bottom = 1.7, 0.75, 0.45, 0.75, 0.95 if flat else 0.6
+    height = top + bottom + rows * (panel + gap) - gap + len(stages) * heading
     figure = Figure(figsize=(4.2 * _COLUMNS, height))
-    # Margins in inches: all panels are alike, and a layout that measures each of them takes as long as drawing them.
-    figure.subplots_adjust(0.65 / 12.6, 0.45 / height, 12.45 / 12.6, 1 - 0.7 / height, wspace=0.18, hspace=0.45)
     figure.suptitle(title, y=1 - 0.1 / height, va="top")
-    for index, (name, points) in enumerate(drawn.items()):
-        axes = figure.add_subplot(rows, _COLUMNS, index + 1)
-        steps, values = zip(*points, strict=True)
-        smoothed = _smoothed(values)
-        axes.plot(steps, values, color="#9db4c8", linewidth=1, marker="o" if len(steps) < 3 else None)
-        if smoothed is not None:
-            axes.plot(steps, smoothed, color="#1f4e79", linewidth=1.6)
-        stage, _, quantity = name.rpartition("/")
-        axes.set_title(quantity, fontsize=10)
-        axes.set_xlabel(stage, fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
+    low = height - top
+    for stage, panels in stages.items():
+        low -= heading
+        figure.text(0.02, (low + 0.3) / height, stage, fontsize=12, fontweight="bold", color=_DARK)
+        figure.add_artist(Line2D([0.02, 0.98], [(low + 0.24) / height] * 2, color=_PALE, linewidth=0.8))
+        for index, (quantity, points) in enumerate(panels.items()):
+            low -= panel + gap if index % _COLUMNS == 0 else 0
+            left = 0.05 + index % _COLUMNS * 0.32
+            axes = figure.add_axes((left, (low + gap) / height, 0.26, panel / height))
+            _draw_curve(axes, points)
+            axes.set_title(quantity, fontsize=10)
+    if flat:
+        listed = "; ".join(f"{name} = {value:g}" for name, value in flat.items())
+        figure.text(0.02, 0.15 / height, f"never moved, so not drawn: {listed}", fontsize=8, color="#555555", wrap=True)
     return figure
+
+
+def plot_key_curves(curves: Curves) -> Figure:
+    """A few curves large enough to be read, two beside each other.
+
+    Args:
+        curves: what is drawn, in words -> (step, value) pairs.
+    """
+    rows = -(-len(curves) // 2)
+    figure = Figure(figsize=(10, 2.9 * rows), layout="constrained")
+    for index, (name, points) in enumerate(curves.items()):
+        axes = figure.add_subplot(rows, 2, index + 1)
+        _draw_curve(axes, points)
+        axes.set_title(name, fontsize=10)
+    return figure
+
+
+def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
+    steps, values = zip(*points, strict=True)
+    smoothed = _smoothed(values)
+    short = len(steps) < 2 * _WINDOW
+    axes.plot(
+        steps,
+        values,
+        color=_DARK if short else _PALE,
+        linewidth=1.4 if short else 1,
+        marker="o" if len(steps) < 3 else None,
+    )
+    if smoothed is not None:
+        axes.plot(steps, smoothed, color=_DARK, linewidth=1.6)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(alpha=0.3)
+
+
+def _never_moves(points: Sequence[tuple[int, float]]) -> bool:
+    return all(value == points[0][1] for _, value in points)
 
 
 def plot_intervals(intervals: Mapping[str, Interval], title: str) -> Figure:
@@ -144,7 +193,7 @@ def plot_shares(shares: Mapping[str, float], title: str) -> Figure:
     return figure
 
 
-def _smoothed(values: Sequence[float], window: int = 9) -> list[float] | None:
+def _smoothed(values: Sequence[float], window: int = _WINDOW) -> list[float] | None:
     """Centred moving average, or None for short curves."""
     if len(values) < 2 * window:
         return None

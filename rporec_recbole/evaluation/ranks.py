@@ -143,7 +143,7 @@ def read_rows(run_dir: str | Path, split: str) -> pd.DataFrame:
         raise RunFolderError(f"{path} cannot be read ({error}). Name the folder of a finished run.") from error
     if not there:
         raise RunFolderError(
-            f"{path} has no ranks at all: the evaluation of that run ranks no items. Name runs that rank them."
+            f"{path} has no ranks at all: that run ranks no items, or was trained on everything (rporec fit). Name runs that rank them."
         )
     if not len(rows):
         raise RunFolderError(

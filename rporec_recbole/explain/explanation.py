@@ -22,9 +22,9 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.ranking import target_rank, top_of
 from rporec_recbole.evaluation.ranks import read_ranks
 from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Heard, Ranked, Thought
-from rporec_recbole.explain.titles import Item, items_of
 from rporec_recbole.runs.finished import LoadedRun, load_run
 from rporec_recbole.runs.scoring import Scorer
+from rporec_recbole.runs.titles import Item, items_of
 from rporec_recbole.text.completions import Completion, first_well_formed
 from rporec_recbole.text.prompts import Rating
 
@@ -61,6 +61,25 @@ def explain(
             f"{path} holds a run of {run.config['model']}, which knows users by their number and reads no history, so there is "
             "nothing to show. `rporec explain` takes runs of RPORec and of RecBole's sequential models."
         )
+    try:
+        return facts_of(run, users, sample, seed, split)
+    finally:
+        if getattr(run.model, "reasoner", None) is not None:
+            run.model.reasoner.store.close()
+
+
+def facts_of(
+    run: LoadedRun, users: Sequence[str] | None = None, sample: int = 20, seed: int = 0, split: str = "test"
+) -> Facts:
+    """The same of a run that is loaded already; its model reads histories.
+
+    Args:
+        run: the finished run.
+        users, sample, seed, split: as for `explain`.
+
+    Raises:
+        ConfigError: a user is unknown.
+    """
     scorer = Scorer(run)
     owners = scorer.users(split)
     if users is None:
@@ -70,11 +89,9 @@ def explain(
         asked = _places(run, owners, users, split)
         found = dict(_explained(run, scorer, split, np.array(sorted(asked), dtype=np.int64)))
         explained = [found[place] for place in asked]
-    if getattr(run.model, "reasoner", None) is not None:
-        run.model.reasoner.store.close()
     config = run.config
     return Facts(
-        run=Path(path).resolve().name,
+        run=run.run_dir.resolve().name,
         model=str(config["model"]),
         dataset=str(config["dataset"]),
         seed=int(config["seed"]),
@@ -124,6 +141,7 @@ def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -
         if getattr(run.model, "reads_reasoning", False):
             with _without_reasoning(run.model):
                 without = scorer.scores(rows, hidden)[places].cpu()
+        if getattr(run.model, "reasoning_on", False):  # also where it counts 0
             thoughts = _thoughts(run.model, chosen)
         users = run.dataset.id2token(run.dataset.uid_field, chosen[run.dataset.uid_field].numpy())
         for index, (user, history, target) in enumerate(
@@ -135,9 +153,10 @@ def _explained(run: LoadedRun, scorer: Scorer, split: str, wanted: np.ndarray) -
             thought = None
             if thoughts is not None:
                 completion, gate, moved, named_items = thoughts[index]
-                heard = [Heard(items[number], added) for number, added in named_items[:_HEARD]]
+                heard = [Heard(items[number], added) for number, added in named_items[:_HEARD] if without is not None]
                 guessed = named.get(completion.answer)
-                thought = _thought(completion, gate, moved, None if guessed is None else full.place(guessed), heard)
+                answered = None if guessed is None else full.place(guessed)
+                thought = _thought(completion, without is not None, gate, moved, answered, heard)
             explanation = Explanation(
                 user_id=str(user),
                 history=[Chosen(items[item], rating, shown) for item, rating, shown in history],
@@ -192,7 +211,7 @@ def _histories(run: LoadedRun, rows: Any) -> list[list[tuple[int, Rating, bool]]
     for history, rated in zip(histories, ratings, strict=True):
         steps = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0]
         shown = 0
-        if getattr(model, "reads_reasoning", False):
+        if getattr(model, "reasoning_on", False):
             shown = len(model.reasoner.template.shown(history, None if known is None else rated))
         first = len(steps) - shown  # a prompt shows the newest items
         found.append([(item, rating, step >= first) for step, (item, rating) in enumerate(steps)])
@@ -220,8 +239,11 @@ def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float, lis
     return list(zip(completions, gate.tolist(), moved.tolist(), heard, strict=True))
 
 
-def _thought(completion: Completion, gate: float, moved: float, guessed: Ranked | None, heard: list[Heard]) -> Thought:
+def _thought(
+    completion: Completion, counts: bool, gate: float, moved: float, guessed: Ranked | None, heard: list[Heard]
+) -> Thought:
     return Thought(
+        counts=counts,
         text=completion.text,
         well_formed=completion.well_formed,
         cot=completion.cot,

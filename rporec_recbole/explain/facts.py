@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rporec_recbole.explain.titles import Item
+from rporec_recbole.runs.titles import Item
 from rporec_recbole.text.prompts import Rating
 
 
@@ -62,6 +62,7 @@ class Thought:
     """What the backbone wrote, and what the head made of it.
 
     Attributes:
+        counts: whether the run's scores read texts at all; False where its choice was that they count 0.
         text: as written, unchanged.
         well_formed: whether it could be parsed; if not, it counted for nothing.
         cot: the chain of thought; empty if malformed.
@@ -73,6 +74,7 @@ class Thought:
         heard: items that the answers name, with what the head adds to their scores for it, the most first.
     """
 
+    counts: bool
     text: str
     well_formed: bool
     cot: str
@@ -93,7 +95,7 @@ class Explanation:
         history: what the model saw, oldest first.
         target: what the user chose next.
         top: the best items, best first, as evaluated.
-        reasoning: None where the run's scores use none.
+        reasoning: None where the run wrote none.
         target_without: the target as ranked without reasoning; None where the run's scores use none.
         top_without: the best items without reasoning; empty where the run's scores use none.
     """

@@ -1,74 +1,27 @@
-"""One self-contained HTML page from the facts: no script, no network, no style but its own.
-
-Titles, ids and what a language model wrote are untrusted. Every text passes `_text`, and a content security policy allows
-nothing but the one style sheet, by its hash: even a text that got through could load or run nothing.
-"""
+"""The page of single users: what each chose, what the language model wrote about it, and what was ranked best."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import unicodedata
-from pathlib import Path
-
 from rporec_recbole.explain.facts import Chosen, Explanation, Facts, Ranked, Thought
-from rporec_recbole.explain.titles import Item
+from rporec_recbole.explain.markup import document, escaped, facts_list, named, titled
 from rporec_recbole.text.prompts import written
 
 _NEWEST = 8  # steps of a history that stand open
+_FOOTER = "Made by <code>rporec explain</code>. Ranks are those of the evaluation: ties count against an item."
+
+
+COUNTS_NOTHING = (
+    "The texts count 0 in this run: on positions that were held out for this choice, no weight of them ranked better than none. So there is one "
+    "ranking, that of the trunk."
+)
 
 
 def page(facts: Facts) -> str:
     """The page, as text of UTF-8."""
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     reasoned = any(one.reasoning for one in facts.users)
     title = "What the reasoning did" if reasoned else "What was recommended"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="referrer" content="no-referrer">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}: {_text(facts.run)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{_head(facts, title, reasoned)}
-{"".join(_user(one, number, facts) for number, one in enumerate(facts.users, start=1))}
-<footer>Made by <code>rporec explain</code>. Ranks are those of the evaluation: ties count against an item.</footer>
-</main>
-</body>
-</html>
-"""
-
-
-# --- texts ------------------------------------------------------------------------------------------------------------
-
-
-def _text(text: str) -> str:
-    """Untrusted text, to stand between tags or in a quoted attribute: escaped, and without characters that nobody can see."""
-    seen = "".join(c if c == "\n" or c.isprintable() else _shown(c) for c in text)
-    return html.escape(seen, quote=True)
-
-
-def _shown(character: str) -> str:
-    # Controls, formats (right-to-left overrides among them) and lone surrogates, which no UTF-8 file could hold.
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character)[0] == "C" else " "
-
-
-def _name(text: str) -> str:
-    """Untrusted text whose direction stays its own: Hebrew or Arabic titles leave the line around them as it is."""
-    return f"<bdi>{_text(text).replace(' · ', '&nbsp;· ')}</bdi>"  # no line starts with a dot
-
-
-def _item(item: Item, chips: str = "") -> str:
-    details = f' <span class="details">{_name(item.details)}</span>' if item.details else ""
-    return f'<span class="title">{_name(item.title)}</span>{chips}{details}'
+    cards = "".join(user_card(one, number, facts) for number, one in enumerate(facts.users, start=1))
+    return document(title, facts.run, f"{_head(facts, title, reasoned)}\n{cards}", _FOOTER)
 
 
 # --- parts of the page ------------------------------------------------------------------------------------------------
@@ -76,41 +29,42 @@ def _item(item: Item, chips: str = "") -> str:
 
 def _head(facts: Facts, title: str, reasoned: bool) -> str:
     shown = {
-        "Model": _name(facts.model),
-        "Data": f"{_name(facts.dataset)}, {facts.split}",
+        "Model": named(facts.model),
+        "Data": f"{named(facts.dataset)}, {facts.split}",
         "Users here": f"{len(facts.users):,} of {facts.rows:,}",
         "Items ranked": f"{facts.candidates:,}",
         "Seen items": "hidden" if facts.hide_seen else "ranked too",
         "Seed": str(facts.seed),
     }
-    if reasoned:
+    counts = any(one.target_without is not None for one in facts.users)
+    if counts:
         moves = [one.target.other_rank - one.target.rank for one in facts.users if one.target.other_rank]
         shown["Target with reasoning"] = (
             f'<span class="up">{sum(move > 0 for move in moves)} up</span>, '
             f'<span class="down">{sum(move < 0 for move in moves)} down</span>, {sum(move == 0 for move in moves)} as before'
         )
-    listed = "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in shown.items())
     links = "".join(
-        f'<a href="#u{number}">{_name(one.user_id)} <small>rank {one.target.rank:,}{_arrow(one.target)}</small></a>'
+        f'<a href="#u{number}">{named(one.user_id)} <small>rank {one.target.rank:,}{_arrow(one.target)}</small></a>'
         for number, one in enumerate(facts.users, start=1)
     )
-    lead = f"Run {_name(facts.run)}. "
-    lead += (
-        "Each card holds what one user chose, what the language model wrote about it, and the ranking with and without that text."
-        if reasoned
-        else "Each card holds what one user chose and what was ranked best. The scores of this run use no reasoning."
-    )
+    lead = f"Run {named(facts.run)}. "
+    if counts:
+        lead += "Each card holds what one user chose, what the language model wrote about it, and the ranking with and without that text."
+    elif reasoned:
+        lead += f"Each card holds what one user chose, what the language model wrote about it, and what was ranked best. {COUNTS_NOTHING}"
+    else:
+        lead += "Each card holds what one user chose and what was ranked best. The scores of this run use no reasoning."
     return f"""<h1>{title}</h1>
 <p class="lead">{lead}</p>
-<dl class="facts">{listed}</dl>
-{_help(reasoned)}
+{facts_list(shown)}
+{_help(counts)}
 <nav class="jump" aria-label="Users">{links}</nav>"""
 
 
-def _help(reasoned: bool) -> str:
+def _help(counts: bool) -> str:
     target = """<p><b>Target</b> is what the user really chose next. It is marked for you, the reader; no prompt holds it and no score
 reads it. Its rank is its place among all ranked items; 1 is best.</p>"""
-    if not reasoned:
+    if not counts:
         return f'<details class="help"><summary>How to read this page</summary>{target}</details>'
     return f"""<details class="help"><summary>How to read this page</summary>{target}
 <p><b>Gate</b> says how much the head let the text count, from 0 (not at all) to 1. <b>State moved</b> is the length of what the
@@ -121,7 +75,14 @@ open the gate is. A malformed text counts for nothing. Where the head also reads
 proof that the reasoning was its cause; <code>rporec controls</code> asks that over all users.</p></details>"""
 
 
-def _user(one: Explanation, number: int, facts: Facts) -> str:
+def user_card(one: Explanation, number: int, facts: Facts) -> str:
+    """One user: history, text, rankings.
+
+    Args:
+        one: the user's explanation.
+        number: of the card, from 1.
+        facts: that it is among.
+    """
     places = f"<div><dt>rank of {facts.candidates:,}</dt><dd>{one.target.rank:,}</dd></div>"
     if one.target_without is not None:
         places += f'<div><dt>without reasoning</dt><dd class="bare">{one.target_without.rank:,}</dd></div>'
@@ -129,7 +90,7 @@ def _user(one: Explanation, number: int, facts: Facts) -> str:
     thought = "" if one.reasoning is None else _thought(one.reasoning, facts.candidates)
     return f"""<article id="u{number}">
 <header>
-<div class="next"><h2>User {_name(one.user_id)}</h2><p>chose next: {_item(one.target.item)}</p></div>
+<div class="next"><h2>User {named(one.user_id)}</h2><p>chose next: {titled(one.target.item)}</p></div>
 <dl class="places">{places}</dl>
 </header>
 {_columns(_history(one.history), thought, "columns")}
@@ -157,37 +118,44 @@ def _history(history: list[Chosen]) -> str:
 def _steps(steps: list[Chosen], first: int) -> str:
     lines = []
     for number, step in enumerate(steps, start=first):
-        rating = "" if step.rating is None else f'<span class="rating">rated {_text(written(step.rating))}</span>'
+        rating = "" if step.rating is None else f'<span class="rating">rated {escaped(written(step.rating))}</span>'
         hint = '<span class="hidden-text"> (in the prompt)</span>' if step.in_prompt else ""
         lines.append(
             f'<li class="step{" shown" if step.in_prompt else ""}"><span class="number">{number}</span>'
-            f"<span>{_item(step.item)}{hint}</span>{rating}</li>"
+            f"<span>{titled(step.item)}{hint}</span>{rating}</li>"
         )
     return "".join(lines)
 
 
 def _thought(thought: Thought, candidates: int) -> str:
+    nothing = "" if thought.counts else ' <span class="chip bad">counts 0 in the ranking</span>'
     if not thought.well_formed:
         return f"""<section class="thought"><h3>Reasoning <span class="chip bad">malformed, counted for nothing</span></h3>
-<pre>{_text(thought.text)}</pre></section>"""
+<pre>{escaped(thought.text)}</pre></section>"""
     parts = thought.sections or {"reasoning": thought.cot}
-    said = "".join(f"<dt>{name.capitalize()}</dt><dd>{_name(text)}</dd>" for name, text in parts.items())
+    said = "".join(f"<dt>{name.capitalize()}</dt><dd>{named(text)}</dd>" for name, text in parts.items())
     guessed = thought.answer_item
     where = "no item of the catalogue goes by these very words"
     if guessed is not None:
         where = f"an item of the catalogue, rank {guessed.rank:,} of {candidates:,}{_arrow(guessed)}"
-    return f"""<section class="thought"><h3>Reasoning <span class="chip">well-formed</span></h3>
+    return f"""<section class="thought"><h3>Reasoning <span class="chip">well-formed</span>{nothing}</h3>
 <dl class="said">{said}</dl>
-<p class="guess"><span class="label">Guess</span><b>{_name(thought.answer)}</b> <span class="label">{where}</span></p>
-<div class="gauges">{_gauge("Gate", thought.gate or 0.0, f"{thought.gate or 0.0:.2f}")}{_gauge("State moved", thought.moved, f"{thought.moved:.1%}")}</div>
-{_heard(thought)}<details class="raw"><summary>The text as written</summary><pre>{_text(thought.text)}</pre></details></section>"""
+<p class="guess"><span class="label">Guess</span><b>{named(thought.answer)}</b> <span class="label">{where}</span></p>
+{_gauges(thought)}{_heard(thought)}<details class="raw"><summary>The text as written</summary><pre>{escaped(thought.text)}</pre></details></section>"""
 
 
 def _heard(thought: Thought) -> str:
     if not thought.heard:
         return ""
-    rows = "".join(f"<li>{_name(one.item.title)} <b>{one.added:+.2f}</b></li>" for one in thought.heard)
+    rows = "".join(f"<li>{named(one.item.title)} <b>{one.added:+.2f}</b></li>" for one in thought.heard)
     return f'<p class="label">Named by the answers, and what that adds to their scores</p><ol class="heard">{rows}</ol>'
+
+
+def _gauges(thought: Thought) -> str:
+    if not thought.counts:
+        return ""
+    gate = thought.gate or 0.0
+    return f'<div class="gauges">{_gauge("Gate", gate, f"{gate:.2f}")}{_gauge("State moved", thought.moved, f"{thought.moved:.1%}")}</div>\n'
 
 
 def _gauge(name: str, share: float, value: str) -> str:
@@ -224,7 +192,7 @@ def _row(entry: Ranked, with_reasoning: bool, reasoned: bool, far: bool = False)
         )
         moved = f'<td class="move">{_moved(entry, with_reasoning) or "<span class=same>–</span>"} <span class="from">{place}</span></td>'
     score = "" if entry.score is None else f"{entry.score:.3f}"
-    return f"""<tr{f' class="{kinds}"' if kinds else ""}><td class="rank">{entry.rank:,}</td><td>{_item(entry.item, chips)}</td><td class="score">{score}</td>{moved}</tr>"""
+    return f"""<tr{f' class="{kinds}"' if kinds else ""}><td class="rank">{entry.rank:,}</td><td>{titled(entry.item, chips)}</td><td class="score">{score}</td>{moved}</tr>"""
 
 
 def _moved(entry: Ranked, with_reasoning: bool = True) -> str:

@@ -139,7 +139,12 @@ def setting_problems(config: Any) -> list[str]:
             for key in ("rm_dup_inter", "val_interval")
             if config[key]
         ]
-    return found + _evaluation_problems(config["eval_args"]) + _metric_problems(config) + _label_problems(config)
+    return (
+        found
+        + _evaluation_problems(config["eval_args"], bool(config["fitted_from"]))
+        + _metric_problems(config)
+        + _label_problems(config)
+    )
 
 
 def learns_from_labels(config: Any) -> bool:
@@ -164,7 +169,7 @@ def _label_problems(config: Any) -> list[str]:
     return []
 
 
-def _evaluation_problems(given: Any) -> list[str]:
+def _evaluation_problems(given: Any, on_everything: bool = False) -> list[str]:
     if not isinstance(given, Mapping):
         return [f"`eval_args={given!r}` must be a mapping of {list(_EVAL_KEYS)}"]
     found = [
@@ -182,7 +187,7 @@ def _evaluation_problems(given: Any) -> list[str]:
     elif "RS" in split and not (
         isinstance(split["RS"], (list, tuple))
         and len(split["RS"]) == 3
-        and all(_is_number(one) and one > 0 for one in split["RS"])
+        and (all(_is_number(one) and one > 0 for one in split["RS"]) or (on_everything and split["RS"][0] > 0))
     ):
         found.append(f"`eval_args.split={dict(split)!r}`: RS must be three numbers above 0, such as [0.8,0.1,0.1]")
     if given.get("order") not in ("RO", "TO"):

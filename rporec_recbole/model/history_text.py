@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.model.encoder import TextEncoder
+from rporec_recbole.settings.bars import progress_bar
 
 _TEXTS = 1024
 
@@ -80,7 +80,7 @@ class HistoryText:
             room[:first] = self._table[:first]
             self._table = room
         parts = range(0, len(new), _TEXTS)
-        for start in tqdm(parts, desc="Histories to vectors", leave=False, disable=len(parts) < 4):
+        for start in progress_bar(parts, desc="Histories to vectors", disable=len(parts) < 4):
             part = new[start : start + _TEXTS]
             self._table[first + start : first + start + len(part)] = self._encoder.encode(
                 [self._text(key) for key in part]

@@ -11,6 +11,7 @@ import numpy as np
 
 from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line
+from rporec_recbole.settings.bars import watched
 
 _FILE, _PROBE = "encoder.json", "A user who liked quiet films about the sea."
 _KEPT_TEXTS = 50_000
@@ -55,7 +56,9 @@ class SentenceEncoder:
         if len(self._vectors) + len(missing) > _KEPT_TEXTS:
             self._vectors, missing = {}, wanted
         if missing:
-            made = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=len(missing) > 2000)
+            made = self._model.encode(
+                missing, normalize_embeddings=True, show_progress_bar=len(missing) > 2000 and watched()
+            )
             self._vectors.update(zip(missing, np.asarray(made, dtype=np.float32), strict=True))
         blank = np.zeros(self.size, dtype=np.float32)
         return np.stack([self._vectors.get(text, blank) for text in texts])

@@ -6,7 +6,7 @@ answers.parquet    user_id, item_id, added: what is added to the score of an ite
 reasoning.parquet  user_id, cot_vector, answer_vector (what the head reads), cot, answer, well_formed, gate
 schema.json        what each column holds, how a score is made of them, where they came from
 
-A user has the history of the user's last row of a split. Vectors are made batch by batch as the run's evaluation makes them, and
+A user has the history of the user's last row of a split; of a run on everything (`rporec fit`), the whole profile. Vectors are made batch by batch as the run's evaluation makes them, and
 memory does not grow with the number of users.
 
 Letters in shapes: B users, N items, H hidden size, D size of a text vector.
@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.data.files import replacing_folder, unwritable, write_text
+from rporec_recbole.data.profiles import Profiles
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
 from rporec_recbole.outputs.table_file import table_writer
 from rporec_recbole.runs.finished import LoadedRun, hash_of_run, load_rporec
 from rporec_recbole.runs.scoring import Scorer
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.text.completions import first_well_formed
 from rporec_recbole.version import versions
 
@@ -198,9 +199,14 @@ def _parts(
     if wanted == {"items"}:
         return
     scorer, field = Scorer(run), run.dataset.uid_field
-    last = np.array(sorted(scorer.last_rows(split).values()), dtype=np.int64)
-    with tqdm(total=len(last), desc="export", unit="user", leave=False) as bar:
-        for places, (batch, _, _, _) in scorer.batches(split, last):
+    if run.config["fitted_from"]:
+        count, batches = _profiles(run)
+    else:
+        last = np.array(sorted(scorer.last_rows(split).values()), dtype=np.int64)
+        count = len(last)
+        batches = ((places, batch) for places, (batch, _, _, _) in scorer.batches(split, last))
+    with progress_bar(total=count, desc="export", unit="user") as bar:
+        for places, batch in batches:
             users = np.array(run.dataset.id2token(field, batch[field].numpy()[places]), dtype=object)
             columns = {"user_id": users, **_of_batch(run.model, batch, items, torch.from_numpy(places))}
             for part in ("users", "reasoning"):
@@ -209,6 +215,14 @@ def _parts(
             if "answers" in wanted:
                 yield "answers", _answers(run, batch, torch.from_numpy(places), users)
             bar.update(len(places))
+
+
+def _profiles(run: LoadedRun) -> tuple[int, Iterator[tuple[np.ndarray, Any]]]:
+    """How many users a run on everything has, and batches of their whole profiles with the places of those that are wanted, all."""
+    profiles = Profiles(run.dataset, int(run.config["MAX_ITEM_LIST_LENGTH"]))
+    starts = range(0, len(profiles.users), _ROWS)
+    parts = (np.arange(first, min(first + _ROWS, len(profiles.users))) for first in starts)
+    return len(profiles.users), ((np.arange(len(part)), profiles.rows(part)) for part in parts)
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def _type(kind: str) -> Any:
 
 def _array(values: np.ndarray, kind: Any) -> Any:
     if values.ndim == 1:
-        return pa.array(values, kind)
+        return pa.array(values, kind, from_pandas=True)  # no number is a gap, in all three forms
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
 
 
@@ -114,4 +114,9 @@ def _json_lines(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Col
 
 
 def _rows(columns: Columns, schema: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(columns[name].tolist() for name in schema), strict=True)
+    return zip(*(_values(columns[name]) for name in schema), strict=True)
+
+
+def _values(column: np.ndarray) -> list[Any]:
+    gaps = np.isnan(column) if column.ndim == 1 and column.dtype.kind == "f" else np.zeros(1, dtype=bool)
+    return np.where(gaps, None, column).tolist() if gaps.any() else column.tolist()  # type: ignore[call-overload]

@@ -26,7 +26,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.reasoner import Reasoner
@@ -42,6 +41,7 @@ from rporec_recbole.runs.folder import logging_to, read_results
 from rporec_recbole.runs.oracle import oracle_of
 from rporec_recbole.runs.refit import ranks_with, reasoner_of, refitted
 from rporec_recbole.runs.trunks import ranks_of_trunk_alone, ranks_of_two_trunks
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.training.state import checkpoint
 
 FULL, ORACLE = "RPORec", "oracle 10 %"
@@ -114,7 +114,7 @@ def run_controls(path: str | Path, only: Sequence[str] | None = None, **places: 
     if only is not None:
         controls = {name: ranks for name, ranks in controls.items() if name == FULL or name in only}
     tables = [] if only is None else _others(folder, controls)
-    for name, ranks in tqdm(controls.items(), desc="controls", unit="control", leave=False):
+    for name, ranks in progress_bar(controls.items(), desc="controls", unit="control"):
         logging.getLogger().info(f"control: {name}")
         tables.append(ranks().assign(control=name))
     table = together(tables)

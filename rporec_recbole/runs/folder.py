@@ -8,6 +8,7 @@ positions.parquet stage, user_id, item_id, place: what each stage learned from (
 log.txt           everything that was logged
 tensorboard/      the same curves as events
 curves.png        the same curves as a picture
+report.html       what the run shows, one page for a browser
 resume/           while the run lasts, its controls included: what it needs to go on if it is killed
 """
 
@@ -40,13 +41,14 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
-CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, RESUME, CHECKPOINTS, LOCK = (
+CONFIG, METRICS, RANKS, LOG, TENSORBOARD, CURVES, REPORT, RESUME, CHECKPOINTS, LOCK = (
     "config.yaml",
     "metrics.json",
     "ranks.parquet",
     "log.txt",
     "tensorboard",
     "curves.png",
+    "report.html",
     "resume",
     "checkpoints",
     "lock",
@@ -187,7 +189,7 @@ def refuse_own_file(output: Path) -> None:
     Raises:
         ConfigError: it is one of a run's own.
     """
-    own = output.name in (CONFIG, METRICS, RANKS, LOG, CURVES) or output.suffix in (".safetensors", ".sqlite")
+    own = output.name in (CONFIG, METRICS, RANKS, LOG, CURVES, REPORT) or output.suffix in (".safetensors", ".sqlite")
     if (own or output.name in _OF_STAGES) and (output.parent / CONFIG).is_file():
         raise ConfigError(f"`--output={output}` is a file of the run itself, and would be lost. Choose another.")
 

@@ -16,15 +16,17 @@ import pandas as pd
 import torch
 
 from rporec_recbole.data import digest
-from rporec_recbole.errors import ConfigError
+from rporec_recbole.errors import ConfigError, first_line
 from rporec_recbole.evaluation.answers import described
 from rporec_recbole.evaluation.comparable import mode_of
 from rporec_recbole.evaluation.plots import plot_curves
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
+from rporec_recbole.host.beside import beside
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, said_by_model
 from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files, evaluated
 from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
+from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.folder import (
     CHECKPOINTS,
     CURVES,
@@ -41,6 +43,7 @@ from rporec_recbole.runs.folder import (
 )
 from rporec_recbole.runs.start_from import check_start
 from rporec_recbole.runs.trackers import check_trackers, results_of, texts_of, tracking
+from rporec_recbole.settings.bars import coloured_too, showing
 from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.state.processes import Processes
@@ -62,6 +65,10 @@ class RunResult:
     controls: list[Contrast] = field(default_factory=list)
 
 
+Tell = Callable[[LoadedRun, dict[str, list[tuple[int, float]]]], None]
+"""Gets a run whose results are written, as it is in memory, and its curves: name -> (step, value)."""
+
+
 def run(
     model: str | type,
     dataset: str,
@@ -70,6 +77,7 @@ def run(
     *,
     test: bool = True,
     watch: Callable[[int, float], None] | None = None,
+    tell: Tell | None = None,
 ) -> RunResult:
     """Trains and evaluates a model and writes everything into a run folder.
 
@@ -81,11 +89,17 @@ def run(
         test: rank the test split too. A search leaves it out and calls `finished.add_test` for what it chose.
         watch: gets (epoch, score) at each validation while the model trains (RPORec: in stage 1a), epochs counted from 1.
             What it raises ends the run, and leaves the folder of an interrupted run.
+        tell: called once, when the results are written. What it raises is one warning.
 
     Raises:
         RPORecError: whatever the user can repair; the message says how.
     """
     config = build_config(model, dataset, config_files, overrides)
+    if config["fitted_from"]:
+        raise ConfigError(
+            f"These are the settings of `rporec fit`, which trains on everything and measures nothing. To do that again: "
+            f"rporec fit {config['fitted_from']}. To train and measure, leave `fitted_from` out and give `eval_args` a split."
+        )
     controls = config["model"] == "RPORec" and config["controls"]
     if controls:
         check_controls(config["stages"], config["ids_only"])
@@ -96,12 +110,13 @@ def run(
         check_start(written)
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
-    with held(folder), logging_to(folder), saying_when_full(folder), configured(folder, written):
+    shown = showing(bool(config["show_progress"]))
+    with held(folder), logging_to(folder), saying_when_full(folder), configured(folder, written), shown:
         (folder / RESUME).mkdir(exist_ok=True)
         if (folder / METRICS).is_file():  # killed while it made its controls
             metrics = _results_of(config, folder)
         else:
-            metrics = _run(config, written, folder, ("valid", "test") if test else ("valid",), watch)
+            metrics = _run(config, written, folder, ("valid", "test") if test else ("valid",), watch, tell)
         made = run_controls(folder) if controls else []
         finish(folder)
         return RunResult(folder, metrics, made)
@@ -122,7 +137,7 @@ def help_run(
     if config["model"] != "RPORec":
         raise ConfigError(f"Only RPORec shares its training among processes; start {model} without a launcher.")
     check_dataset_files(config)
-    with logging_to(None), tempfile.TemporaryDirectory() as scratch:
+    with logging_to(None), showing(bool(config["show_progress"])), tempfile.TemporaryDirectory() as scratch:
         config["run_dir"], config["checkpoint_dir"] = None, scratch
         _, train, valid, _ = build_data(config)
         built = build_model(config, train)
@@ -137,11 +152,13 @@ def _run(
     folder: Path,
     splits: tuple[str, ...],
     watch: Callable[[int, float], None] | None,
+    tell: Tell | None,
 ) -> dict[str, Any]:
     log = logging.getLogger()
     name = config["model"]
     start = perf_counter()
     data, train, valid, test = build_data(config)
+    loaders = {"train": train, "valid": valid, "test": test}
     model = build_model(config, train)
     trainer = build_trainer(config, model)
     closing = contextlib.ExitStack()
@@ -171,7 +188,7 @@ def _run(
                 watch(epoch + 1, float(score))
 
         with said_by_model(config, "cannot be trained"), saying_when_full(folder):
-            trainer.fit(train, valid, saved=True, show_progress=config["show_progress"], callback_fn=validated)
+            trainer.fit(train, valid, saved=True, show_progress=coloured_too(), callback_fn=validated)
         trained = perf_counter() - start
         collector.take("training")
 
@@ -180,14 +197,15 @@ def _run(
         answers: dict[str, dict[str, float]] = {}
         start = perf_counter()
         for split in splits:
-            results[split], table = evaluated(trainer, {"valid": valid, "test": test}[split], split, best=True)
+            results[split], table = evaluated(trainer, loaders[split], split, best=True)
             tables.append(table)
             # Validation has its texts from the training; for the test split none are written that no score reads.
             if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
-                answers[split] = trainer.answers(train, {"valid": valid, "test": test}[split])
+                answers[split] = trainer.answers(train, loaders[split])
                 log.info(f"{split}: {described(answers[split])}")
         if getattr(trainer, "helpers", None) is not None:
             trainer.helpers.end()
+        others = beside(trainer, {split: loaders[split] for split in splits}, data) if "test" in splits else {}
         stages = {"data": {"name": "data and model", "seconds": prepared}}
         if isinstance(getattr(trainer, "stages", None), dict):
             stages.update(trainer.stages)
@@ -216,6 +234,7 @@ def _run(
             **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             **results,
+            **({"beside": others} if others else {}),
             "validations": validations,
             "valid_after_stage": getattr(trainer, "stage_results", {}),
             **({"rounds": trainer.rounds} if getattr(trainer, "rounds", None) else {}),
@@ -231,6 +250,11 @@ def _run(
             trackers.add_all(curves)
         trackers.end(results_of(metrics), texts_of(folder))
         write_results(folder, metrics, together(tables))
+        if tell is not None:
+            try:
+                tell(LoadedRun(folder, config, data, loaders, model), curves)
+            except Exception as error:
+                log.warning(f"what the run shows could not be made ({first_line(error)}); the run itself is whole")
         return metrics
 
 

@@ -48,6 +48,11 @@ class Scorer:
                 f"{self.run.run_dir} was evaluated with the mode `{mode}`, which does not rank all items. Only runs with the mode "
                 "`full` of eval_args can be used here."
             )
+        if self.run.config["fitted_from"]:
+            raise ConfigError(
+                f"{self.run.run_dir} was fitted on everything (rporec fit), so its {split} split is empty. Ask for whole profiles (`recommend`), or ask "
+                f"the run that it came from: {self.run.config['fitted_from']}."
+            )
         loader = self.run.loaders[split]
         rows = loader.uid_list if hasattr(loader, "uid_list") else loader.dataset.inter_feat[loader.uid_field]
         return rows.numpy()

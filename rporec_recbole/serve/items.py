@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from rporec_recbole.explain.titles import Item
+from rporec_recbole.runs.titles import Item
 
 LONGEST = 200  # characters of a query
 MOST = 100  # items of an answer

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError
-from rporec_recbole.explain.titles import items_of
 from rporec_recbole.runs.finished import check_rporec, hash_of_run, load_rporec
+from rporec_recbole.runs.titles import items_of
 from rporec_recbole.serve.index import ItemIndex
 from rporec_recbole.serve.items import ItemSearch
 from rporec_recbole.serve.limits import Limits

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rporec_recbole.data.profiles import Profiles
 from rporec_recbole.data.seen import past_items
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.serve.problem import Problem, shown
@@ -37,7 +38,8 @@ class Rows:
     """What a run knows of items and users.
 
     Args:
-        run: the run; users have the histories of their rows of its test split, the last one where there are several.
+        run: the run; users have the histories of their rows of its test split, the last one where there are several. Of a run on everything
+            (`rporec fit`) they have their whole profiles.
     """
 
     def __init__(self, run: LoadedRun) -> None:
@@ -47,7 +49,10 @@ class Rows:
         self._split = run.loaders["test"].dataset
         self._ids = run.dataset.field2token_id[run.dataset.iid_field]
         self._users = run.dataset.field2token_id[run.dataset.uid_field]
-        owners = self._split.inter_feat[self._split.uid_field].numpy()
+        self._profiles = Profiles(run.dataset, self._length) if run.config["fitted_from"] else None
+        owners = (
+            self._split.inter_feat[self._split.uid_field].numpy() if self._profiles is None else self._profiles.users
+        )
         self._row_of = np.full(run.dataset.user_num, -1, dtype=np.int64)
         self._row_of[owners] = np.arange(len(owners))
 
@@ -81,13 +86,13 @@ class Rows:
                 "unknown_user",
                 f"The user `{shown(user)}` {why}. Name a user as user_id of the data files has it, or send the items as `history`.",
             )
-        split = self._split
-        rows = split.inter_feat
-        steps = int(rows[self._model.ITEM_SEQ_LEN][row])
-        items = rows[self._model.ITEM_SEQ][row, :steps].tolist()
-        rated = self._model.ratings_of(rows[row : row + 1])
+        place, split = np.array([row]), self._split
+        one = split.inter_feat[row : row + 1] if self._profiles is None else self._profiles.rows(place)
+        steps = int(one[self._model.ITEM_SEQ_LEN][0])
+        items = one[self._model.ITEM_SEQ][0, :steps].tolist()
+        rated = self._model.ratings_of(one)
         ratings = None if rated is None else rated[0][:steps]
         hidden = np.zeros(0, dtype=np.int64)
         if hide:
-            hidden = past_items(split, rows[row : row + 1])[1].numpy()
+            hidden = (past_items(split, one) if self._profiles is None else self._profiles.had(place))[1].numpy()
         return Row(items, ratings, hidden, top_k)

@@ -15,7 +15,7 @@ from typing import Any
 from rporec_recbole.settings.types import is_embedded
 
 STARTED_IN = "started_in"
-_PATHS = ("data_path", "start_from")
+_PATHS = ("data_path", "start_from", "fitted_from")
 PLACES = frozenset([*_PATHS, "backbone", "text_encoder"])
 
 

@@ -323,7 +323,7 @@ def test_a_shell_completes_names(tmp_path):
     (tmp_path / "saved" / "one" / "config.yaml").touch()
     (tmp_path / "saved" / "no run").mkdir()
     asked = {"rporec comp": {"compare", "completion"}, "rporec --model SASRecC": {"SASRecCPR"},
-             "rporec recommend saved/": {"saved/one"}, "rporec recommend saved/one --top": {"--top_k"}}  # fmt: skip
+             "rporec recommend saved/": {"saved/one"}, "rporec recommend saved/one --top_": {"--top_k"}}  # fmt: skip
     for typed, wanted in asked.items():
         words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_RPOREC_COMPLETE": "bash_complete"}
         code = "import sys; from rporec_recbole.cli import main; sys.exit(main([]))"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.explain import titles
+from rporec_recbole.runs import titles
 from rporec_recbole.runs.finished import load_run
 from tests.toy import SHORT, write_toy
 

@@ -16,12 +16,12 @@ import pytest
 
 from rporec_recbole.cli import main
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.explain import titles
 from rporec_recbole.explain.explanation import differing, explain
 from rporec_recbole.explain.page import page
-from rporec_recbole.explain.titles import items_of
+from rporec_recbole.runs import titles
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
+from rporec_recbole.runs.titles import items_of
 from tests.integration.reasoned import with_texts, without_strength
 from tests.toy import SHORT, TEXT, write_toy
 
@@ -99,15 +99,25 @@ def test_the_page_goes_through_a_link_and_down_a_pipe(trained, tmp_path):
     assert target.read_text() in piped.stdout
 
 
-def test_reasoning_that_counts_for_nothing_is_neither_written_nor_shown(reasoned, tmp_path):
+def test_reasoning_that_counts_for_nothing_is_shown_and_said_to(reasoned, trained, tmp_path, capsys):
     folder = without_strength(reasoned, tmp_path / "run")
+    shutil.copy(trained / "ranks.parquet", folder / "ranks.parquet")
     for one in explain(folder, sample=3).users:
-        assert one.reasoning is one.target_without is None
+        assert not one.reasoning.counts
+        assert one.reasoning.text
+        assert one.reasoning.heard == []
+        assert one.target_without is None
         assert not one.top_without
-        assert not any(step.in_prompt for step in one.history)
+        assert any(step.in_prompt for step in one.history)
     store = CoTStore(folder / "reasoning.sqlite")
-    assert len(store) == 0
+    assert len(store) >= 3  # of these users alone
     store.close()
+    assert main(["explain", str(folder), "--users=u1,u2"]) == 0
+    text = (folder / "explanation.html").read_text(encoding="utf-8")
+    assert "The texts count 0 in this run" in text
+    assert "without reasoning" not in text
+    assert Reader(text).tags.count("table") == 2
+    assert "not those of ranks.parquet" not in capsys.readouterr().err
 
 
 def test_ranks_with_reasoning_that_counts_are_those_of_the_run(reasoned, facts):

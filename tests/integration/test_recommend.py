@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import rporec_recbole
 from rporec_recbole.cli import main
 from rporec_recbole.data.histories import read_histories
 from rporec_recbole.errors import DatasetError, RunFolderError
@@ -73,9 +75,9 @@ def test_targets_stand_where_the_evaluation_has_them(runs, tmp_path, name, split
 
 
 def test_rows_of_a_user_stand_together_best_first(runs, tmp_path):
-    recommend(runs["reasoned"], tmp_path / "recs.parquet", top_k=10)
+    recommend(runs["reasoned"], tmp_path / "recs.parquet", split="test", top_k=10)
     recs = pd.read_parquet(tmp_path / "recs.parquet")
-    assert list(recs.columns) == ["user_id", "rank", "item_id", "score"]
+    assert list(recs.columns) == ["user_id", "rank", "item_id", "score", "title"]
     assert recs["score"].dtype == np.float32
     for _, own in recs.groupby((recs["user_id"] != recs["user_id"].shift()).cumsum()):
         assert own["rank"].tolist() == list(range(1, 11))
@@ -90,15 +92,15 @@ def test_some_users_by_name_or_by_file_get_what_all_get(runs, tmp_path, capsys):
     (tmp_path / "users.txt").write_text("u4\nu9\n\n")
     for users in ("u9,u4", str(tmp_path / "users.txt")):
         assert main(["recommend", folder, f"--users={users}", f"--output={tmp_path / 'some.csv'}", "--top_k=5"]) == 0
-        some = pd.read_csv(tmp_path / "some.csv")
+        some = pd.read_csv(tmp_path / "some.csv", keep_default_na=False)
         full = pd.read_parquet(everyone).query("user_id in ['u4', 'u9']").reset_index(drop=True)
         pd.testing.assert_frame_equal(some, full, check_dtype=False)
 
 
-def test_hide_seen_as_the_run_does_unless_told(runs, toy, tmp_path):
+def test_hide_seen_of_a_split_as_the_run_does_unless_told(runs, toy, tmp_path):
     past = past_of(toy)
     for name, told, hidden in (("trunk", None, True), ("trunk", False, False), ("SASRec", True, True)):
-        recommend(runs[name], tmp_path / "recs.parquet", top_k=100, hide_seen=told)
+        recommend(runs[name], tmp_path / "recs.parquet", split="test", top_k=100, hide_seen=told)
         recs = pd.read_parquet(tmp_path / "recs.parquet")
         target = dict(zip(ranks_of(runs[name])["user_id"], ranks_of(runs[name])["item_id"], strict=True))
         for user, own in recs.groupby("user_id"):
@@ -119,20 +121,20 @@ def past_of(toy):
 @pytest.mark.parametrize("name", ["trunk", "SASRec"])
 def test_a_whole_profile_is_a_new_history_with_the_newest_item(runs, toy, tmp_path, name):
     past, file = past_of(toy), tmp_path / "new.jsonl"
-    recommend(runs[name], tmp_path / "all.parquet", split="all")
+    recommend(runs[name], tmp_path / "all.parquet")
     everyone = pd.read_parquet(tmp_path / "all.parquet")
     users = list(dict.fromkeys(everyone["user_id"]))
     assert sorted(users) == sorted(past)
     lines = [json.dumps({"user": user, "items": past[user]}) for user in users]
     file.write_text("\n".join(lines), encoding="utf-8")
-    recommend(runs[name], tmp_path / "new.parquet", histories=file, hide_seen=True)
+    recommend(runs[name], tmp_path / "new.parquet", histories=file)
     pd.testing.assert_frame_equal(everyone, pd.read_parquet(tmp_path / "new.parquet"))
 
 
 @pytest.mark.parametrize("name", ["reasoned", "trunk", "SASRec", "FPMC", "BPR", "NeuMF"])
 def test_nothing_that_was_had_is_recommended_to_a_whole_profile(runs, toy, tmp_path, name, capsys):
     past = past_of(toy)
-    assert main(["recommend", str(runs[name]), "--split=all", f"--output={tmp_path / 'all.csv'}"]) == 0
+    assert main(["recommend", str(runs[name]), f"--output={tmp_path / 'all.csv'}"]) == 0
     recs = pd.read_csv(tmp_path / "all.csv")
     assert recs["user_id"].nunique() == len(past)
     for user, own in recs.groupby("user_id"):
@@ -161,17 +163,146 @@ def test_a_whole_profile_is_reasoned_about_with_its_ratings(runs, toy, tmp_path)
     run.model.reasoner.store.close()
 
 
-def test_a_user_with_one_purchase_has_a_profile(tmp_path):
-    data = write_toy(tmp_path)
+# --- a shop -----------------------------------------------------------------------------------------------------------
+
+TITLES = {"i1": '=cmd|"/C calc"!A1', "i2": "one\rline, \u2028another", "i3": "\"quoted\", 'too'", "i4": "+1 <b>"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Runs on the toy data set with hostile titles, one user with a single purchase, and one whose only item nobody else has."""
+    data = write_toy(tmp_path_factory.mktemp("shop"))
     with (data / "toy" / "toy.inter").open("a", encoding="utf-8") as file:
-        file.write("once\ti7\t5\t880000001\n")
-    plain = {"data_path": str(data), "show_progress": False, "epochs": 1, "user_inter_num_interval": "[1,inf)"}
-    for model, settings in (("RPORec", {**SHORT, **TEXT, "stages": ["1a"]}), ("SASRec", {}), ("BPR", {})):
-        done = run(model, "toy", overrides={**settings, **plain, "run_dir": str(tmp_path / model)})
-        recommend(done.run_dir, tmp_path / "recs.parquet", split="all", users=["once"], top_k=50)
+        file.write("once\ti7\t5\t880000001\nlost\trare\t5\t880000002\n")
+    path = data / "toy" / "toy.item"
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [[line[0], TITLES.get(line[0], line[1]), *line[2:]] for line in lines]
+    path.write_text("\n".join("\t".join(line) for line in lines) + "\n", encoding="utf-8", newline="\n")
+    plain = {"data_path": str(data), "show_progress": False, "epochs": 1}
+    folders = {}
+    for model, settings in (("RPORec", {**SHORT, **TEXT, "stages": ["1a"]}), ("SASRec", {}), ("BPR", {}), ("FPMC", {})):
+        folders[model] = run(model, "toy", overrides={**settings, **plain, "run_dir": str(data / model)}).run_dir
+    return folders
+
+
+@pytest.mark.parametrize("model", ["RPORec", "SASRec"])
+def test_users_whom_a_filter_left_out_are_ranked_from_what_they_have(shop, tmp_path, capsys, model):
+    """The filter is the default, `user_inter_num_interval=[4,inf)`."""
+    output = tmp_path / "recs.csv"
+    assert main(["recommend", str(shop[model]), f"--output={output}", "--top_k=50"]) == 0
+    said = capsys.readouterr()
+    assert "1 of these users were left out of the training by a filter (user_inter_num_interval=[4,inf))" in said.err
+    assert "1 more users stand in toy.inter and get nothing" in said.err
+    assert "for 31 users" in said.out
+    own = pd.read_csv(output).query("user_id == 'once'")
+    assert len(own) == ITEMS - 1
+    assert "i7" not in set(own["item_id"])
+    alone = tmp_path / "once.csv"
+    assert main(["recommend", str(shop[model]), "--users=once", f"--output={alone}", "--top_k=50"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(alone), own.reset_index(drop=True))
+    assert main(["recommend", str(shop[model]), "--users=once,lost", f"--output={alone}"]) == 2
+    assert "does not know the user `lost`" in capsys.readouterr().err
+
+
+def test_a_user_with_one_purchase_that_no_filter_took_is_one_of_the_run(shop, tmp_path):
+    data = load_run(shop["BPR"]).config["data_path"]
+    plain = {
+        "data_path": str(Path(data).parent),
+        "show_progress": False,
+        "epochs": 1,
+        "user_inter_num_interval": "[1,inf)",
+    }
+    for model in ("SASRec", "BPR"):
+        done = run(model, "toy", overrides={**plain, "run_dir": str(tmp_path / model)})
+        written = recommend(done.run_dir, tmp_path / "recs.parquet", users=["once"], top_k=50)
         recs = pd.read_parquet(tmp_path / "recs.parquet")
-        assert len(recs) == ITEMS - 1
+        assert (written.users, written.filtered) == (1, 0)
+        assert len(recs) == ITEMS  # `rare` is an item then
         assert "i7" not in set(recs["item_id"])
+
+
+@pytest.mark.parametrize(
+    ("model", "stands_in"), [("RPORec", {"lost"}), ("BPR", {"once", "lost"}), ("FPMC", {"once", "lost"})]
+)
+def test_the_most_popular_items_stand_in(shop, tmp_path, capsys, model, stands_in):
+    """BPR and FPMC know users by what they learned of them."""
+    counts = pd.read_csv(Path(load_run(shop[model]).config["data_path"]) / "toy.inter", sep="\t")
+    for suffix in (".parquet", ".csv", ".jsonl"):
+        output = tmp_path / f"recs{suffix}"
+        given = ["recommend", str(shop[model]), "--fallback=popular", f"--output={output}", "--k=3"]
+        assert main(given) == 0
+        assert f"{len(stands_in)} of these users have no item that the run knows" in capsys.readouterr().err
+        read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
+        recs = read[suffix](output)
+        assert recs["user_id"].nunique() == 32
+        gaps = recs[recs["score"].isna()]
+        assert set(gaps["user_id"]) == stands_in
+        assert gaps.groupby("user_id")["rank"].apply(list).tolist() == [[1, 2, 3]] * len(stands_in)
+    assert "NaN" not in (tmp_path / "recs.jsonl").read_text()
+    train = training_counts(counts)
+    for _, own in gaps.groupby("user_id"):
+        assert train[own["item_id"]].tolist() == sorted(train, reverse=True)[:3]
+    assert main([*given, "--users=lost,nobody,u3"]) == 0
+    assert "for 3 users" in capsys.readouterr().out
+    assert main([*given[:2], given[3], "--users=nobody", "--skip_unknown"]) == 2
+    assert "Nothing can be ranked for any of the 1 users" in capsys.readouterr().err
+
+
+def training_counts(table):
+    """Interactions of each item, without the last two of each user of the run."""
+    table.columns = [name.split(":")[0] for name in table.columns]
+    table = table[~table["user_id"].isin(["once", "lost"])].sort_values(["user_id", "timestamp"], kind="stable")
+    left = table.groupby("user_id").cumcount(ascending=False) > 1
+    return table[left]["item_id"].value_counts()
+
+
+def test_titles_are_what_the_file_says_in_every_form(shop, tmp_path):
+    for model in ("RPORec", "SASRec"):
+        tables = []
+        for suffix in (".parquet", ".csv", ".jsonl"):
+            output = tmp_path / f"{model}{suffix}"
+            recommend(shop[model], output, top_k=50, hide_seen=False)
+            if suffix == ".csv":
+                with output.open(encoding="utf-8", newline="") as file:
+                    tables.append(list(csv.DictReader(file)))
+            elif suffix == ".jsonl":
+                tables.append([json.loads(line) for line in output.read_text(encoding="utf-8").split("\n")[:-1]])
+            else:
+                tables.append(pd.read_parquet(output).to_dict("records"))
+            assert list(tables[-1][0]) == ["user_id", "rank", "item_id", "score", "title"]
+            titles = {row["item_id"]: row["title"] for row in tables[-1]}
+            assert {item: titles[item] for item in TITLES} == TITLES
+            assert titles["i0"] == '"Quoted start'
+            assert len(titles) == ITEMS
+        for parquet, text, line in zip(*tables, strict=True):
+            assert {**text, "rank": int(text["rank"]), "score": float(text["score"])} == line == parquet
+
+
+def test_a_run_recommends_from_python_what_the_command_writes(shop, tmp_path):
+    loaded = rporec_recbole.load_run(shop["RPORec"])
+    before = loaded.config["hide_seen"]
+    recommend(shop["RPORec"], tmp_path / "recs.parquet", top_k=10)
+    pd.testing.assert_frame_equal(loaded.recommend(), pd.read_parquet(tmp_path / "recs.parquet"), check_dtype=False)
+    some = loaded.recommend(users=["u9", "once", "lost"], k=3, fallback="popular", hide_seen=False)
+    assert list(some.columns) == ["user_id", "rank", "item_id", "score", "title"]
+    assert some["user_id"].tolist() == ["u9"] * 3 + ["once"] * 3 + ["lost"] * 3
+    new = loaded.recommend(histories={"anna": ["i3", "i4"], 7: ["i9"]}, k=2)
+    assert new["user_id"].tolist() == ["anna", "anna", "7", "7"]
+    recommend(shop["RPORec"], tmp_path / "test.parquet", split="test", top_k=10)
+    split = loaded.recommend(split="test", hide_seen=before)
+    pd.testing.assert_frame_equal(split, pd.read_parquet(tmp_path / "test.parquet"), check_dtype=False)
+    assert loaded.config["hide_seen"] == before
+    for given, message in (
+        ({"users": "u1"}, "must be a list"),
+        ({"k": 0}, "at least 1"),
+        ({"split": "train"}, "must be one of all, test, valid"),
+        ({"users": ["u1"], "histories": {"a": ["i1"]}}, "Give one of"),
+        ({"histories": {"a": ["what"]}}, "skip_unknown=True leaves"),
+        ({"histories": {"a": "i1"}}, "must be a list of ids"),
+        ({"users": ["who"]}, "does not know the user `who`"),
+    ):
+        with pytest.raises(rporec_recbole.errors.RPORecError, match=message):
+            loaded.recommend(**given)
 
 
 # --- new histories ----------------------------------------------------------------------------------------------------
@@ -188,7 +319,7 @@ def test_a_new_user_with_the_history_of_an_old_one_gets_the_same(runs, toy, tmp_
         for user in users
     ]
     file.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
-    recommend(runs[name], tmp_path / "old.parquet", hide_seen=False)
+    recommend(runs[name], tmp_path / "old.parquet", split="test", hide_seen=False)
     recommend(runs[name], tmp_path / "new.parquet", histories=file, hide_seen=False)
     old_recs, new_recs = pd.read_parquet(tmp_path / "old.parquet"), pd.read_parquet(tmp_path / "new.parquet")
     pd.testing.assert_frame_equal(old_recs, new_recs)
@@ -290,7 +421,7 @@ def test_unknown_items_can_be_left_out(runs, tmp_path, capsys):
     (tmp_path / "h.jsonl").write_text('{"user": "a", "items": ["i1", "what", "i2"]}\n{"user": 7, "items": ["who"]}\n')
     read = read_histories(tmp_path / "h.jsonl", IDS, skip_unknown=True)
     assert [(one.user, one.items.tolist()) for one in read.found] == [("a", [1, 2])]
-    assert (read.skipped_items, read.skipped_users) == (2, 1)
+    assert (read.skipped_items, read.without) == (2, ["7"])
     arguments = [
         "recommend",
         str(runs["trunk"]),
@@ -323,7 +454,8 @@ def test_models_that_need_more_than_a_history_say_so(runs, tmp_path, capsys, nam
         (["--split=train"], "must be test, valid or all"),
         (["--histories=h.txt", "--split=valid"], "means nothing beside --histories"),
         (["--hide_seen=maybe"], "must be True or False"),
-        (["--topk=5"], "Did you mean `top_k`"),
+        (["--top_n=5"], "Did you mean `top_k`"),
+        (["--fallback=random"], "must be none or popular"),
     ],
 )
 def test_mistakes(runs, tmp_path, capsys, monkeypatch, options, message):

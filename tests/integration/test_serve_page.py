@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from rporec_recbole.explain.titles import Item
 from rporec_recbole.runs.run import run
+from rporec_recbole.runs.titles import Item
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.items import ItemSearch
 from rporec_recbole.serve.limits import Limits

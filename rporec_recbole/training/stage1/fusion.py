@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from rporec_recbole.data.score_budget import rows_at_once
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.settings.types import FusionSettings
 
 _ROWS = 1024
@@ -124,7 +124,7 @@ def train_fusion(
     best, best_epoch = _loss(head, items, valid), 0
     best_weights = copy.deepcopy(parts.state_dict())
     on_epoch(0, _loss(head, items, train), best)
-    for epoch in tqdm(range(1, settings.fusion_epochs + 1), desc=desc, unit="epoch", leave=False):
+    for epoch in progress_bar(range(1, settings.fusion_epochs + 1), desc=desc, unit="epoch"):
         order = torch.randperm(len(train), generator=generator)
         total = 0.0
         for index in order.split(settings.fusion_batch_size):

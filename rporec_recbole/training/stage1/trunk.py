@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from recbole.utils import early_stopping
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.running import trains_in_bfloat16
 from rporec_recbole.errors import TrainingError
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.settings.types import TrunkSettings
 from rporec_recbole.training.state.positions import PositionLog
 from rporec_recbole.training.state.recorder import Recorder
@@ -110,7 +110,7 @@ def train_trunk(
     rates = [group["lr"] for group in optimizer.param_groups]
     total = epochs * math.ceil(len(loader) / settings.gradient_accumulation)
     epoch = first
-    with tqdm(total=epochs, initial=first, desc=name, unit="epoch", leave=False) as bar:
+    with progress_bar(total=epochs, initial=first, desc=name, unit="epoch") as bar:
         while epoch < epochs and not stop:
             loss, step = _epoch(model, optimizer, loader, settings, clip, step, rates, total)
             epoch += 1

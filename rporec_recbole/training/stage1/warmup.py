@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.errors import TrainingError
+from rporec_recbole.settings.bars import progress_bar
 
 _RELEASE_EVERY = 10  # steps
 Example = tuple[list[int], list[int]]
@@ -60,7 +60,7 @@ def warm_up(
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    with tqdm(total=steps, desc=desc, unit="step", leave=False) as bar:
+    with progress_bar(total=steps, desc=desc, unit="step") as bar:
         for step, batch in enumerate(batches):
             loss = loss_of(backbone.collate(batch))
             if not torch.isfinite(loss):

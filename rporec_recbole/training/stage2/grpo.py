@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from rporec_recbole.backbone.memory import release_freed_memory
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.running import trains_in_bfloat16
+from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.settings.types import RLSettings
 from rporec_recbole.training.stage2.policy import BestPolicy
 from rporec_recbole.training.stage2.rollout import Batch, Reward, Rollout, TokenWriter
@@ -229,12 +229,11 @@ class _Steps(TrainerCallback):
         self.settings, self.hooks, self.processes = settings, hooks, processes
         self.done, self.seed, self.taken = done, seed, done
         self._validation = self._total = 0.0
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=settings.rl_steps,
             initial=done,
             desc="2 reinforcement learning",
             unit="step",
-            leave=False,
             disable=not processes.main,
         )
 

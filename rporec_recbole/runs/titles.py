@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rporec_recbole.data.atomic import read_header
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.runs.finished import LoadedRun
@@ -45,14 +46,44 @@ def items_of(run: LoadedRun) -> list[Item]:
     ]
 
 
+def raw_titles(run: LoadedRun) -> list[str]:
+    """The title of each item letter by letter as the `.item` file has it, by RecBole's internal id; empty where it says none.
+
+    The column is the first of the run's `item_text_fields`, or of those that RPORec would take on this data set; where nobody named
+    one, a column called `title` or `name`.
+    """
+    tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.iid_field]]
+    path, field = _item_file(run), next(iter(_text_fields(run) or ()), None)
+    if path is None:
+        return [""] * len(tokens)
+    try:
+        if field is None:
+            there = read_header(path, run.config["field_separator"], run.config["encoding"] or "utf-8")
+            field = next((name for name in ("title", "name") if there.get(name, "").startswith("token")), None)
+        titles = [""] * len(tokens) if field is None else item_texts(run.config, [field], tokens)[0]
+    except (DatasetError, ValueError) as error:
+        logging.getLogger().warning("Items go without titles: %s", error)
+        return [""] * len(tokens)
+    return ["", *titles[1:]]
+
+
+def _text_fields(run: LoadedRun) -> list[str] | None:
+    config: Any = run.config
+    return config["item_text_fields"] or layered_properties("RPORec", str(config["dataset"])).get("item_text_fields")
+
+
+def _item_file(run: LoadedRun) -> Path | None:
+    path = Path(run.config["data_path"]) / f"{run.config['dataset']}.item"
+    return path if path.is_file() else None
+
+
 def _catalogue_of_the_file(run: LoadedRun, tokens: list[str]) -> Catalogue | None:
     """Item texts of a run whose model loads none; None if the file or its columns are not there."""
-    config: Any = run.config
-    wanted = config["item_text_fields"] or layered_properties("RPORec", str(config["dataset"])).get("item_text_fields")
-    if not wanted or not (Path(config["data_path"]) / f"{config['dataset']}.item").is_file():
+    wanted = _text_fields(run)
+    if not wanted or _item_file(run) is None:
         return None
     try:
-        return build_catalogue(item_texts(config, wanted, tokens), tokens, wanted)
+        return build_catalogue(item_texts(run.config, wanted, tokens), tokens, wanted)
     except (DatasetError, ValueError) as error:  # titles are a comfort: the page says ids without them
         logging.getLogger().warning("Items are shown by their ids: %s", error)
         return None
