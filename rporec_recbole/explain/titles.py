@@ -48,7 +48,9 @@ def items_of(run: LoadedRun) -> list[Item]:
 def _catalogue_of_the_file(run: LoadedRun, tokens: list[str]) -> Catalogue | None:
     """Item texts of a run whose model loads none; None if the file or its columns are not there."""
     config: Any = run.config
-    wanted = config["item_text_fields"] or layered_properties("RPORec", str(config["dataset"])).get("item_text_fields")
+    name = str(config["dataset"])
+    own = Path(config["data_path"]) / f"{name}.yaml"
+    wanted = config["item_text_fields"] or layered_properties("RPORec", name, own).get("item_text_fields")
     if not wanted or not (Path(config["data_path"]) / f"{config['dataset']}.item").is_file():
         return None
     try:

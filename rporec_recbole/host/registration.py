@@ -14,7 +14,7 @@ from recbole.utils import ModelType
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
 from rporec_recbole.host.repairs import install_repairs
-from rporec_recbole.settings.properties import layered_properties
+from rporec_recbole.settings.properties import data_set_file, layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
 
 _registered = False
@@ -59,7 +59,8 @@ def _stand_on_our_defaults() -> None:
     @functools.wraps(load_internal)
     def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
         load_internal(self, model, model_class, dataset)
-        ours, given = layered_properties(model, dataset), self.external_config_dict
+        given = self.external_config_dict
+        ours = layered_properties(model, dataset, data_set_file(dataset, given.get("data_path")))
         if "load_col" in ours:
             ours["load_col"] = _renamed(ours["load_col"], given)
         texts = given.get("item_text_fields", ours.get("item_text_fields"))
