@@ -43,14 +43,27 @@ Raw files of public data sets are known by name; docs/own_data.md has the list a
 @click.option("--time_format", help="How times are written: a pattern such as %d/%m/%Y, or s, ms, us, ns since 1970.")
 @click.option("--since", help="Leave out what lies before this date, such as 2023-10-01.")
 @click.option("--until", help="Leave out what lies at this date and after.")
-@click.option("--bad_rows", default=None, help="refuse (default) or skip rows without a user, an item or a readable time.")
-@click.option("--duplicates", default="drop", show_default=True, help="drop or keep rows with user, item and time of an earlier one.")
+@click.option(
+    "--bad_rows", default=None, help="refuse (default) or skip rows without a user, an item or a readable time."
+)
+@click.option(
+    "--duplicates",
+    default="drop",
+    show_default=True,
+    help="drop or keep rows with user, item and time of an earlier one.",
+)
 @click.option("--encoding", default=None, help="Of text files, such as cp1252; default utf-8.")
 @click.option("--separator", help="comma, semicolon, tab, pipe or the character; default: found.")
 @click.option("--columns", help="Names of the columns of PURCHASES, where no first line has them.")
 @click.option("--quotes", default="True", help="False: quotes are characters like any other.")
 @click.option("--overwrite", is_flag=False, flag_value="True", default="False", help="Replace a data set of this name.")
-@click.option("--as_in_paper", is_flag=False, flag_value="True", default="False", help="amazon-2023: the preparation of RPORec's paper.")
+@click.option(
+    "--as_in_paper",
+    is_flag=False,
+    flag_value="True",
+    default="False",
+    help="amazon-2023: the preparation of RPORec's paper.",
+)
 def command(words: tuple[str, ...], **options: Any) -> None:
     """Imports, and says what came of it."""
     from rporec_recbole.tables.sources import SOURCES
@@ -62,7 +75,7 @@ def command(words: tuple[str, ...], **options: Any) -> None:
         )
     for key in ("quotes", "overwrite", "as_in_paper"):
         options[key] = _switch(key, options[key])
-    if words[0] in SOURCES and len(words) > 1 or (words[0] in SOURCES and not Path(words[0]).exists()):
+    if words[0] in SOURCES and (len(words) > 1 or not Path(words[0]).exists()):
         from rporec_recbole.tables.named import import_source
 
         print(import_source(words[0], words[1:], options).summary)
@@ -86,9 +99,8 @@ def _switch(key: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-HELP = (
-    "usage: rporec import PURCHASES [--items=PRODUCTS] [--name=NEW] [--overwrite=True]\n\n"
-    + _BODY.replace("\b\n", "")
+HELP = "usage: rporec import PURCHASES [--items=PRODUCTS] [--name=NEW] [--overwrite=True]\n\n" + _BODY.replace(
+    "\b\n", ""
 )
 
 

@@ -89,7 +89,11 @@ class InMemory:
                 part = self._content.iloc[start:stop]
                 yield {name: _array(part.iloc[:, place]) for name, place in zip(columns, places, strict=True)}
             else:
-                table = self._content.slice(start, stop - start) if isinstance(self._content, pa.Table) else self._content[start:stop]
+                table = (
+                    self._content.slice(start, stop - start)
+                    if isinstance(self._content, pa.Table)
+                    else self._content[start:stop]
+                )
                 yield {name: table.column(name).combine_chunks() for name in columns}
 
 
@@ -117,8 +121,16 @@ def saved_dataset(place: Place) -> InMemory:
     path = place.path
     if (path / "dataset_dict.json").is_file():
         parts = sorted(one.parent.name for one in path.glob("*/state.json"))
-        raise DatasetError(f"{path} holds the parts {', '.join(parts)}. Name the folder of one, such as {path / (parts or ['train'])[0]}.")
-    with readable(place), translating(
-        lambda error: DatasetError(f"{path} cannot be read as a folder of `datasets`: {first_line(error)}."), ValueError, KeyError, pa.ArrowException
+        raise DatasetError(
+            f"{path} holds the parts {', '.join(parts)}. Name the folder of one, such as {path / (parts or ['train'])[0]}."
+        )
+    with (
+        readable(place),
+        translating(
+            lambda error: DatasetError(f"{path} cannot be read as a folder of `datasets`: {first_line(error)}."),
+            ValueError,
+            KeyError,
+            pa.ArrowException,
+        ),
     ):
         return InMemory(datasets.load_from_disk(str(path)), str(place))

@@ -78,9 +78,7 @@ def named(given: str, columns: Sequence[str], table: str, option: str) -> str:
     if given not in columns:
         hint = did_you_mean(given, columns)
         typed = f" `{table}` is RecBole's atomic file already: put it into dataset/NAME/." if _atomic(columns) else ""
-        raise ConfigError(
-            f"{table} has no column `{given}` ({option}).{hint} It has: {', '.join(columns)}.{typed}"
-        )
+        raise ConfigError(f"{table} has no column `{given}` ({option}).{hint} It has: {', '.join(columns)}.{typed}")
     if list(columns).count(given) > 1:
         raise DatasetError(f"{table} has two columns named `{given}`. Rename one of them.")
     return given

@@ -32,6 +32,7 @@ class Delimited:
         separator: of the fields, of one or more characters; found by looking where it is None.
         header: names of the columns, where the file has none.
         quotes: False: quotes are characters like any other.
+        mend: read what is no text in this encoding as signs that say so, and do not refuse it.
 
     Attributes:
         name, columns, torn: see `table.Table`.
@@ -48,7 +49,9 @@ class Delimited:
         separator: str | None = None,
         header: Sequence[str] | None = None,
         quotes: bool = True,
+        mend: bool = False,
     ) -> None:
+        self._mend = mend
         self.place, self.name, self.torn = place, str(place), Torn()
         self._encoding, self._quotes = _known(encoding), quotes
         sample = self._sample()
@@ -76,7 +79,7 @@ class Delimited:
                 "an archive (.zip) too. Save a workbook as CSV."
             )
         try:
-            text = codecs.getincrementaldecoder(self._encoding)().decode(head)
+            text = codecs.getincrementaldecoder(self._encoding)("replace" if self._mend else "strict").decode(head)
         except UnicodeError as error:
             raise undecodable(self.place, self._encoding, head) from error
         if not self._encoding.startswith("utf") and not head.isascii():
@@ -105,7 +108,7 @@ class Delimited:
                     use_threads=False,
                     column_names=every,
                     skip_rows_after_names=int(self._own_header),
-                    encoding="utf8" if self._encoding == "utf-8" else self._encoding,
+                    encoding="utf8" if self._encoding == "utf-8" or self._mend else self._encoding,
                 ),
                 parse_options=pacsv.ParseOptions(
                     delimiter=self.separator if len(self.separator) == 1 else _STAND_IN,
@@ -124,6 +127,8 @@ class Delimited:
 
     def _prepared(self, raw: BinaryIO) -> Any:
         # pyarrow takes a byte order mark of UTF-8 away itself.
+        if self._mend:
+            return _Mended(raw, self._encoding)
         return raw if len(self.separator) == 1 else _Separated(raw, self.separator.encode(self._encoding))
 
     def _skip(self, row: Any) -> str:
@@ -216,6 +221,27 @@ def _sniffed(sample: str, quotes: bool) -> str:
     return best
 
 
+class _Mended(io.RawIOBase):
+    """Bytes as UTF-8, with the sign for what is no letter where they were none."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file, self._left = file, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = b" "
+        while piece and not self._left:
+            piece = self._file.read(1 << 20)
+            self._left = self._decoder.decode(piece, final=not piece).encode("utf-8")
+        taken = self._left[: len(buffer)]
+        self._left = self._left[len(taken) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
 class _Separated(io.RawIOBase):
     """Bytes in which a separator of several characters is one character; read in whole lines."""
 
@@ -243,7 +269,11 @@ def separator_of(text: str) -> str:
     Raises:
         ConfigError: it is empty.
     """
-    named = SEPARATORS.get(text.lower(), text.encode("ascii", "ignore").decode("unicode_escape") if re.match(r"\\", text) else text)
+    named = SEPARATORS.get(
+        text.lower(), text.encode("ascii", "ignore").decode("unicode_escape") if re.match(r"\\", text) else text
+    )
     if not named:
-        raise ConfigError(f"`--separator={text}` is empty. Write one of {', '.join(SEPARATORS)}, or the character itself.")
+        raise ConfigError(
+            f"`--separator={text}` is empty. Write one of {', '.join(SEPARATORS)}, or the character itself."
+        )
     return cast(str, named)

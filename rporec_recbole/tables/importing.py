@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Request:
         command: how the import is written, for messages.
         fields: item texts that are made of columns in their own way, in the place of `text`.
         only_chosen: leave out items that nobody chose.
+        prepare: leaves out what is not wanted, and says so in sentences.
         settings: that the data set's YAML file gets in any case.
         notes: that stand in it.
     """
@@ -63,6 +64,7 @@ class Request:
     command: str = "rporec import"
     fields: tuple[Field, ...] | None = None
     only_chosen: bool = False
+    prepare: Callable[[Purchases], list[str]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -88,9 +90,12 @@ def import_tables(interactions: Table, items: Table | None, users: Table | None,
     chosen, fields, key = _columns(interactions, items, request)
     user_key = None if users is None else _key(users, "user", request.users_id, chosen.user, "--users_id")
     collected = TextsInPurchases(fields) if fields and items is None else None
-    purchases = read_purchases(interactions, chosen, request.time_format, request.bad_rows, collected.see if collected else None)
+    purchases = read_purchases(
+        interactions, chosen, request.time_format, request.bad_rows, collected.see if collected else None
+    )
     drop_repeated(purchases, request.duplicates == "drop")
     within(purchases, request.since, request.until)
+    notes = [*request.notes, *(request.prepare(purchases) if request.prepare else [])]
 
     names = purchases.items.array()
     chosen_items = set(names[np.unique(purchases.item)].tolist())
@@ -108,16 +113,19 @@ def import_tables(interactions: Table, items: Table | None, users: Table | None,
         write_interactions(purchases, growing / f"{folder.name}.inter")
         has_texts = products is not None and any(products.described.get(item) for item in chosen_items)
         plan = plan_for(purchases.user, purchases.item, purchases.time, texts=has_texts, given=request.settings)
-        settings = {"load_col": _load_col(purchases), **({"item_text_fields": list(products.fields)} if products and has_texts else {})}
+        settings = {
+            "load_col": _load_col(purchases),
+            **({"item_text_fields": list(products.fields)} if products and has_texts else {}),
+        }
         origin = " and ".join(Path(table.name).name for table in (interactions, items) if table is not None)
-        write_settings(growing / f"{folder.name}.yaml", origin, {**settings, **plan.settings}, [*request.notes, *plan.said])
+        write_settings(growing / f"{folder.name}.yaml", origin, {**settings, **plan.settings}, [*notes, *plan.said])
         files = sorted(one.name for one in growing.iterdir())
     elsewhere = str(request.data_path) != DEFAULT_PLACE or request.name == "ml-100k"  # which RecBole brings itself
     place = f" --data_path={request.data_path}" if elsewhere else ""
     next_command = f"rporec --model={plan.model} --dataset={folder.name}{place}"
     summary = describe(
         folder, _took(chosen, fields, purchases, request), purchases, products, request.duplicates == "drop",
-        [*request.notes, *plan.said], next_command, files,
+        [*notes, *plan.said], next_command, files,
     )  # fmt: skip
     return Imported(
         folder.name, folder, len(np.unique(purchases.user)), len(chosen_items), len(purchases), summary, next_command,
@@ -134,16 +142,25 @@ def _columns(interactions: Table, items: Table | None, request: Request) -> tupl
     missing = [part for part, column in found.items() if column is None and not (part == "time" and in_order)]
     if missing:
         told = missing_message(missing, columns, name, request.command)
-        raise DatasetError(told + (" (--time=none where the rows stand in their order in time)" if missing == ["time"] else ""))
+        raise DatasetError(
+            told + (" (--time=none where the rows stand in their order in time)" if missing == ["time"] else "")
+        )
     rating = None if request.rating == "none" else column_for("rating", request.rating, columns, name)
     user, item, time = found["user"], found["item"], found["time"]
-    assert user is not None and item is not None
+    assert user is not None
+    assert item is not None
     named_twice = [one for one in (user, item, time, rating) if one is not None]
     if len(set(named_twice)) < len(named_twice):
-        raise ConfigError(f"{name}: user, item, time and rating need a column each; given are {', '.join(named_twice)}.")
+        raise ConfigError(
+            f"{name}: user, item, time and rating need a column each; given are {', '.join(named_twice)}."
+        )
     key = None if items is None else _key(items, "item", request.items_id, item, "--items_id")
     fields = _texts(interactions, items, request, {*named_twice, *([key] if key else [])})
-    return Chosen(user, item, time, rating, tuple(dict.fromkeys(one.column for one in fields)) if items is None else ()), fields, key
+    return (
+        Chosen(user, item, time, rating, tuple(dict.fromkeys(one.column for one in fields)) if items is None else ()),
+        fields,
+        key,
+    )
 
 
 def _key(table: Table, part: str, given: str | None, same: str, option: str) -> str:

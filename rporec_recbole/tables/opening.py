@@ -110,7 +110,9 @@ def _in_archive(archive: Path, wanted: str) -> Place:
         return Place(archive, found[0])
     shown = ", ".join(sorted(names)[:12]) or "nothing"
     if wanted == ".":
-        raise DatasetError(f"{archive} holds {shown}. Name the one to read, as {archive}/{(sorted(names) or ['FILE'])[0]}.")
+        raise DatasetError(
+            f"{archive} holds {shown}. Name the one to read, as {archive}/{(sorted(names) or ['FILE'])[0]}."
+        )
     raise DatasetError(f"{archive} has no single file `{wanted}`.{did_you_mean(wanted, names)} It holds {shown}.")
 
 
@@ -119,7 +121,7 @@ def _opened(place: Place) -> BinaryIO:
         return place.path.open("rb")
     if zipfile.is_zipfile(place.path):
         return cast(BinaryIO, zipfile.ZipFile(place.path).open(place.member))
-    inside = tarfile.open(place.path).extractfile(place.member)
+    inside = tarfile.open(place.path).extractfile(place.member)  # noqa: SIM115  read after this
     assert inside is not None  # `members` lists files alone
     return cast(BinaryIO, inside)
 

@@ -29,7 +29,9 @@ def import_own(path: str, options: Mapping[str, Any]) -> Imported:
         RPORecError: see `importing.import_tables`.
     """
     if options["as_in_paper"]:
-        raise ConfigError("`--as_in_paper` goes with a source: `rporec import amazon-2023 REVIEWS --items=META --as_in_paper`.")
+        raise ConfigError(
+            "`--as_in_paper` goes with a source: `rporec import amazon-2023 REVIEWS --items=META --as_in_paper`."
+        )
     request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}")
     if request.name and not options["overwrite"]:
         from rporec_recbole.tables.writing import check_target
@@ -43,7 +45,9 @@ def import_own(path: str, options: Mapping[str, Any]) -> Imported:
         interactions = Delimited(find(path), encoding, separator, header, quotes)
     else:
         interactions = open_table(path, encoding, separator, quotes)
-    others = [None if options[key] is None else open_table(options[key], encoding, None, quotes) for key in ("items", "users")]
+    others = [
+        None if options[key] is None else open_table(options[key], encoding, None, quotes) for key in ("items", "users")
+    ]
     return import_tables(interactions, others[0], others[1], request)
 
 
@@ -76,7 +80,23 @@ def listed(text: str) -> list[str]:
 
 def _name_of(path: str) -> str:
     name = Path(path).name
-    while Path(name).suffix.lower() in {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".dat"}:
+    while Path(name).suffix.lower() in {
+        ".csv",
+        ".tsv",
+        ".txt",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".parquet",
+        ".gz",
+        ".bz2",
+        ".xz",
+        ".zst",
+        ".zip",
+        ".tar",
+        ".tgz",
+        ".dat",
+    }:
         name = Path(name).stem
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "shop"
 

@@ -84,12 +84,16 @@ def plan_for(user: np.ndarray, item: np.ndarray, time: np.ndarray, *, texts: boo
             _stages(plan, positions)
         else:
             plan.settings.setdefault("ids_only", True)
-            plan.said.append("No column describes the items, so RPORec runs its trunk alone, without a language model (ids_only). --text=COLUMN,COLUMN names texts.")
+            plan.said.append(
+                "No column describes the items, so RPORec runs its trunk alone, without a language model (ids_only). --text=COLUMN,COLUMN names texts."
+            )
     return plan
 
 
 def _others(users: int) -> str:
-    return "" if not users else "The other user is left out." if users == 1 else f"The other {users:,} users are left out."
+    return (
+        "" if not users else "The other user is left out." if users == 1 else f"The other {users:,} users are left out."
+    )
 
 
 def _in_time(user: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -122,7 +126,9 @@ def _stages(plan: Plan, positions: np.ndarray) -> None:
             return
     for early in (_EARLY, 0.5):
         if _positions(positions, early)[0]:
-            plan.settings |= {"stages": ["1a", "1b", "1c", "refresh"]} | ({} if early == _EARLY else {"ladder_early": early})
+            plan.settings |= {"stages": ["1a", "1b", "1c", "refresh"]} | (
+                {} if early == _EARLY else {"ladder_early": early}
+            )
             plan.said.append("Histories are too short for reinforcement learning (stage 2), which is left out.")
             return
     plan.settings["stages"] = ["1a"]

@@ -14,7 +14,7 @@ from rporec_recbole.errors import DatasetError
 from rporec_recbole.tables.columns import plain
 from rporec_recbole.tables.purchases import SKIP, Bad
 from rporec_recbole.tables.table import Table, as_texts
-from rporec_recbole.tables.values import one_line
+from rporec_recbole.tables.values import id_of, one_line
 
 LONGEST = 1000  # characters of a text; prompts show fewer
 _BREAKS = re.compile(r"[\t\r\n\x0b\x0c\x00]")
@@ -86,7 +86,12 @@ def fields_of(columns: Sequence[str]) -> list[Field]:
 
 
 def write_products(
-    table: Table, key: str, fields: Sequence[Field], path: Path, wanted: Collection[str] | None = None, bad_rows: str = SKIP
+    table: Table,
+    key: str,
+    fields: Sequence[Field],
+    path: Path,
+    wanted: Collection[str] | None = None,
+    bad_rows: str = SKIP,
 ) -> Products:
     """Writes an `.item` file; of several rows of one item the first one holds.
 
@@ -109,7 +114,7 @@ def write_products(
             ids = as_texts(batch[key]).to_pylist()
             texts = {name: as_texts(array).to_pylist() for name, array in batch.items()}
             for row, given in enumerate(ids):
-                item = one_line(given or "")
+                item = id_of(given)
                 if not item:
                     bad.add("without an id", 1, [f"row {read + row + 1:,}"])
                 elif wanted is not None and item not in wanted:
@@ -185,7 +190,10 @@ class TextsInPurchases:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.write(_header(self.fields))
             for number, item in enumerate(ids):
-                said = [products.text(known.get(number), one.clean) for known, one in zip(self._found, self.fields, strict=True)]
+                said = [
+                    products.text(known.get(number), one.clean)
+                    for known, one in zip(self._found, self.fields, strict=True)
+                ]
                 products.described[item] = any(said)
                 _add(products, file, item, said)
         return products
@@ -208,7 +216,7 @@ def write_users(table: Table, key: str, path: Path, wanted: Collection[str]) -> 
         for batch in table.batches([key, *(one.column for one in fields)]):
             columns = [as_texts(batch[name]).to_pylist() for name in (key, *(one.column for one in fields))]
             for row in zip(*columns, strict=True):
-                user, *rest = (one_line(value or "") for value in row)
+                user, rest = id_of(row[0]), [one_line(value or "") for value in row[1:]]
                 if user in wanted and user not in seen:
                     seen.add(user)
                     file.write("\t".join([user, *rest]) + "\n")

@@ -130,13 +130,19 @@ def read_purchases(
     users, items, ratings, bad = Names(), Names(), Ratings(), Bad()
     times = Times(time_format, chosen.time or "")
     parts: dict[str, list[Any]] = {"user": [], "item": [], "time": [], "rating": []}
-    columns = list(dict.fromkeys([one for one in (chosen.user, chosen.item, chosen.time, chosen.rating) if one] + list(chosen.texts)))
+    columns = list(
+        dict.fromkeys(
+            [one for one in (chosen.user, chosen.item, chosen.time, chosen.rating) if one] + list(chosen.texts)
+        )
+    )
     read = 0
     for batch in table.batches(columns):
         user, item = users.codes(batch[chosen.user]), items.codes(batch[chosen.item])
         fine = np.ones(len(user), bool)
 
-        def left_out(what: str, usable: np.ndarray, shown: str | None, batch: Any = batch, start: int = read) -> np.ndarray:
+        def left_out(
+            what: str, usable: np.ndarray, shown: str | None, batch: Any = batch, start: int = read
+        ) -> np.ndarray:
             rows = np.flatnonzero(fine & ~usable)  # noqa: B023  called at once
             examples = [_example(row, start, shown, batch) for row in rows[:_EXAMPLES].tolist()]
             bad.add(what, len(rows), examples)
@@ -162,9 +168,10 @@ def read_purchases(
     if table.torn.count:
         bad.add("with another number of fields", table.torn.count, table.torn.examples)
     _refuse(table, bad, read + table.torn.count, bad_rows, chosen)
-    joined = {key: np.concatenate(found) if found else None for key, found in parts.items()}
+    user, item, time = (np.concatenate(parts[key]) for key in ("user", "item", "time"))
+    rating = np.concatenate(parts["rating"]) if parts["rating"] else None
     return Purchases(
-        users, items, joined["user"], joined["item"], joined["time"], joined["rating"], ratings.kind or "float",
+        users, items, user, item, time, rating, ratings.kind or "float",
         ORDER if chosen.time is None else times.how, times.unzoned, bad, comma=ratings.comma,
     )  # fmt: skip
 

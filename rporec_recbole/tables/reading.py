@@ -50,7 +50,9 @@ def table_at(place: Place, encoding: str = "utf-8", separator: str | None = None
         if any((place.path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")):
             return saved_dataset(place)
         inside = sorted(one.name for one in place.path.iterdir())[:8]
-        raise DatasetError(f"{place} is a folder; it holds {', '.join(inside) or 'nothing'}. Name the file of the table.")
+        raise DatasetError(
+            f"{place} is a folder; it holds {', '.join(inside) or 'nothing'}. Name the file of the table."
+        )
     with readable(place), place.open() as file:
         head = file.read(4096)
     if not head.strip():

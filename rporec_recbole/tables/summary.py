@@ -84,7 +84,15 @@ def describe(
     lines.append(
         f"  {told(once, 'user')} ({once / len(lengths):.0%}) {'has' if once == 1 else 'have'} one interaction; the median is {np.median(lengths):g}, the most {lengths.max():,}."
     )
-    lines += [f"  {one}" for one in [*_of_texts(purchases, products, chosen), *_of_rows(purchases, dropped), *_of_times(purchases), *said]]
+    lines += [
+        f"  {one}"
+        for one in [
+            *_of_texts(purchases, products, chosen),
+            *_of_rows(purchases, dropped),
+            *_of_times(purchases),
+            *said,
+        ]
+    ]
     lines.append(f"Written: {folder} ({', '.join(files)})")
     lines.append(f"Next:    {next_command}")
     return "\n".join(lines)
@@ -93,7 +101,9 @@ def describe(
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     cut = [[text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…" for text in row] for row in rows]
     widths = [max(len(row[column]) for row in cut) for column in range(len(cut[0]))]
-    return ["    " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cut]
+    return [
+        "    " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cut
+    ]
 
 
 def _of_texts(purchases: Purchases, products: Products | None, chosen: np.ndarray) -> list[str]:
@@ -102,21 +112,31 @@ def _of_texts(purchases: Purchases, products: Products | None, chosen: np.ndarra
     names = purchases.items.array()[chosen].tolist()
     there = sum(name in products.described for name in names)
     filled = sum(products.described.get(name, False) for name in names)
-    found = [f"{filled:,} of {told(len(names), 'item')} ({filled / len(names):.0%}) have a text ({', '.join(products.fields)})."]
+    found = [
+        f"{filled:,} of {told(len(names), 'item')} ({filled / len(names):.0%}) have a text ({', '.join(products.fields)})."
+    ]
     if there < len(names):
         missing = [name for name in names if name not in products.described]
-        found.append(f"{told(len(missing), 'item')} of the interactions {'has' if len(missing) == 1 else 'have'} no row among the items, such as {missing[0]!r}.")
+        found.append(
+            f"{told(len(missing), 'item')} of the interactions {'has' if len(missing) == 1 else 'have'} no row among the items, such as {missing[0]!r}."
+        )
     spare = len(products.described) - there + products.unwanted
     if spare:
-        found.append(f"{told(spare, 'item')} nobody chose; nothing can be learned of them, and they are not recommended.")
+        found.append(
+            f"{told(spare, 'item')} nobody chose; nothing can be learned of them, and they are not recommended."
+        )
     if products.repeated:
         found.append(f"{told(products.repeated, 'row')} of the items had the id of an earlier row, which holds.")
     if products.without_id or products.torn:
-        found.append(f"{told(products.without_id + products.torn, 'row')} of the items could not be used and {'was' if products.without_id + products.torn == 1 else 'were'} left out.")
+        found.append(
+            f"{told(products.without_id + products.torn, 'row')} of the items could not be used and {'was' if products.without_id + products.torn == 1 else 'were'} left out."
+        )
     if products.mended:
         found.append(f"{told(products.mended, 'text')} had a tab or a line break, which is a space now.")
     if products.cut:
-        found.append(f"{told(products.cut, 'text')} had more than {LONGEST:,} characters and {'was' if products.cut == 1 else 'were'} cut.")
+        found.append(
+            f"{told(products.cut, 'text')} had more than {LONGEST:,} characters and {'was' if products.cut == 1 else 'were'} cut."
+        )
     return found
 
 
@@ -128,7 +148,9 @@ def _of_rows(purchases: Purchases, dropped: bool) -> list[str]:
         found.append(f"{told(purchases.outside, 'row')} outside the wanted time left out.")
     if purchases.repeated:
         what = "left out; --duplicates=keep keeps them" if dropped else "kept; --duplicates=drop leaves them out"
-        found.append(f"{told(purchases.repeated, 'row')} with the user, the item and the time of an earlier one: {what}.")
+        found.append(
+            f"{told(purchases.repeated, 'row')} with the user, the item and the time of an earlier one: {what}."
+        )
     for names, what in ((purchases.users, "user"), (purchases.items, "item")):
         if names.trimmed:
             found.append(f"White space around {told(names.trimmed, what + ' id')} was taken away.")
@@ -147,5 +169,7 @@ def _of_times(purchases: Purchases) -> list[str]:
     same_user = purchases.user[order][1:] == purchases.user[order][:-1]
     ties = same_user & (purchases.time[order][1:] == purchases.time[order][:-1])
     if same_user.any() and (share := ties.sum() / same_user.sum()) > _MANY_TIES:
-        found.append(f"{share:.0%} of what users chose one after the other has one and the same time; there the order of the rows decides.")
+        found.append(
+            f"{share:.0%} of what users chose one after the other has one and the same time; there the order of the rows decides."
+        )
     return found

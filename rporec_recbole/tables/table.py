@@ -88,7 +88,9 @@ def as_texts(array: Any) -> Any:
 def _of_float(value: float | None) -> str | None:
     if value is None or value != value:
         return None
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value) if abs(value) != np.inf else None
+    return (
+        str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value) if abs(value) != np.inf else None
+    )
 
 
 def text_of(value: Any) -> str | None:

@@ -23,7 +23,18 @@ _SAMPLE = 10000
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _ZONE = r"(Z|z|UTC|GMT|\d:?\d\d(\.\d+)? ?[+-]\d\d(:?\d\d)?)\s*$"  # behind a clock, or -05 of a day were one
 _ORDERED = re.compile(r"\s*(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", "T%H:%M:%S", "T%H:%M")
+_CLOCKS = (
+    "",
+    " %H:%M",
+    " %H:%M:%S",
+    " %H:%M:%S.%f",
+    " %I:%M %p",
+    " %I:%M:%S %p",
+    ", %H:%M",
+    ", %H:%M:%S",
+    "T%H:%M:%S",
+    "T%H:%M",
+)
 ORDER = "the order of the rows"
 
 
@@ -100,22 +111,16 @@ class Times:
             if middle < 1e8 and self._mode == "s":
                 self.how = "plain numbers, of which the order counts and nothing else"
             return
-        if 2 * sum(_iso(sample).notna()) > len(sample):
+        if 2 * int(_iso(pa.array(sample)).notna().sum()) > len(sample):
             self._mode, self.how = "iso", "dates"
             return
         if 2 * sum(bool(_ORDERED.match(text)) for text in sample) > len(sample):
             self._mode = self._day_or_month_first(sample)
             self.how = f"dates as {self._mode}"
             return
-        from pandas.tseries.api import guess_datetime_format
-
-        for text in sample[:20]:
-            pattern = guess_datetime_format(text)
-            if pattern and re.search("%[bB]", pattern):
-                parsed = pd.to_datetime(pd.Series(sample), format=pattern, errors="coerce", utc=True)
-                if 2 * parsed.notna().sum() > len(sample):
-                    self._mode, self.how = pattern, f"dates as {pattern}"
-                    return
+        if (guessed := _guessed(sample)) is not None:
+            self._mode, self.how = guessed, f"dates as {guessed}"
+            return
         raise DatasetError(
             f"The times of `{self.column}`, such as {sample[0][:60]!r}, cannot be read. Say how they are written with --time_format, such as "
             "--time_format='%d/%m/%Y %H:%M', or name another column with --time."
@@ -133,15 +138,16 @@ class Times:
             raise DatasetError(
                 f"The dates of `{self.column}` have the day first in some rows and the month first in others, such as {found[0][0]!r}. Write all alike, as 2024-03-05."
             )
-        if first <= 12 and second <= 12 and separator != ".":  # with dots the day stands first, wherever that is written
+        if (
+            first <= 12 and second <= 12 and separator != "."
+        ):  # with dots the day stands first, wherever that is written
             day_first = f"%d{separator}%m{separator}{year}"
             raise DatasetError(
                 f"Is {found[0][0].strip()!r} of `{self.column}` a day and a month, or a month and a day? Nothing in it says so. Add --time_format='{day_first}' for the "
                 f"day first, or --time_format='%m{separator}%d{separator}{year}'; with a clock behind it, as '{day_first} %H:%M'."
             )
         date = f"%d{separator}%m{separator}{year}" if second <= 12 else f"%m{separator}%d{separator}{year}"
-        series = pd.Series(sample)
-        counts = {clock: int(pd.to_datetime(series, format=date + clock, errors="coerce").notna().sum()) for clock in _CLOCKS}
+        counts = {clock: int(_parsed(sample, date + clock).notna().sum()) for clock in _CLOCKS}
         return date + max(counts, key=lambda clock: counts[clock])
 
     def _counted(self, texts: Any, unit: str) -> tuple[np.ndarray, np.ndarray]:
@@ -161,30 +167,42 @@ class Times:
         return np.where(valid, micros, 0), valid
 
     def _dated(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
-        clean = pc.fill_null(pc.utf8_trim_whitespace(texts), "")
-        distinct = clean.dictionary_encode()  # days repeat
-        values = distinct.dictionary.to_pylist()
-        parsed = _iso(values) if self._mode == "iso" else pd.to_datetime(
-            pd.Series(values, dtype=object), format=self._mode, errors="coerce", utc=True
-        )
+        distinct = pc.fill_null(pc.utf8_trim_whitespace(texts), "").dictionary_encode()  # days repeat
+        values = distinct.dictionary
+        parsed = _iso(values) if self._mode == "iso" else _parsed(values, self._mode)
         places = distinct.indices.to_numpy(zero_copy_only=False)
         known = parsed.notna().to_numpy()
         micros = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
-        zoned = np.array([bool(re.search(_ZONE, value)) for value in values], dtype=bool) if values else known
-        valid = known[places] if len(values) else np.zeros(0, bool)
-        self.unzoned += int((valid & ~zoned[places]).sum()) if len(values) else 0
-        return np.where(valid, micros[places], 0) if len(values) else np.zeros(0, np.int64), valid
+        zoned = pc.match_substring_regex(values, _ZONE).to_numpy(zero_copy_only=False)
+        valid = known[places]
+        self.unzoned += int((valid & ~zoned[places]).sum())
+        return np.where(valid, micros[places], 0), valid
 
 
-def _iso(texts: list[str]) -> pd.Series:
-    plain = [re.sub(r"\s*(UTC|GMT)$", "Z", text) for text in texts]
-    # A bare year is no date here, and digits without a mark between them were decided on before.
-    plain = [text if re.match(r"\d{4}[-/]?\d", text) else "" for text in plain]
-    return pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce", utc=True)
+def _iso(texts: Any) -> pd.Series:
+    """Dates of ISO 8601. A bare year is none here, and digits without a mark between them were decided on before."""
+    plain = pc.replace_substring_regex(texts, r"\s*(UTC|GMT)$", "Z")
+    plain = pc.if_else(pc.match_substring_regex(plain, r"^\d{4}[-/]?\d"), plain, "")
+    return _parsed(plain, "ISO8601")
+
+
+def _parsed(texts: Any, pattern: str) -> pd.Series:
+    values = pd.Series(texts.to_pylist() if isinstance(texts, pa.Array) else texts, dtype=object)
+    return pd.to_datetime(values, format=pattern, errors="coerce", utc=True)
+
+
+def _guessed(sample: list[str]) -> str | None:
+    """A pattern with the name of a month in it, so that day and month cannot be taken for each other; None if most texts do not fit one."""
+    from pandas.tseries.api import guess_datetime_format
+
+    for pattern in filter(None, map(guess_datetime_format, sample[:20])):
+        if re.search("%[bB]", pattern) and 2 * _parsed(sample, pattern).notna().sum() > len(sample):
+            return str(pattern)
+    return None
 
 
 def _read_as(texts: list[str], pattern: str) -> bool:
-    parsed = pd.to_datetime(pd.Series(texts), format=pattern, errors="coerce")
+    parsed = _parsed(texts, pattern)
     return bool((parsed.dt.year.between(1900, 2100)).mean() > 0.9)
 
 
@@ -213,7 +231,7 @@ def moment(text: str, option: str) -> int:
     Raises:
         ConfigError: it is none.
     """
-    parsed = _iso([text.strip()])
+    parsed = _iso(pa.array([text.strip()]))
     if parsed.isna().any():
         raise ConfigError(f"`{option}={text}` is no date. Write it as 2024-03-05, or with a clock as 2024-03-05T12:00.")
     return int(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)[0])

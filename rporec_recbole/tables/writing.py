@@ -28,7 +28,9 @@ def check_target(data_path: str | Path, name: str, overwrite: bool) -> Path:
     """
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         better = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "shop"
-        raise ConfigError(f"`{name}` is no name for a data set: letters, digits, `-`, `_` and `.` are. Write --name={better}.")
+        raise ConfigError(
+            f"`{name}` is no name for a data set: letters, digits, `-`, `_` and `.` are. Write --name={better}."
+        )
     folder = Path(data_path) / name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Choose another --name or --data_path.")
@@ -53,7 +55,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         RunFolderError: it cannot be written.
     """
     made = translating(
-        lambda error: RunFolderError(f"{folder} cannot be written: {first_line(error)}. Free disk space, or choose another --data_path."), OSError
+        lambda error: RunFolderError(
+            f"{folder} cannot be written: {first_line(error)}. Free disk space, or choose another --data_path."
+        ),
+        OSError,
     )
     with made:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,11 @@ def write_interactions(purchases: Purchases, path: Path) -> None:
         file.write("\t".join(header) + "\n")
         for start in range(0, len(purchases), _ROWS):
             part = slice(start, start + _ROWS)
-            columns: list[Any] = [users[purchases.user[part]], items[purchases.item[part]], seconds(purchases.time[part])]
+            columns: list[Any] = [
+                users[purchases.user[part]],
+                items[purchases.item[part]],
+                seconds(purchases.time[part]),
+            ]
             if purchases.rating is not None:
                 columns.insert(2, purchases.rating[part])
             file.writelines("\t".join(row) + "\n" for row in zip(*columns, strict=True))
@@ -86,7 +95,9 @@ def write_settings(path: Path, origin: str, settings: Mapping[str, Any], notes: 
         settings: key -> value.
         notes: sentences that stand above them.
     """
-    lines = [f"# Written by `rporec import` from {origin}. Every run on this data set reads it; --key=value wins over it."]
+    lines = [
+        f"# Written by `rporec import` from {origin}. Every run on this data set reads it; --key=value wins over it."
+    ]
     lines += [f"# {note}" for note in notes]
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     path.write_text("\n".join(" ".join(line.split()) for line in lines) + "\n" + text, encoding="utf-8")
@@ -99,7 +110,12 @@ def first_rows(purchases: Purchases, rows: int = 3) -> list[tuple[str, ...]]:
     for row in range(min(rows, len(purchases))):
         rating = () if purchases.rating is None else (str(purchases.rating[row]),)
         found.append(
-            (ids[0][purchases.user[row]], ids[1][purchases.item[row]], *rating, seconds(purchases.time[row : row + 1])[0])
+            (
+                ids[0][purchases.user[row]],
+                ids[1][purchases.item[row]],
+                *rating,
+                seconds(purchases.time[row : row + 1])[0],
+            )
         )
     return found
 
