@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from rporec_recbole.errors import ConfigError, DatasetError, translating
@@ -20,6 +21,7 @@ from rporec_recbole.tables.table import Batch, Torn
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _BLOCK = 16 << 20  # bytes read at a time; no single row may be longer
 _SAMPLE = 1 << 18
+_MANY_LINES = 100
 _STAND_IN = "\x1f"  # pyarrow separates by one character; this one is in no text
 
 
@@ -118,12 +120,42 @@ class Delimited:
                 ),
                 convert_options=pacsv.ConvertOptions(
                     column_types=dict.fromkeys(every, pa.string()),
-                    include_columns=list(dict.fromkeys(numbers.values())),
+                    include_columns=list(dict.fromkeys([*numbers.values(), every[-1]])),  # the last one: see _refuse_open_quote
                     strings_can_be_null=False,
                 ),
             )
+            last = None
             for batch in reader:
+                for column in batch.columns:
+                    self._refuse_open_quote(column, _MANY_LINES)
                 yield {name: batch.column(number) for name, number in numbers.items()}
+                last = batch if len(batch) else last
+            for column in [] if last is None else last.columns:
+                self._refuse_open_quote(column.slice(len(column) - 1), 1)
+
+    def _refuse_open_quote(self, texts: Any, lines: int) -> None:
+        """A quote that is opened and never closed takes all rows behind it for one text, which shows in its lines: they are rows.
+
+        Args:
+            texts: a column.
+            lines: so many lines of a text must look like rows.
+        """
+        if not self._quotes or not len(texts):
+            return
+        if lines > 1 and (pc.max(pc.binary_length(texts)).as_py() or 0) < 2 * lines:
+            return
+        several = texts.filter(pc.greater_equal(pc.count_substring(texts, "\n"), lines)).to_pylist()
+        for text in several:
+            inside = text.rstrip("\r\n").split("\n")[1:]
+            rows = sum(line.count(self.separator) == len(self.columns) - 1 for line in inside)
+            if len(self.columns) > 1 and len(inside) >= lines and rows > 0.9 * len(inside):
+                raise self._open_quote()
+
+    def _open_quote(self) -> DatasetError:
+        return DatasetError(
+            f"{self.place} has a quote that is opened and never closed, so that all rows behind it are one text. Close it, or read quotes as "
+            "ordinary characters with --quotes=False."
+        )
 
     def _prepared(self, raw: BinaryIO) -> Any:
         # pyarrow takes a byte order mark of UTF-8 away itself.
@@ -142,10 +174,7 @@ class Delimited:
             if isinstance(error, UnicodeError) or "invalid UTF8" in text:
                 return undecodable(self.place, self._encoding)
             if "straddling" in text:
-                return DatasetError(
-                    f"{self.place} has a row of more than {_BLOCK >> 20} MB, which happens where a quote is opened and never closed. Close it, or read quotes as "
-                    "ordinary characters with --quotes=False."
-                )
+                return self._open_quote()
             if isinstance(error, pa.ArrowInvalid):
                 return DatasetError(f"{self.place} cannot be read as a table separated by {self.separator!r}: {text}.")
             return None

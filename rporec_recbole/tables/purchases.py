@@ -169,9 +169,9 @@ def read_purchases(
         bad.add("with another number of fields", table.torn.count, table.torn.examples)
     _refuse(table, bad, read + table.torn.count, bad_rows, chosen)
     user, item, time = (np.concatenate(parts[key]) for key in ("user", "item", "time"))
-    rating = np.concatenate(parts["rating"]) if parts["rating"] else None
+    rated = np.concatenate(parts["rating"]) if parts["rating"] else None
     return Purchases(
-        users, items, user, item, time, rating, ratings.kind or "float",
+        users, items, user, item, time, rated, ratings.kind or "float",
         ORDER if chosen.time is None else times.how, times.unzoned, bad, comma=ratings.comma,
     )  # fmt: skip
 

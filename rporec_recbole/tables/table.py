@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -86,11 +87,9 @@ def as_texts(array: Any) -> Any:
 
 
 def _of_float(value: float | None) -> str | None:
-    if value is None or value != value:
+    if value is None or not math.isfinite(value):
         return None
-    return (
-        str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value) if abs(value) != np.inf else None
-    )
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
 
 
 def text_of(value: Any) -> str | None:

@@ -111,7 +111,8 @@ class Times:
             if middle < 1e8 and self._mode == "s":
                 self.how = "plain numbers, of which the order counts and nothing else"
             return
-        if 2 * int(_iso(pa.array(sample)).notna().sum()) > len(sample):
+        dates = _iso(pa.array(sample))
+        if 2 * int(dates.notna().sum()) > len(sample):
             self._mode, self.how = "iso", "dates"
             return
         if 2 * sum(bool(_ORDERED.match(text)) for text in sample) > len(sample):
@@ -121,8 +122,9 @@ class Times:
         if (guessed := _guessed(sample)) is not None:
             self._mode, self.how = guessed, f"dates as {guessed}"
             return
+        odd = next((text for text, one in zip(sample, dates, strict=True) if one is pd.NaT), sample[0])
         raise DatasetError(
-            f"The times of `{self.column}`, such as {sample[0][:60]!r}, cannot be read. Say how they are written with --time_format, such as "
+            f"The times of `{self.column}`, such as {odd[:60]!r}, cannot be read. Say how they are written with --time_format, such as "
             "--time_format='%d/%m/%Y %H:%M', or name another column with --time."
         )
 
@@ -153,7 +155,7 @@ class Times:
     def _counted(self, texts: Any, unit: str) -> tuple[np.ndarray, np.ndarray]:
         there = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), False)
         clean = pc.if_else(there, pc.utf8_trim_whitespace(texts), "0")
-        whole = pc.fill_null(pc.match_substring_regex(clean, r"^[+-]?\d{1,18}$"), False)
+        whole = pc.fill_null(pc.match_substring_regex(clean, r"^[+-]?(\d{1,18}|[1-8]\d{18})$"), False)
         exact = pc.if_else(whole, clean, "0")
         exact = pc.utf8_ltrim(exact, characters="+").cast(pa.int64()).to_numpy(zero_copy_only=False)
         is_whole = whole.to_numpy(zero_copy_only=False)
@@ -221,7 +223,7 @@ def day(micros: int) -> str:
     """The date of a time, such as 2024-03-05; its number where no calendar has it."""
     try:
         return pd.Timestamp(int(micros), unit="us").strftime("%Y-%m-%d")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, NotImplementedError):  # the second and third: of pandas, for years beyond 9999
         return f"{micros / 1e6:.0f}"
 
 
