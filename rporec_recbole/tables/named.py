@@ -55,6 +55,8 @@ def import_source(name: str, words: Sequence[str], options: Mapping[str, Any]) -
         raise ConfigError(
             f"`--{needless[0]}` is not for `rporec import {name}`, whose files are known. Leave it out, or import the file as a table of your own."
         )
+    if options["as_in_paper"] and name != "amazon-2023":
+        raise ConfigError(f"`--as_in_paper` is for amazon-2023, not for {name}. Leave it out.")
     interactions, place, category = _interactions(source, words[0])
     items = _beside(source.items, options["items"], place, category)
     users = _beside(source.users, options["users"], place, category)

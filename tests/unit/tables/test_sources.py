@@ -363,7 +363,7 @@ def test_files_that_are_not_the_source(place):
         run("ml-1m", "other.csv")
     with pytest.raises(ConfigError, match=r"rporec import ml-1m FILE.*https://"):
         run("ml-1m")
-    with pytest.raises(DatasetError, match="no file ml-1m.zip"):
+    with pytest.raises(DatasetError, match=r"no file ml-1m\.zip"):
         run("ml-1m", "ml-1m.zip")
     with pytest.raises(ConfigError, match="`--user` is not for `rporec import ml-1m`"):
         run("ml-1m", "other.csv", "--user=a")

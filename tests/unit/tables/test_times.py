@@ -96,7 +96,7 @@ def test_a_format_decides():
     assert read(["03/05/2024"], "%m/%d/%Y")[1] == [str(NOON - 43200)]
     assert read(["17"], "ms")[1] == ["0.017"]
     assert read(["2024-03-05", "5"], "iso")[1] == [str(NOON - 43200), None]
-    with pytest.raises(ConfigError, match="none. Write s, ms"):
+    with pytest.raises(ConfigError, match=r"none\. Write s, ms"):
         Times("days", "when")
 
 
