@@ -8,15 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError, first_line, translating
-
-if TYPE_CHECKING:  # torch takes seconds, and not every file holds tensors
-    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -118,8 +117,6 @@ def write_tensors(
         facts: JSON values to keep beside them.
         alone: see `replacing`.
     """
-    from safetensors.torch import save_file
-
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, alone=alone) as growing:
         growing.write_bytes(b"")
@@ -138,8 +135,6 @@ def read_tensors(path: Path, then: str) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         RunFolderError: there is none, or it is damaged.
     """
-    from safetensors.torch import load
-
     try:
         # At once and from one open file: `safe_open` opens it twice, and another process may have replaced it in between.
         data = path.read_bytes()

@@ -17,7 +17,7 @@ from rporec_recbole.errors import ConfigError, first_line, translating
 from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
-from rporec_recbole.settings.known import check_model, check_overrides
+from rporec_recbole.settings.known import check_data_set_file, check_model, check_overrides
 from rporec_recbole.settings.places import STARTED_IN, settled
 from rporec_recbole.settings.properties import read_yaml
 
@@ -61,6 +61,7 @@ def build_config(
     if problems := effect_problems(model, values):
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     check_overrides(model, dataset, values)
+    check_data_set_file(model, dataset, values.get("data_path"))
     if model in kinds.TREES:
         raise ConfigError(
             f"{model} learns trees that predict labels and ranks no items, so it is not run here, whether or not its packages (xgboost and "

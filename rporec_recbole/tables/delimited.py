@@ -120,7 +120,9 @@ class Delimited:
                 ),
                 convert_options=pacsv.ConvertOptions(
                     column_types=dict.fromkeys(every, pa.string()),
-                    include_columns=list(dict.fromkeys([*numbers.values(), every[-1]])),  # the last one: see _refuse_open_quote
+                    include_columns=list(
+                        dict.fromkeys([*numbers.values(), every[-1]])
+                    ),  # the last one: see _refuse_open_quote
                     strings_can_be_null=False,
                 ),
             )

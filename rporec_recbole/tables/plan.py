@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.data.ladder import FUSION, RL, rungs
-
 SHORTEST = 4  # `user_inter_num_interval` of properties/overall.yaml
 ENOUGH_USERS = 30  # fewer than these say nothing about a model
 _PROMPTS = 4  # `rl_prompts`
@@ -136,10 +134,7 @@ def _stages(plan: Plan, positions: np.ndarray) -> None:
 
 
 def _positions(counts: np.ndarray, early: float) -> tuple[int, int]:
-    """How many training positions the fusion and stage 2 learn from."""
-    fusion = rl = 0
-    for number, users in zip(*np.unique(counts, return_counts=True), strict=True):
-        dealt = rungs(int(number), early, _RL_SHARE)
-        fusion += int((dealt == FUSION).sum()) * int(users)
-        rl += int((dealt == RL).sum()) * int(users)
-    return fusion, rl
+    """How many training positions the fusion and stage 2 learn from: as `rungs` of `data/ladder.py` deals them, which a test compares."""
+    late = counts - np.ceil(early * counts).astype(int)
+    rl = np.floor(late * _RL_SHARE).astype(int)
+    return int((late - rl).sum()), int(rl.sum())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rporec_recbole.data.files import replacing_folder
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
 from rporec_recbole.tables.purchases import Purchases
 from rporec_recbole.tables.times import seconds
@@ -54,16 +55,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         RunFolderError: it cannot be written.
     """
-    made = translating(
+    growing, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
+    with translating(
         lambda error: RunFolderError(
             f"{folder} cannot be written: {first_line(error)}. Free disk space, or choose another --data_path."
         ),
         OSError,
-    )
-    with made:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_folder(folder) as growing:
+    ):
+        try:
+            shutil.rmtree(growing, ignore_errors=True)
+            growing.mkdir(parents=True)
             yield growing
+            for path in growing.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            if folder.exists():
+                os.rename(folder, old)
+            try:
+                os.rename(growing, folder)
+            except OSError:
+                if old.exists():
+                    os.rename(old, folder)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
 
 
 def write_interactions(purchases: Purchases, path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rporec_recbole.data.ladder import rungs
+from rporec_recbole.data.ladder import FUSION, RL, rungs
 from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.tables import plan as planning
 from rporec_recbole.tables.plan import plan_for
@@ -84,4 +84,7 @@ def test_the_numbers_are_those_of_the_defaults():
     )
     assert overall["user_inter_num_interval"] == f"[{planning.SHORTEST},inf)"
     assert max(overall["topk"]) == 20
-    assert len(rungs(10, planning._EARLY, planning._RL_SHARE)) == 10
+    for early in (planning._EARLY, 0.5):
+        for positions in range(300):
+            dealt = rungs(positions, early, planning._RL_SHARE)
+            assert planning._positions(np.array([positions]), early) == (sum(dealt == FUSION), sum(dealt == RL))

@@ -10,7 +10,7 @@ import zipfile
 import pandas as pd
 import pytest
 
-from rporec_recbole.commands import import_
+from rporec_recbole.cli import group
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.tables.sources import SOURCES
@@ -25,7 +25,8 @@ def place(tmp_path, monkeypatch):
 
 
 def run(*words):
-    import_.main(list(words))
+    with group.make_context("rporec", ["import", *words]) as context:
+        group.invoke(context)
 
 
 def table(name, kind="inter"):

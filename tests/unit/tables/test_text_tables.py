@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from rporec_recbole.errors import ConfigError, DatasetError
+from rporec_recbole.tables import delimited
 from rporec_recbole.tables.delimited import Delimited, separator_of
 from rporec_recbole.tables.opening import Place, find
 from rporec_recbole.tables.reading import open_table
@@ -56,7 +57,7 @@ def test_quotes_that_are_none(tmp_path):
     assert content(open_table(path, quotes=False)) == {"user": ["1", "2"], "item": ['"7 inch', "b"]}
 
 
-@pytest.mark.parametrize("rows", [1, 20, 5_000_000])
+@pytest.mark.parametrize("rows", [1, 20, 300_000])
 @pytest.mark.parametrize("start", ['1,"a,', '1,a,"'])
 def test_a_quote_that_is_never_closed_swallows_no_file(tmp_path, rows, start):
     path = write(tmp_path / "t.csv", f"user,item,note\n1,a,\n{start}\n" + "2,b,\n" * rows)
@@ -67,6 +68,13 @@ def test_a_quote_that_is_never_closed_swallows_no_file(tmp_path, rows, start):
         table = open_table(path)
         assert len(content(table, ["user"])["user"]) == 1
         assert table.torn.count == 1  # so that the import is refused
+
+
+def test_a_row_larger_than_what_is_read_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "_BLOCK", 1 << 16)
+    path = write(tmp_path / "t.csv", 'user,item\n1,"a\n' + "2,b\n" * 100_000 + '3,"c"\n' * 2)
+    with pytest.raises(DatasetError, match="--quotes=False"):
+        content(open_table(path))
 
 
 def test_texts_of_several_lines_are_no_open_quote(tmp_path):
