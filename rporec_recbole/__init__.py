@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from rporec_recbole.outputs.recommend import Run, load_run
     from rporec_recbole.runs.finished import LoadedRun
     from rporec_recbole.runs.run import RunResult, run
+    from rporec_recbole.tables.frames import from_frames
 
 _WHERE = {
     "LoadedRun": "runs.finished",
     "Run": "outputs.recommend",
     "RunResult": "runs.run",
+    "from_frames": "tables.frames",
     "load_run": "outputs.recommend",
     "register": "host.registration",
     "run": "runs.run",
 }
-_LIGHT = frozenset(["cli", "commands", "errors", "settings", "version"])
+_LIGHT = frozenset(["cli", "commands", "errors", "settings", "tables", "version"])
 """What the command line reads before it knows that there is something to do; torch and RecBole take seconds to import."""
 
-__all__ = ["LoadedRun", "Run", "RunResult", "__version__", "load_run", "register", "run"]
+__all__ = ["LoadedRun", "Run", "RunResult", "__version__", "from_frames", "load_run", "register", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from rporec_recbole.errors import ConfigError, RPORecError, did_you_mean
 from rporec_recbole.version import __version__
 
 COMMANDS = (
+    "import",
     "run",
     "compare",
     "controls",

@@ -13,6 +13,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,19 @@ def prepare(place: Path) -> Path:
         "USERS": "ID\n",
         "FILE.yaml": compare.EXAMPLE_FILE,
         "mine.yaml": "seed: 1\n",
+        "purchases.csv": "customer,sku,when\n17,A-1,2024-03-05\n17,B-2,2024-03-06\n18,A-1,2024-03-06\n",
+        "products.csv": "sku,name,brand\nA-1,Chair,Oak & Sons\nB-2,Table,\n",
         "my_rewards.py": "import torch\n\ndef fresh(record):\n    return torch.ones(len(record))\n",
     }
     for name, text in files.items():
         (place / name).write_text(text, encoding="utf-8")
+    with zipfile.ZipFile(place / "ml-25m.zip", "w") as archive:
+        archive.writestr(
+            "ml-25m/ratings.csv", "userId,movieId,rating,timestamp\n1,2,3.5,1112486027\n1,3,4.0,1112486028\n"
+        )
+        archive.writestr(
+            "ml-25m/movies.csv", 'movieId,title,genres\n2,"Matrix, The (1999)",Action\n3,Heat (1995),Drama\n'
+        )
     for command, name in TRAINED.items():
         assert execute(command, place) == 0
         next((place / "saved").glob("*-ml-100k-*")).rename(place / "saved" / name)

@@ -13,6 +13,10 @@ STARTS = ("rporec ", "python ", "torchrun ")
 
 # What a form of a usage stands for. Everything else there is taken by its name: RUN is a folder called RUN, and FILE a file.
 MEANT = {
+    "PURCHASES": "purchases.csv",
+    "--items=PRODUCTS": "--items=products.csv",
+    "SOURCE": "ml-25m",
+    "RAW": "ml-25m.zip",
     "--model=MODEL": "--model=SASRec",
     "--model=A,B": "--model=SASRec,Pop",
     "--dataset=DATASET": "--dataset=ml-100k",

@@ -15,7 +15,7 @@ from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.models import find_model, keys_of, known_as
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
-from rporec_recbole.settings.known import check_overrides, model_names
+from rporec_recbole.settings.known import check_data_set_file, check_overrides, model_names
 from rporec_recbole.settings.places import settled
 from rporec_recbole.settings.properties import read_yaml
 
@@ -65,6 +65,7 @@ def build_config(
     if problems := effect_problems(model, values):
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     check_overrides(f"{model} on {dataset}", allowed, values)
+    check_data_set_file(f"{model} on {dataset}", allowed, dataset, values.get("data_path"))
     if isinstance(values.get("val_interval"), Mapping):
         values["val_interval"] = {
             # RecBole filters names before it numbers them: they are texts, as in the file.

@@ -15,7 +15,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
 from rporec_recbole.host.models import known_as
 from rporec_recbole.host.repairs import install_repairs
-from rporec_recbole.settings.properties import layered_properties
+from rporec_recbole.settings.properties import data_set_file, layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
 
 _registered = False
@@ -61,7 +61,8 @@ def _stand_on_our_defaults() -> None:
     def load_internal_and_ours(self: Config, model: str, model_class: Any, dataset: str) -> None:
         base = known_as(model_class)  # a user's own stands on the defaults of what it extends
         load_internal(self, base, model_class, dataset)
-        ours, given = layered_properties(base, dataset) | layered_properties(model, dataset), self.external_config_dict
+        given = self.external_config_dict
+        ours = layered_properties(model, dataset, data_set_file(dataset, given.get("data_path")), base)
         if "load_col" in ours:
             ours["load_col"] = _renamed(ours["load_col"], given)
         texts = given.get("item_text_fields", ours.get("item_text_fields"))

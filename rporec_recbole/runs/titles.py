@@ -69,7 +69,9 @@ def raw_titles(run: LoadedRun) -> list[str]:
 
 def _text_fields(run: LoadedRun) -> list[str] | None:
     config: Any = run.config
-    return config["item_text_fields"] or layered_properties("RPORec", str(config["dataset"])).get("item_text_fields")
+    name = str(config["dataset"])
+    own = Path(config["data_path"]) / f"{name}.yaml"
+    return config["item_text_fields"] or layered_properties("RPORec", name, own).get("item_text_fields")
 
 
 def _item_file(run: LoadedRun) -> Path | None:

@@ -62,5 +62,5 @@ def missing(dataset: str, folder: Path, files: list[str], asked: str = "") -> Da
     hint = "" if folder.exists() else did_you_mean(dataset, [BUNDLED, *in_folder(folder.parent), *downloaded()])
     return DatasetError(
         f"The data set `{dataset}` is not there: {folder / files[0]} does not exist.{hint}{asked} Put {files[0]} (and {dataset}.item) into "
-        f"{folder}, or name the parent folder with --data_path=DIR. `{BUNDLED}` needs no files."
+        f"{folder}, or name the parent folder with --data_path=DIR. `{BUNDLED}` needs no files; a table of your own becomes a data set with `rporec import FILE`."
     )

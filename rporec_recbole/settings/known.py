@@ -14,7 +14,7 @@ from typing import Any
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.settings.named_code import names_code
 from rporec_recbole.settings.places import STARTED_IN
-from rporec_recbole.settings.properties import layered_properties, read_yaml
+from rporec_recbole.settings.properties import data_set_file, layered_properties, read_yaml
 
 KINDS = {
     "sequential": "sequential_recommender",
@@ -78,7 +78,7 @@ def check_model(model: str) -> None:
 
 
 def known_keys(model: str, dataset: str) -> dict[str, Any]:
-    """Config keys that mean something for this model and data set, with their default values."""
+    """Config keys that mean something for this model and data set, with their default values; a file beside the data adds none."""
     keys: dict[str, Any] = dict.fromkeys({"config_files", "encoding", STARTED_IN} | _keys_in_code(model))
     for name in ("overall", "dataset/sample", f"dataset/{dataset}", f"model/{model}"):
         path = recbole_dir() / f"properties/{name}.yaml"
@@ -152,6 +152,27 @@ def check_overrides(what: str, allowed: Mapping[str, Any], overrides: Mapping[st
     problems = [problem for key, value in overrides.items() if (problem := setting_problem(key, value, allowed, what))]
     if problems:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
+
+
+def check_data_set_file(what: str, allowed: Mapping[str, Any], dataset: str, data_path: Any) -> None:
+    """Refuses what nobody reads in the YAML file beside a data set, which may name settings of RPORec's and of the model's.
+
+    Args:
+        what: the model and the data set, for the message.
+        allowed: settings of the model.
+        dataset: its name.
+        data_path: parent folder of the data set.
+
+    Raises:
+        ConfigError: lists all problems, with the likely spelling.
+    """
+    path = data_set_file(dataset, data_path)
+    if path is None:
+        return
+    allowed = {**known_keys("RPORec", dataset), **allowed}
+    found = [setting_problem(key, value, allowed, what) for key, value in read_yaml(path).items()]
+    if problems := [problem for problem in found if problem]:
+        raise ConfigError(f"Settings in {path}:\n  " + "\n  ".join(problems))
 
 
 def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str) -> str | None:

@@ -87,18 +87,43 @@ def _loader() -> type[yaml.SafeLoader]:
     return Loader
 
 
-def layered_properties(model: str, dataset: str) -> dict[str, Any]:
+def layered_properties(model: str, dataset: str, own: Path | None = None, base: str | None = None) -> dict[str, Any]:
     """Our defaults for one model on one data set; later layers win, as in RecBole.
 
-    The layers: all models, the model, the data set, and what was tuned for this model on this data set
-    (`model/MODEL-DATASET.yaml`).
+    The layers: all models, the model, the data set, the data set's own file (`data_set_file`), and what was tuned for this model on this
+    data set (`model/MODEL-DATASET.yaml`).
+
+    Args:
+        model: its name.
+        dataset: its name.
+        own: the file beside the data set.
+        base: the model that it extends, whose layers come before its own.
     """
     merged: dict[str, Any] = {}
-    for name in ("overall", f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}"):
-        path = properties_dir() / f"{name}.yaml"
-        if path.is_file():
+    models = dict.fromkeys([base or model, model])
+    for path in (
+        properties_dir() / "overall.yaml",
+        *(properties_dir() / f"model/{one}.yaml" for one in models),
+        properties_dir() / f"dataset/{dataset}.yaml",
+        own,
+        *(properties_dir() / f"model/{one}-{dataset}.yaml" for one in models),
+    ):
+        if path is not None and path.is_file():
             merged.update(read_yaml(path))
     return merged
+
+
+def data_set_file(dataset: str, data_path: str | Path | None = None) -> Path | None:
+    """The YAML file that lies beside a data set, `dataset/NAME/NAME.yaml`: `rporec import` writes it. None where there is none.
+
+    Args:
+        dataset: its name.
+        data_path: parent folder of data sets; None is where RecBole looks, but for ml-100k, which it brings itself.
+    """
+    if data_path is None and dataset == "ml-100k":
+        return None
+    path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
+    return path if path.is_file() else None
 
 
 def preset_file(name: str) -> Path:

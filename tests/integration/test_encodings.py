@@ -46,7 +46,9 @@ def test_a_wrong_encoding_is_one_message_before_anything_else(latin, tmp_path, c
 
 @pytest.mark.parametrize("model", ["RPORec", "SASRec"])
 def test_the_encoding_holds_for_every_file(latin, tmp_path, capsys, monkeypatch, model):
-    monkeypatch.setattr(titles, "layered_properties", lambda model, dataset: {"item_text_fields": ["title", "genre"]})
+    monkeypatch.setattr(
+        titles, "layered_properties", lambda model, dataset, own: {"item_text_fields": ["title", "genre"]}
+    )
     folder = tmp_path / "run"
     done, said = trained(latin, folder, model, capsys, encoding="ISO-8859-1")
     assert done == 0, said

@@ -314,7 +314,9 @@ def test_a_baseline_of_recbole(toy, tmp_path, capsys, monkeypatch):
     facts = explain(folder, sample=1000)
     assert found(facts) == ranks_of(folder)
     assert {step.item.title == step.item.item_id for step in facts.users[0].history} == {True}
-    monkeypatch.setattr(titles, "layered_properties", lambda model, dataset: TEXT)  # as on a data set that RPORec knows
+    monkeypatch.setattr(
+        titles, "layered_properties", lambda model, dataset, own: TEXT
+    )  # as on a data set that RPORec knows
     items = {item.item_id: item for item in items_of(load_run(folder))}
     assert items["i3"] == titles.Item("i3", "Film 3 of the Crime", "Crime Drama · 1983")
     assert items["i1"].title == "item i1"

@@ -1,0 +1,136 @@
+"""Tables that know their columns and types: Parquet files, folders of Hugging Face `datasets`, data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rporec_recbole.errors import DatasetError, first_line, translating
+from rporec_recbole.tables.opening import Place, readable
+from rporec_recbole.tables.table import Batch, Torn, text_of
+
+_ROWS = 1 << 17
+
+
+class Parquet:
+    """A Parquet file.
+
+    Args:
+        place: where it lies.
+
+    Attributes:
+        name, columns, torn: see `table.Table`; nothing is torn here.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.name, self.torn = place, str(place), Torn()
+        with self._said():
+            self._file = pq.ParquetFile(place.path if not place.member else pa.py_buffer(place.open().read()))
+        self.columns = tuple(self._file.schema_arrow.names)
+        if not self._file.metadata.num_rows:
+            raise DatasetError(f"{place} has the columns {', '.join(self.columns)} and no rows.")
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """See `table.Table`."""
+        with self._said():
+            for batch in self._file.iter_batches(batch_size=_ROWS, columns=list(columns)):
+                yield {name: batch.column(name) for name in columns}
+
+    def _said(self) -> Any:
+        def say(error: Exception) -> DatasetError:
+            return DatasetError(f"{self.place} cannot be read as Parquet: {first_line(error)}.")
+
+        return translating(say, pa.ArrowException, OSError)
+
+
+class InMemory:
+    """A data frame, a table of pyarrow, or a data set of Hugging Face.
+
+    Args:
+        content: any of the three.
+        name: what to call it.
+
+    Attributes:
+        name, columns, torn: see `table.Table`; nothing is torn here.
+
+    Raises:
+        DatasetError: it is none of the three, it has no rows, or no names of columns.
+    """
+
+    def __init__(self, content: Any, name: str = "the table") -> None:
+        self.name, self.torn = name, Torn()
+        if isinstance(content, pd.DataFrame):
+            self._content = content
+            columns = [str(column) for column in content.columns]
+        elif isinstance(content, pa.Table):
+            self._content, columns = content, content.column_names
+        elif hasattr(content, "with_format") and hasattr(content, "column_names"):
+            if isinstance(content.column_names, dict):
+                raise DatasetError(f"{name} holds the parts {', '.join(content.column_names)}. Give one of them.")
+            self._content, columns = content.with_format("arrow"), content.column_names
+        else:
+            raise DatasetError(
+                f"{name} is a {type(content).__name__}. Give a pandas DataFrame, a pyarrow Table, a Hugging Face Dataset or a path."
+            )
+        self.columns = tuple(columns)
+        if not len(content):
+            raise DatasetError(f"{name} has the columns {', '.join(self.columns) or 'of nothing'} and no rows.")
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """See `table.Table`."""
+        places = [self.columns.index(name) for name in columns]
+        for start in range(0, len(self._content), _ROWS):
+            stop = min(start + _ROWS, len(self._content))
+            if isinstance(self._content, pd.DataFrame):
+                part = self._content.iloc[start:stop]
+                yield {name: _array(part.iloc[:, place]) for name, place in zip(columns, places, strict=True)}
+            else:
+                table = (
+                    self._content.slice(start, stop - start)
+                    if isinstance(self._content, pa.Table)
+                    else self._content[start:stop]
+                )
+                yield {name: table.column(name).combine_chunks() for name in columns}
+
+
+def _array(column: Any) -> Any:
+    if column.dtype == object:  # of several types, maybe: each says its own text
+        dates = [one for one in column if isinstance(one, pd.Timestamp)]
+        if not dates:
+            return pa.array([None if _missing(one) else text_of(one) for one in column], pa.string())
+        return pa.array([None if _missing(one) else str(one) for one in column], pa.string())
+    return pa.Array.from_pandas(column)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def saved_dataset(place: Place) -> InMemory:
+    """A folder that `save_to_disk` of Hugging Face `datasets` wrote; nothing in it is run or unpickled.
+
+    Raises:
+        DatasetError: it cannot be read, or holds several parts.
+    """
+    import datasets
+
+    path = place.path
+    if (path / "dataset_dict.json").is_file():
+        parts = sorted(one.parent.name for one in path.glob("*/state.json"))
+        raise DatasetError(
+            f"{path} holds the parts {', '.join(parts)}. Name the folder of one, such as {path / (parts or ['train'])[0]}."
+        )
+    with (
+        readable(place),
+        translating(
+            lambda error: DatasetError(f"{path} cannot be read as a folder of `datasets`: {first_line(error)}."),
+            ValueError,
+            KeyError,
+            pa.ArrowException,
+        ),
+    ):
+        return InMemory(datasets.load_from_disk(str(path)), str(place))
