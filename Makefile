@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 COVERAGE ?=
 
-.PHONY: run quick test install install-test lint types format clean
+.PHONY: run quick test docs install install-test lint types format clean
 
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
@@ -16,6 +16,10 @@ quick: install-test lint types
 # Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
 test: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(COVERAGE)
+
+# The site, in build/site; a link to nothing is an error.
+docs: install-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 install: $(VENV)/.installed
 
