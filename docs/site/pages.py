@@ -46,7 +46,10 @@ def home(readme: str) -> str:
 
 def settings() -> str:
     """Every setting of `properties/model/RPORec.yaml` and `properties/overall.yaml` with its default and the comments that explain it."""
-    parts = ["# Settings", "Any of them is given as `--key=value`, or in a config file. RecBole's own settings work too."]
+    parts = [
+        "# Settings",
+        "Any of them is given as `--key=value`, or in a config file. RecBole's own settings work too.",
+    ]
     for title, name in (("RPORec", "model/RPORec.yaml"), ("All models", "overall.yaml")):
         text = (ROOT / "properties" / name).read_text(encoding="utf-8")
         parts += [f"## {title}", f"These are the lines of `properties/{name}`.", *_sections(text)]
