@@ -12,7 +12,7 @@ FOUND = $(if $(VERSION),$(PYTHON) is Python $(VERSION),$(if $(PYTHON),$(PYTHON) 
 INSTALLED = $(VENV)/.installed-$(VERSION)
 COVERAGE ?=
 
-.PHONY: run quick test install install-test dist lint types format clean
+.PHONY: run quick test docs install install-test dist lint types format clean
 
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
@@ -24,6 +24,10 @@ quick: install-test lint types
 # Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
 test: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(COVERAGE)
+
+# The site, in build/site; a link to nothing is an error.
+docs: install-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 install: $(INSTALLED)
 

@@ -36,12 +36,23 @@ MEANT = {
 }
 
 
-def readme_rows(text: str | None = None) -> dict[str, str]:
-    """Rows of the README's tables of commands: what one wants -> what is written beside it."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8") if text is None else text
-    tables = re.findall(r"^\|[^|\n]*\| Command[^|\n]*\|\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
-    rows = [line.strip("|").split(" | ", 1) for table in tables for line in table.splitlines()]
-    return {want.strip(): given.strip() for want, given in rows}
+def readme_rows(pages: Sequence[str] | None = None) -> dict[str, str]:
+    """What README.md and docs/commands.md show: what one wants -> what is written beside it, in a table of commands or in a block.
+
+    Args:
+        pages: the texts of other pages.
+    """
+    files = ("README.md", "docs/commands.md")
+    pages = [(ROOT / file).read_text(encoding="utf-8") for file in files] if pages is None else pages
+    found = {}
+    for text in pages:
+        tables = re.findall(r"^\|[^|\n]*\| Command[^|\n]*\|\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+        rows = [line.strip("|").split(" | ", 1) for table in tables for line in table.splitlines()]
+        found |= {want.strip(): given.strip() for want, given in rows}
+        for line in re.findall(r"^    ((?:rporec|torchrun) .+)$", text, re.MULTILINE):
+            code = line.split("  #")[0].strip()
+            found[code] = f"`{code}`"
+    return found
 
 
 def commands_of(row: str) -> list[str]:

@@ -73,11 +73,15 @@ def test_every_command_shows_how_it_is_used():
 
 
 def test_what_is_read_off_a_page():
-    page = "| You want | Command |\n|---|---|\n| a | `rporec x RUN`, or `--b=1` (`docs/y.md`) |\n| c | add `--d` |\n\n| e | f |\n"
-    rows = readme_rows(page)
+    page = (
+        "| You want | Command |\n|---|---|\n| a | `rporec x RUN`, or `--b=1` (`docs/y.md`) |\n| c | add `--d` |\n\n| e | f |\n\n"
+        "    rporec g --h=1   # why\n    make i\n"
+    )
+    rows = readme_rows([page])
     assert [commands_of(row) for row in rows.values()] == [
         ["rporec x RUN", "rporec x RUN --b=1"],
         ["rporec --model=RPORec --dataset=ml-100k --d"],
+        ["rporec g --h=1"],
     ]
     assert forms_of('rporec x RUN RUN [...] [--kind=a|b] [--to="[1,2]"] [--key=value ...]') == [
         "rporec x RUN saved/OTHER_RUN",
