@@ -94,16 +94,30 @@ def command(
             "`--split` chooses the histories of the run's own users; it means nothing beside --histories."
         )
 
-    from rporec_recbole.outputs.recommend import recommend
     from rporec_recbole.runs.folder import read_config
 
     config = read_config(Path(run_dir))
     named = None if users is None else users_of(users, encoding or config.get("encoding") or "utf-8")
-    written = recommend(
+    write_and_say(
         run_dir, output, users=named, histories=histories, split=split, top_k=top_k, hide_seen=hide_seen,
         skip_unknown=skip_unknown, fallback=fallback, encoding=encoding, model=model, **places,
     )  # fmt: skip
-    for sentence in _said(written, config, users is not None or histories is not None):
+
+
+def write_and_say(run_dir: str, output: str, **options: Any) -> None:
+    """Writes the best items and says for whom.
+
+    Args:
+        run_dir: the run folder.
+        output: the file.
+        options: as for `outputs.recommend.recommend`.
+    """
+    from rporec_recbole.outputs.recommend import recommend
+    from rporec_recbole.runs.folder import read_config
+
+    written = recommend(run_dir, output, **options)
+    asked = options.get("users") is not None or options.get("histories") is not None
+    for sentence in _said(written, read_config(Path(run_dir)), asked):
         print(f"rporec: {sentence}", file=sys.stderr)
     print(f"{written.rows:,} recommendations for {written.users:,} users are in {output}")
 

@@ -47,6 +47,7 @@ A search (--sweep) is shared by any number of processes started with the very sa
         ("rporec --model=SASRec --dataset=ml-100k --epochs=30", "a baseline, same split and metrics"),
         ("rporec -m SASRec -d ml-100k --epochs 30", "the same, as RecBole's script reads it"),
         ("rporec --model=SASRec --dataset=ml-100k --sweep=properties/sweep/SASRec.yaml", "its settings searched"),
+        ("rporec --model=SASRec --dataset=ml-100k --recommend=recs.csv", "and what to show every user next"),
         ("rporec --model=RPORec,SASRec,GRU4Rec,Pop --dataset=ml-100k --seeds=2", "side by side, with paired tests"),
     ),
 )
@@ -72,6 +73,11 @@ A search (--sweep) is shared by any number of processes started with the very sa
     help="YAML files with settings, separated by spaces; later ones win. The config.yaml of a run folder repeats that run (model and data set included).",
 )
 @click.option("--run_dir", metavar="PATH", help="Where to write; default saved/MODEL-DATASET-TIME.")
+@click.option(
+    "--recommend",
+    metavar="FILE",
+    help="Afterwards: the best items for every user, from all that they have chosen, as `rporec recommend` writes them.",
+)
 @click.option("--backbone", metavar="PLACE", help="The language model: tiny, an id, a folder or a .gguf file.")
 @click.option(
     "--controls",
@@ -102,12 +108,14 @@ A search (--sweep) is shared by any number of processes started with the very sa
 def command(ctx: click.Context, **_: Any) -> None:
     """Trains and evaluates a model, or searches its settings, and prints the summary."""
     values = {**given_options(ctx), **settings_of(ctx.args, _TEXTS)}
-    if "controls" not in values and ctx.params.get("controls"):
-        values["controls"] = True
+    output = values.pop("recommend", None)
+    if output is not None and (several(values) or "sweep" in values):
+        raise ConfigError("`--recommend` is of one run. Recommend afterwards: rporec recommend RUN --output=FILE")
     checked(values)
 
-    from rporec_recbole.commands import compare, controls, cots, sweep
+    from rporec_recbole.commands import compare, controls, cots, recommend, sweep
     from rporec_recbole.explain.run_page import write_report
+    from rporec_recbole.outputs.table_file import check_output
     from rporec_recbole.runs.run import help_run, run
     from rporec_recbole.training.state.processes import helping, launched
 
@@ -127,10 +135,15 @@ def command(ctx: click.Context, **_: Any) -> None:
     if helping():
         help_run(model, dataset, files, values)
         return
+    if output is not None:
+        check_output(Path(output), "--recommend")
     result = run(model, dataset, files, values, tell=write_report)
     print(summary(result.metrics, str(result.run_dir)))
     if result.controls:
         controls.show(result.controls, str(result.run_dir))
+    if output is not None:
+        own = model if ":" in model else None  # a class of somebody's own
+        recommend.write_and_say(str(result.run_dir), output, model=own)
 
 
 def several(values: dict[str, Any]) -> bool:

@@ -23,20 +23,24 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ROW_GROUP, _ROW_GROUP_BYTES = 1 << 18, 1 << 26  # rows, or bytes before compression: rows of vectors are long
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, option: str = "--output") -> None:
     """Refuses a file that could not be written, before any work is done.
+
+    Args:
+        path: of the file.
+        option: what names it, for the message.
 
     Raises:
         ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself or a file of a run.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
-            f"`--output={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form."
+            f"`{option}={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form."
         )
     if not path.parent.is_dir():
-        raise ConfigError(f"`--output={path}`: the folder {path.parent} does not exist. Make it, or name another.")
+        raise ConfigError(f"`{option}={path}`: the folder {path.parent} does not exist. Make it, or name another.")
     if path.is_dir():
-        raise ConfigError(f"`--output={path}` is a folder. Name a file.")
+        raise ConfigError(f"`{option}={path}` is a folder. Name a file.")
     refuse_own_file(path)
 
 

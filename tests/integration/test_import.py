@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,34 @@ def test_rporec_runs_without_a_flag(place, capsys):
     assert {name: titles[name] for name in KEPT} == KEPT
     assert titles["A-036"] == "item A-036"
     assert set(run.evaluate("test")[1]["user_id"]) >= {"0001, Mr"}
+
+
+def test_two_commands_from_tables_to_recommendations_with_titles(place, capsys):
+    assert main(["--model=Pop", "--dataset=shop", "--recommend=recs.csv"]) == 0
+    assert "recommendations for" in capsys.readouterr().out
+    recs = pd.read_csv("recs.csv", dtype=str, keep_default_na=False)
+    assert list(recs) == ["user_id", "rank", "item_id", "score", "title"]
+    assert {
+        name: title for name, title in zip(recs["item_id"], recs["title"], strict=True) if name in KEPT
+    }.items() <= KEPT.items()
+    had = pd.read_csv("dataset/shop/shop.inter", sep="\t", dtype=str, quoting=3)
+    bought = set(zip(had["user_id:token"], had["item_id:token"], strict=True))
+    assert set(recs["user_id"]) <= set(had["user_id:token"])
+    assert not bought & set(zip(recs["user_id"], recs["item_id"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--recommend=recs.txt"], "`--recommend=recs.txt` must end in"),
+        (["--recommend=recs.csv", "--seeds=2"], "`--recommend` is of one run"),
+    ],
+)
+def test_recommendations_that_cannot_be_written(place, capsys, given, message):
+    before = sorted(path.name for path in Path("saved").glob("*"))
+    assert main(["--model=Pop", "--dataset=shop", *given]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in Path("saved").glob("*")) == before
 
 
 @pytest.mark.parametrize(
