@@ -65,4 +65,4 @@ types: install-test
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info packaging/ray/build packaging/ray/*.egg-info .pytest_cache .mypy_cache .ruff_cache

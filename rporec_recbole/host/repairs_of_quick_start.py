@@ -47,7 +47,7 @@ def _quick_start() -> Any:
     "quick-start",
     symptom="ModuleNotFoundError: No module named 'ray' (or 'pkg_resources', inside ray) from `import recbole.quick_start`",
     cause="quick_start/quick_start.py:20 imports Ray for one line of `objective_function`, and RecBole's `ray<=2.6.3` neither exists for "
-    "Python 3.12 nor can be imported beside setuptools 82",
+    "Python 3.12 nor can be imported beside a setuptools of today",
     remove_when="RecBole imports Ray only where a search with Ray asks for it",
 )
 def quick_start() -> None:

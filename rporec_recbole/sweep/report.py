@@ -12,6 +12,7 @@ import yaml
 from rporec_recbole.data.files import write_text
 from rporec_recbole.evaluation.plots import plot_history, plot_shares
 from rporec_recbole.runs.folder import read_config
+from rporec_recbole.settings.named_code import names_code
 from rporec_recbole.settings.places import PLACES, STARTED_IN
 from rporec_recbole.sweep.plan import Plan
 from rporec_recbole.sweep.study import Record
@@ -68,11 +69,18 @@ def write_report(plan: Plan, records: Sequence[Record], importance: Mapping[str,
     best = ranked[0]
     text = (
         f"# The best of {plan.trials} trials: trial {best.slot}, {plan.metric} {best.score:.6f} on validation.\n"
-        f"# To repeat it: rporec --config_files={folder / BEST}\n"
+        f"# To repeat it: {_again(plan)}\n"
     )
     values = {"model": plan.model, "dataset": plan.dataset, **plan.definition["settings"], **best.values}
     values |= _places(plan.trial_folder(best.same_as or best.slot), values)
     write_text(folder / BEST, text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _again(plan: Plan) -> str:
+    own = (
+        f" --model={plan.model}" if names_code(plan.model) else ""
+    )  # code that a file names is run if the user names it too
+    return f"rporec --config_files={plan.folder / BEST}{own}"
 
 
 def _places(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +110,7 @@ def summary(plan: Plan, records: Sequence[Record], metrics: Mapping[str, Any]) -
             "",
             f"The best is trial {best.slot}: {chosen}",
             "Test split, ranked for it alone: " + ", ".join(f"{name} {metrics['test'][name]:.4f}" for name in shown),
-            f"To repeat it: rporec --config_files={folder / BEST}",
+            f"To repeat it: {_again(plan)}",
             "",
             f"Everything is in {folder}: {BEST}, {TABLE}, {HISTORY}, {IMPORTANCE}, and a run folder for each trial; "
             f"the best run is {plan.trial_folder(best.slot)}",

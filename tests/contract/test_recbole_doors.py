@@ -26,6 +26,7 @@ def rounded(metrics):
 
 def test_run_recbole_trains_and_ranks_like_a_run_of_ours(settings, tmp_path, caplog):
     from recbole.quick_start import load_data_and_model, run_recbole
+    from recbole.utils.case_study import full_sort_scores
 
     ours = run("RPORec", "toy", overrides={**settings, "run_dir": str(tmp_path / "ours")})
     result = run_recbole(model="RPORec", dataset="toy", config_dict=dict(settings))
@@ -41,6 +42,12 @@ def test_run_recbole_trains_and_ranks_like_a_run_of_ours(settings, tmp_path, cap
     config, model, dataset, *loaders = load_data_and_model(str(folder))
     assert (config["model"], dataset.item_num, len(loaders)) == ("RPORec", model.n_items, 3)
     assert not model.training
+    rows = loaders[2].dataset.inter_feat
+    scores = full_sort_scores(rows["user_id"].numpy(), model, loaders[2])
+    found = (scores >= scores.gather(1, rows["item_id"][:, None])).sum(dim=1)
+    assert dict(zip(dataset.id2token("user_id", rows["user_id"]), found.tolist(), strict=True)) == dict(
+        zip(ranks["user_id"], ranks["rank"], strict=True)
+    )
 
 
 def test_run_recbole_trains_a_model_of_recboles_and_loads_its_own_file(settings, tmp_path):

@@ -127,6 +127,18 @@ class Other(BPR):
     pass
 
 
+def test_what_a_sweep_says_repeats_its_best_trial(toy, own, capsys):
+    Path("space.yaml").write_text("space: {width: {choice: [4, 8]}}\nsampler: grid\n")
+    assert main(flags(toy, "sweep", "--sweep=space.yaml")) == 0
+    (again,) = re.findall(r"To repeat it: rporec (.*)", capsys.readouterr().out)
+    forgotten()
+    assert main([*again.split(), "--run_dir=again"]) == 0
+    trials = [
+        read_results(path)[0]["test"] for path in Path("sweep").glob("trial-*") if "test" in read_results(path)[0]
+    ]
+    assert trials == [read_results(Path("again"))[0]["test"]]
+
+
 def test_classes_can_be_handed_over(toy, tmp_path):
     settings = {"data_path": str(toy), "epochs": 1, "show_progress": False}
     result = rporec_recbole.run(Other, "toy", overrides={**settings, "run_dir": str(tmp_path / "other")})

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from rporec_recbole.version import __version__
 from tests.test_layers import ROOMS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -85,6 +87,12 @@ def test_every_experiment_is_in_the_index_and_begins_with_its_verdict():
         if page.name != "README.md":
             assert f"({page.name})" in index
             assert page.read_text(encoding="utf-8").split("\n\n")[1].startswith("**Verdict.**"), page.name
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["cff-version"], citation["version"]) == ("1.2.0", __version__)
+    assert {"message", "title", "authors"} <= citation.keys()  # what the format demands
 
 
 def test_the_rooms_stand_in_the_architecture_in_their_order():
