@@ -77,8 +77,9 @@ def test_texts_do_not_depend_on_the_batch(backbone):
 
 
 def test_drawn_answers_carry_their_own_log_probability(backbone):
+    # At temperature 1 all draws are the likeliest item where a processor's sums have trained a surer model.
     identities = [f"1/{n}" for n in range(40)]
-    drawn = backbone.generate_tokens([PROMPTS[0]] * 40, grounded(1.0, 1), identities=identities)
+    drawn = backbone.generate_tokens([PROMPTS[0]] * 40, grounded(1.5, 1), identities=identities)
     texts = [parse_completion(text) for text in backbone.decode(drawn)]
     good = [(one, text) for one, text in zip(drawn, texts, strict=True) if text.well_formed]
     assert len({text.answer for _, text in good}) > 1
@@ -88,7 +89,7 @@ def test_drawn_answers_carry_their_own_log_probability(backbone):
         assert one.tokens[-1] == backbone.tokenizer("</answer>")["input_ids"][0]
         assert backbone.tokenizer.decode(one.tokens) == text.text
         assert len(one.tokens) <= 40
-    again = backbone.generate_tokens([PROMPTS[0]] * 3, grounded(1.0, 1), identities=identities[:3])
+    again = backbone.generate_tokens([PROMPTS[0]] * 3, grounded(1.5, 1), identities=identities[:3])
     assert [one.tokens for one in again] == [one.tokens for one in drawn[:3]]
     (greedy,) = backbone.generate_tokens([PROMPTS[0]], grounded(0.0, 1))
     assert greedy.guesses[0].answer in {line for line in LINES if line}
