@@ -29,12 +29,17 @@ again, with another --output.
 @click.option(
     "--output", "--run_dir", "output", metavar="FOLDER", help="The new run folder; default saved/MODEL-DATASET-TIME."
 )
+@click.option(
+    "--model",
+    metavar="MODULE:CLASS",
+    help="Of a run of a class of somebody's own: which one it is. It is imported, so name none that you do not trust.",
+)
 @places_options
-def command(run_dir: str, output: str | None, places: Mapping[str, str | None]) -> None:
+def command(run_dir: str, output: str | None, model: str | None, places: Mapping[str, str | None]) -> None:
     """Trains on everything and says what was taken over."""
     from rporec_recbole.runs.fit import fit
 
-    done = fit(run_dir, output, **places)
+    done = fit(run_dir, output, model=model, **places)
     more = ", the language model and its trust as they were" if done.recipe.reasoned else ""
     print(
         f"Trained on all {done.interactions:,} interactions of {done.users:,} users and {done.items:,} items, {done.recipe.epochs} epochs{more}.\n"

@@ -19,7 +19,7 @@ from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data, check_dataset_files
 from rporec_recbole.host.models import keys_of
 from rporec_recbole.runs.folder import finished, logging_to, read_config
-from rporec_recbole.runs.run import run
+from rporec_recbole.runs.run import Tell, run
 from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.settings.repeated import repeatable_config
@@ -103,6 +103,7 @@ def run_missing(
     config_files: Iterable[str] = (),
     shared: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
+    tell: Tell | None = None,
 ) -> tuple[dict[str, list[Path]], list[Failure]]:
     """Trains every model with every seed, unless its run is finished already.
 
@@ -117,6 +118,7 @@ def run_missing(
         config_files: shared by all models.
         shared: settings of all models.
         say: gets what a person should know before the runs.
+        tell: of each run, as for `run`.
 
     Returns:
         name -> finished run folders, and the runs that failed.
@@ -148,7 +150,7 @@ def run_missing(
     for one, seed, wanted, where, done in plan:
         try:
             if not done:
-                run(one.model, dataset, overrides={**wanted, "run_dir": str(where)})
+                run(one.model, dataset, overrides={**wanted, "run_dir": str(where)}, tell=tell)
             found.setdefault(one.name, []).append(where)
         except RPORecError as error:
             failures.append(Failure(one.name, seed, str(error)))

@@ -30,6 +30,7 @@ from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, said_by_model
 from rporec_recbole.host.data import build_data, check_dataset_files
+from rporec_recbole.host.models import trusted
 from rporec_recbole.runs.folder import (
     CHECKPOINTS,
     RESUME,
@@ -84,13 +85,15 @@ class Fitted:
     items: int
 
 
-def fit(path: str | Path, output: str | None = None, **places: str | None) -> Fitted:
+def fit(
+    path: str | Path, output: str | None = None, *, model: str | type | None = None, **places: str | None
+) -> Fitted:
     """Trains on all interactions that the data files have now.
 
     Args:
         path: folder of a finished run.
         output: the new folder; None chooses one in `saved/`.
-        places: what moved since, as for `load_run`.
+        model, places: as for `load_run`.
 
     Raises:
         RunFolderError: there is no finished run, or the new folder cannot be used.
@@ -104,7 +107,9 @@ def fit(path: str | Path, output: str | None = None, **places: str | None) -> Fi
     metrics, _ = read_results(source)
     recipe = recipe_of(source, values, metrics)
     config = build_config(
-        str(values["model"]), str(values["dataset"]), overrides=_overrides(source, values, recipe, output)
+        trusted(source, str(values["model"]), model),
+        str(values["dataset"]),
+        overrides=_overrides(source, values, recipe, output),
     )
     check_dataset_files(config)
     written = repeatable_config(config)

@@ -62,13 +62,14 @@ def test_only_what_is_missing_is_trained(data, compared, tmp_path, monkeypatch, 
     before = (folder / "comparison.json").read_text()
     made, train = [], comparison.run
 
-    def counted(model, dataset, overrides):
+    def counted(model, dataset, overrides, tell):
         made.append((model, overrides["seed"]))
-        return train(model, dataset, overrides=overrides)
+        return train(model, dataset, overrides=overrides, tell=tell)
 
     monkeypatch.setattr(comparison, "run", counted)
     assert main(command(data, folder)) == 0
     assert made == [("Pop", 2021)]
+    assert (folder / "Pop,seed=2021" / "report.html").is_file()
     again = json.loads((folder / "comparison.json").read_text())
     for entry, old in zip(again["entries"], json.loads(before)["entries"], strict=True):
         assert entry["results"] == old["results"]
@@ -80,10 +81,10 @@ def test_only_what_is_missing_is_trained(data, compared, tmp_path, monkeypatch, 
 def test_a_run_that_fails_stops_no_other(data, tmp_path, monkeypatch, capsys):
     train = comparison.run
 
-    def failing(model, dataset, overrides):
+    def failing(model, dataset, overrides, tell):
         if model == "RPORec":
             raise RunFolderError("no room")
-        return train(model, dataset, overrides=overrides)
+        return train(model, dataset, overrides=overrides, tell=tell)
 
     monkeypatch.setattr(comparison, "run", failing)
     assert main(command(data, tmp_path / "some", models="RPORec,Pop,BPR", seeds=1)) == 2

@@ -91,6 +91,11 @@ def test_a_class_of_ones_own_runs_is_compared_and_comes_back(toy, tmp_path, own,
     assert main(["recommend", "last", "--top_k=3", "--model=my_models:Last"]) == 0
     assert len(pd.read_parquet("recs.parquet")) == 90
     forgotten()
+    assert main(["fit", "last", "--output=all"]) == 2
+    assert "name it: load_run" in capsys.readouterr().err
+    assert main(["fit", "last", "--output=all", "--model=my_models:Last"]) == 0
+    assert main(["recommend", "all", "--top_k=3", "--fallback=popular"]) == 0
+    forgotten()
     again, table = rporec_recbole.load_run("last", model="my_models:Last").evaluate("test")
     assert again == metrics["test"]
     pd.testing.assert_frame_equal(table.reset_index(drop=True), ranks[ranks["split"] == "test"].reset_index(drop=True))
