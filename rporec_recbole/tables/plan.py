@@ -109,7 +109,9 @@ def _lists(plan: Plan, items: int) -> None:
         return
     sizes = [k for k in (5, 10) if k <= items] or [max(1, items - 1)]
     plan.settings |= {"topk": sizes, "valid_metric": f"NDCG@{sizes[-1]}"}
-    plan.said.append(f"There are {items} items, so rankings are measured at {' and '.join(map(str, sizes))}.")
+    plan.said.append(
+        f"There {'is 1 item' if items == 1 else f'are {items} items'}, so rankings are measured at {' and '.join(map(str, sizes))}."
+    )
 
 
 def _stages(plan: Plan, positions: np.ndarray) -> None:

@@ -183,7 +183,7 @@ def test_texts_in_the_table_of_interactions(tmp_path):
 
 
 def test_products_that_match_nothing_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"the one has 'x', 'y', the other '01', '02' in `sku`.*leading zeros"):
+    with pytest.raises(DatasetError, match=r"the one has 'x', 'y', the other '01', '02' in `sku`.*neither `010`"):
         imported(tmp_path, SHOP, "sku,name\n01,Chair\n02,Table\n")
     assert list((tmp_path / "data").iterdir()) == []
     with pytest.raises(
@@ -223,3 +223,15 @@ def test_the_settings_say_what_they_are(tmp_path):
     assert text.startswith("# Written by `rporec import` from purchases.csv and products.csv.")
     assert yaml.safe_load(text)["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
     assert sorted(one.name for one in done.folder.iterdir()) == ["shop.inter", "shop.item", "shop.yaml"]
+
+
+def test_names_that_cannot_be_used(tmp_path):
+    with pytest.raises(DatasetError, match=r"One item is called `\[PAD\]`"):
+        imported(tmp_path, SHOP + "a,[PAD],2024-03-05\n")
+    with pytest.raises(DatasetError, match=r"describe an item\? It has: sku, price. Add --text=COLUMN,COLUMN"):
+        imported(tmp_path, SHOP, "sku,price\nx,1\n")
+    assert imported(tmp_path, SHOP, "sku,price\nx,1\n", text=("price",)).items == 2
+
+
+def test_plain_numbers_are_shown_as_no_dates(tmp_path):
+    assert "2 items\n" in imported(tmp_path, "user,item,time\na,x,1\na,y,2\n").summary
