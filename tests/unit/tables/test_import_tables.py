@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from rporec_recbole.errors import ConfigError, DatasetError, RPORecError
+from rporec_recbole.errors import ConfigError, DatasetError, RPORecError, RunFolderError
 from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.tables import importing
 from tests.unit.tables.shops import imported, rows, write
 
 SHOP = "customer,sku,when\na,x,2024-03-05\na,y,2024-03-06\nb,x,2024-03-05\n"
@@ -235,3 +236,34 @@ def test_names_that_cannot_be_used(tmp_path):
 
 def test_plain_numbers_are_shown_as_no_dates(tmp_path):
     assert "2 items\n" in imported(tmp_path, "user,item,time\na,x,1\na,y,2\n").summary
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
+    done = imported(tmp_path, SHOP)
+    before = rows(done)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(importing, "write_settings", full)
+    with pytest.raises(RunFolderError, match=r"cannot be written: .*No space left.*--data_path"):
+        imported(tmp_path, SHOP + "c,x,2024-03-09\n", overwrite=True)
+    with pytest.raises(RunFolderError):
+        imported(tmp_path, SHOP, name="other")
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["shop"]
+    assert rows(done) == before
+
+
+def test_frames_of_interactions_items_and_users(tmp_path):
+    from rporec_recbole.data import from_frames
+
+    interactions = pd.DataFrame({"who": [1, 1, 2], "what": ["x", "y", "x"], "day": pd.to_datetime(["2024-03-05"] * 3)})
+    items = pd.DataFrame({"what": ["x"], "called": ["Chair"]})
+    users = pd.DataFrame({"who": [2, 1, 9], "home town": ["Ulm", None, "Bonn"]})
+    done = from_frames(
+        interactions, items, users, name="shop", user="who", item="what", text=["called"], data_path=tmp_path
+    )
+    assert rows(done)[1] == ["1", "x", "1709596800"]
+    assert rows(done, "item") == [["item_id:token", "called:token_seq"], ["x", "Chair"]]
+    assert rows(done, "user") == [["user_id:token", "home_town:token"], ["2", "Ulm"], ["1", ""]]
+    assert (done.users, done.items, done.interactions, done.skipped) == (2, 2, 3, 0)
