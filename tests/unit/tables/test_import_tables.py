@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -267,3 +268,26 @@ def test_frames_of_interactions_items_and_users(tmp_path):
     assert rows(done, "item") == [["item_id:token", "called:token_seq"], ["x", "Chair"]]
     assert rows(done, "user") == [["user_id:token", "home_town:token"], ["2", "Ulm"], ["1", ""]]
     assert (done.users, done.items, done.interactions, done.skipped) == (2, 2, 3, 0)
+
+
+def test_frames_with_an_index_periods_and_words_for_python(tmp_path):
+    from rporec_recbole import from_frames
+
+    frame = pd.DataFrame(
+        {"item": ["x", "y"], "time": pd.period_range("2024-03-05", periods=2, freq="D")},
+        index=pd.Index(["a", "b"], name="user"),
+    )
+    done = from_frames(frame, name="shop", data_path=tmp_path)
+    assert rows(done)[1:] == [["a", "x", "1709596800"], ["b", "y", "1709683200"]]
+    assert (
+        from_frames(
+            pa.table(frame.reset_index()[["user", "item"]]), time="none", name="arrow", data_path=tmp_path
+        ).users
+        == 2
+    )
+    with pytest.raises(DatasetError, match=r"Which column is the user\?.*Write: from_frames user=COLUMN$"):
+        from_frames(frame.reset_index(drop=True), name="other", data_path=tmp_path)
+    with pytest.raises(ConfigError, match=r"Choose another name, or replace it with overwrite\."):
+        from_frames(frame, name="shop", data_path=tmp_path)
+    with pytest.raises(DatasetError, match="interactions is None"):
+        from_frames(None, name="other", data_path=tmp_path)
