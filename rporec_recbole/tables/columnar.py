@@ -48,7 +48,7 @@ class Parquet:
 
 
 class InMemory:
-    """A data frame, a table of pyarrow, or a data set of Hugging Face.
+    """A data frame of pandas, a data set of Hugging Face, or a table of pyarrow or of whatever speaks its C interface.
 
     Args:
         content: any of the three.
@@ -64,6 +64,8 @@ class InMemory:
     def __init__(self, content: Any, name: str = "the table") -> None:
         self.name, self.torn = name, Torn()
         if isinstance(content, pd.DataFrame):
+            if any(level is not None and level not in content.columns for level in content.index.names):
+                content = content.reset_index()  # an index with a name is a column
             self._content = content
             columns = [str(column) for column in content.columns]
         elif isinstance(content, pa.Table):
@@ -72,6 +74,9 @@ class InMemory:
             if isinstance(content.column_names, dict):
                 raise DatasetError(f"{name} holds the parts {', '.join(content.column_names)}. Give one of them.")
             self._content, columns = content.with_format("arrow"), content.column_names
+        elif hasattr(content, "__arrow_c_stream__"):  # polars and others
+            self._content = content = pa.table(content)
+            columns = content.column_names
         else:
             raise DatasetError(
                 f"{name} is a {type(content).__name__}. Give a pandas DataFrame, a pyarrow Table, a Hugging Face Dataset or a path."
@@ -103,7 +108,7 @@ def _array(column: Any) -> Any:
         if not dates:
             return pa.array([None if _missing(one) else text_of(one) for one in column], pa.string())
         return pa.array([None if _missing(one) else str(one) for one in column], pa.string())
-    return pa.Array.from_pandas(column)
+    return pa.Array.from_pandas(column.dt.to_timestamp() if isinstance(column.dtype, pd.PeriodDtype) else column)
 
 
 def _missing(value: Any) -> bool:

@@ -20,7 +20,7 @@ USUAL: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "time": (
         ("timestamp", "datetime", "unixreviewtime", "createdat", "orderedat", "purchasedat", "boughtat", "eventtime", "ts"),
-        ("time", "date", "when", "purchasedate", "orderdate", "invoicedate", "reviewdate", "purchasetime", "ordertime", "transactiondate", "day"),
+        ("time", "date", "when", "purchasedate", "orderdate", "invoicedate", "reviewdate", "purchasetime", "ordertime", "transactiondate", "transactiondt", "tdat", "day"),
     ),
     "rating": (("rating", "stars", "overall", "score"),),
 }  # fmt: skip

@@ -16,13 +16,14 @@ import pyarrow.csv as pacsv
 
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.tables.opening import Place, readable
+from rporec_recbole.tables.streams import STAND_IN, Mended, Separated
 from rporec_recbole.tables.table import Batch, Torn
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _BLOCK = 16 << 20  # bytes read at a time; no single row may be longer
 _SAMPLE = 1 << 18
 _MANY_LINES = 100
-_STAND_IN = "\x1f"  # pyarrow separates by one character; this one is in no text
+_SAID = re.compile(r"sep=([^\r\n])\r?\n")
 
 
 class Delimited:
@@ -57,14 +58,31 @@ class Delimited:
         self.place, self.name, self.torn = place, str(place), Torn()
         self._encoding, self._quotes = _known(encoding), quotes
         sample = self._sample()
+        said = _SAID.match(sample)  # as Excel writes it, above the names of the columns
+        self._above = 0 if said is None else 1
+        if said is not None:
+            sample, separator = sample[said.end() :], separator or said[1]
         self.separator = separator or _sniffed(sample, quotes)
         first = next(iter(_records(sample, self.separator, quotes)), [])
         if not any(name.strip() for name in first):
             raise DatasetError(f"{place} is empty. It needs a first line with the names of its columns, and rows.")
         self.columns = tuple(name.strip() for name in header or first)
         self._own_header = header is None
+        if len(self.columns) == 1 and separator is None:
+            self._refuse_lines_above(sample)
         if self._own_header and len(self._rows_of(sample)) < 2:
             raise DatasetError(f"{place} has a first line ({', '.join(self.columns)[:200]}) and no rows below it.")
+
+    def _refuse_lines_above(self, sample: str) -> None:
+        """Where a first line of one word stands above lines of several fields, it is no header."""
+        below = sample.partition("\n")[2]
+        found = _sniffed(below, self._quotes)
+        rows = list(itertools.islice(_records(below, found, self._quotes), 20))
+        if rows and len(rows[-1]) > 1:
+            raise DatasetError(
+                f"The first line of {self.place}, {self.columns[0][:60]!r}, names no columns: lines below it have {len(rows[-1])} fields, separated by "
+                f"{found!r}. Remove the lines above the names of the columns."
+            )
 
     def _rows_of(self, sample: str) -> list[list[str]]:
         return list(itertools.islice((row for row in _records(sample, self.separator, self._quotes) if row), 2))
@@ -109,11 +127,12 @@ class Delimited:
                     block_size=_BLOCK,
                     use_threads=False,
                     column_names=every,
+                    skip_rows=self._above,
                     skip_rows_after_names=int(self._own_header),
                     encoding="utf8" if self._encoding == "utf-8" or self._mend else self._encoding,
                 ),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=self.separator if len(self.separator) == 1 else _STAND_IN,
+                    delimiter=self.separator if len(self.separator) == 1 else STAND_IN,
                     quote_char='"' if self._quotes else False,
                     newlines_in_values=self._quotes,
                     invalid_row_handler=self._skip,
@@ -162,11 +181,11 @@ class Delimited:
     def _prepared(self, raw: BinaryIO) -> Any:
         # pyarrow takes a byte order mark of UTF-8 away itself.
         if self._mend:
-            return _Mended(raw, self._encoding)
-        return raw if len(self.separator) == 1 else _Separated(raw, self.separator.encode(self._encoding))
+            return Mended(raw, self._encoding)
+        return raw if len(self.separator) == 1 else Separated(raw, self.separator.encode(self._encoding))
 
     def _skip(self, row: Any) -> str:
-        text = row.text.replace(_STAND_IN, self.separator).strip()
+        text = row.text.replace(STAND_IN, self.separator).strip()
         self.torn.add(f"{text[:60]!r} has {row.actual_columns} fields instead of {row.expected_columns}")
         return "skip"
 
@@ -226,7 +245,7 @@ def _known(encoding: str) -> str:
 def _records(sample: str, separator: str, quotes: bool) -> Iterator[list[str]]:
     """Rows of a sample; the last one may be torn."""
     if len(separator) > 1:
-        sample, separator = sample.replace(separator, _STAND_IN), _STAND_IN
+        sample, separator = sample.replace(separator, STAND_IN), STAND_IN
     csv.field_size_limit(max(csv.field_size_limit(), _SAMPLE))
     # Python takes a lone carriage return for no end of a line where it reads from a text that it has not split itself.
     lines = io.StringIO(sample, newline=None)
@@ -250,48 +269,6 @@ def _sniffed(sample: str, quotes: bool) -> str:
             if score > best_score:
                 best, best_score = separator, score
     return best
-
-
-class _Mended(io.RawIOBase):
-    """Bytes as UTF-8, with the sign for what is no letter where they were none."""
-
-    def __init__(self, file: BinaryIO, encoding: str) -> None:
-        self._file, self._left = file, b""
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = b" "
-        while piece and not self._left:
-            piece = self._file.read(1 << 20)
-            self._left = self._decoder.decode(piece, final=not piece).encode("utf-8")
-        taken = self._left[: len(buffer)]
-        self._left = self._left[len(taken) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
-
-
-class _Separated(io.RawIOBase):
-    """Bytes in which a separator of several characters is one character; read in whole lines."""
-
-    def __init__(self, file: BinaryIO, separator: bytes) -> None:
-        self._file, self._separator, self._left = file, separator, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._left:
-            piece = self._file.read(1 << 20)
-            self._left = (piece + self._file.readline() if piece else b"").replace(
-                self._separator, _STAND_IN.encode("ascii")
-            )
-        taken = self._left[: len(buffer)]
-        self._left = self._left[len(taken) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
 
 
 def separator_of(text: str) -> str:

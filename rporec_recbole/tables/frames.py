@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rporec_recbole.errors import DatasetError, RPORecError
 from rporec_recbole.tables.importing import DEFAULT_PLACE, Request, import_tables
 from rporec_recbole.tables.reading import open_table
 from rporec_recbole.tables.summary import Imported
@@ -52,13 +54,15 @@ def from_frames(
     Raises:
         RPORecError: the tables cannot be used as they are, and nothing was written; the message says what to do.
     """
-    tables = [
-        None if table is None else open_table(table, name=called)
-        for table, called in ((interactions, "interactions"), (items, "items"), (users, "users"))
-    ]
-    assert tables[0] is not None
     request = Request(
         name, data_path, user, item, time, rating, None if text is None else tuple(text), items_id, users_id, time_format,
         bad_rows=bad_rows, duplicates=duplicates, overwrite=overwrite, command="from_frames",
     )  # fmt: skip
-    return import_tables(tables[0], tables[1], tables[2], request)
+    given = ((interactions, "interactions"), (items, "items"), (users, "users"))
+    try:
+        tables = [None if table is None else open_table(table, name=called) for table, called in given]
+        if tables[0] is None:
+            raise DatasetError("interactions is None. Give a table of who chose what and when.")
+        return import_tables(tables[0], tables[1], tables[2], request)
+    except RPORecError as error:  # messages name options of the command line
+        raise type(error)(re.sub(r"--(\w+)", r"\1", str(error))) from error

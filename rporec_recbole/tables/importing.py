@@ -21,6 +21,7 @@ from rporec_recbole.tables.writing import check_target, whole_folder, write_inte
 ROWS_IN_ORDER = "none"  # as `--time=none`
 _TITLES_OF_PURCHASES = {"productname", "itemname", "producttitle", "movietitle", "booktitle"}
 DEFAULT_PLACE = "dataset"
+_PADDING = "[PAD]"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def import_tables(interactions: Table, items: Table | None, users: Table | None,
     purchases = read_purchases(
         interactions, chosen, request.time_format, request.bad_rows, collected.see if collected else None
     )
+    _refuse_padding(purchases)
     drop_repeated(purchases, request.duplicates == "drop")
     within(purchases, request.since, request.until)
     notes = [*request.notes, *(request.prepare(purchases) if request.prepare else [])]
@@ -188,7 +190,19 @@ def _texts(interactions: Table, items: Table | None, request: Request, taken: se
     found = texts_among(table.columns, taken)
     if items is None:
         found = [one for one in found if plain(one) in _TITLES_OF_PURCHASES][:1]
+    elif not found:
+        raise DatasetError(
+            f"Which columns of {items.name} describe an item? It has: {', '.join(items.columns)}. Add --text=COLUMN,COLUMN, title first, or leave --items out."
+        )
     return fields_of(found)
+
+
+def _refuse_padding(purchases: Purchases) -> None:
+    for names, what in ((purchases.users, "user"), (purchases.items, "item")):
+        if _PADDING in names.number:
+            raise DatasetError(
+                f"One {what} is called `{_PADDING}`, a name that RecBole keeps for what fills up short histories. Rename it."
+            )
 
 
 def _refuse_strangers(chosen: set[str], products: Products, interactions: Table, items: Table, key: str) -> None:
@@ -197,7 +211,7 @@ def _refuse_strangers(chosen: set[str], products: Products, interactions: Table,
         return
     raise DatasetError(
         f"No item of {interactions.name} stands in {items.name}: the one has {', '.join(map(repr, sorted(chosen)[:3]))}, the other "
-        f"{', '.join(map(repr, sorted(known)[:3]))} in `{key}`. Ids are compared letter by letter, leading zeros too. Name the right columns with --item and --items_id."
+        f"{', '.join(map(repr, sorted(known)[:3]))} in `{key}`. Ids are compared letter by letter: `10` is neither `010` nor `10.0`, and `a` is not `A`. Name the right columns with --item and --items_id."
     )
 
 

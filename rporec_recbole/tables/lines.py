@@ -76,7 +76,7 @@ class Lines:
         except ValueError as error:
             raise DatasetError(f"{self.place} begins like a JSON list and is none: {error}.") from error
         for record in content:
-            if isinstance(record, Mapping):
+            if isinstance(record, dict):
                 yield record
             else:
                 self.torn.add(f"{str(record)[:60]!r} is no record")
@@ -94,4 +94,4 @@ def _record(line: str) -> Mapping[str, Any] | None:
             found = ast.literal_eval(line.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else None

@@ -32,7 +32,8 @@ def import_own(path: str, options: Mapping[str, Any]) -> Imported:
         raise ConfigError(
             "`--as_in_paper` goes with a source: `rporec import amazon-2023 REVIEWS --items=META --as_in_paper`."
         )
-    request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}")
+    beside = "".join(f" --{key}={_quoted(options[key])}" for key in ("items", "users") if options[key] is not None)
+    request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}{beside}")
     if request.name and not options["overwrite"]:
         from rporec_recbole.tables.writing import check_target
 

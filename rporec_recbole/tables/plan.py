@@ -83,7 +83,7 @@ def plan_for(user: np.ndarray, item: np.ndarray, time: np.ndarray, *, texts: boo
         else:
             plan.settings.setdefault("ids_only", True)
             plan.said.append(
-                "No column describes the items, so RPORec runs its trunk alone, without a language model (ids_only). --text=COLUMN,COLUMN names texts."
+                "No column describes the items, so RPORec runs its trunk alone, without a language model (ids_only)."
             )
     return plan
 
@@ -109,7 +109,9 @@ def _lists(plan: Plan, items: int) -> None:
         return
     sizes = [k for k in (5, 10) if k <= items] or [max(1, items - 1)]
     plan.settings |= {"topk": sizes, "valid_metric": f"NDCG@{sizes[-1]}"}
-    plan.said.append(f"There are {items} items, so rankings are measured at {' and '.join(map(str, sizes))}.")
+    plan.said.append(
+        f"There {'is 1 item' if items == 1 else f'are {items} items'}, so rankings are measured at {' and '.join(map(str, sizes))}."
+    )
 
 
 def _stages(plan: Plan, positions: np.ndarray) -> None:
@@ -121,6 +123,10 @@ def _stages(plan: Plan, positions: np.ndarray) -> None:
         if fusion and rl >= _PROMPTS:
             if early != _EARLY:
                 plan.settings["ladder_early"] = early
+                plan.said.append(
+                    f"Histories are short, so the first {early:.0%} of each, not {_EARLY:.0%}, teach trunk and language model, and more is left "
+                    "for the later stages (ladder_early)."
+                )
             return
     for early in (_EARLY, 0.5):
         if _positions(positions, early)[0]:

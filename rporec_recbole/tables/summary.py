@@ -10,7 +10,7 @@ import numpy as np
 
 from rporec_recbole.tables.products import LONGEST, Products
 from rporec_recbole.tables.purchases import Purchases
-from rporec_recbole.tables.times import ORDER, day
+from rporec_recbole.tables.times import ORDER, PLAIN, day
 from rporec_recbole.tables.writing import first_rows, lengths_of
 
 _SHOWN = 40  # characters of a text in the preview
@@ -71,7 +71,9 @@ def describe(
     """
     lengths = lengths_of(purchases)
     chosen = np.unique(purchases.item)
-    spans = "" if purchases.time_said == ORDER else f", {day(purchases.time.min())} to {day(purchases.time.max())}"
+    spans = (
+        "" if purchases.time_said in (ORDER, PLAIN) else f", {day(purchases.time.min())} to {day(purchases.time.max())}"
+    )
     once = int((lengths == 1).sum())
     lines = [
         f"{folder.name}: {told(len(purchases), 'interaction')} of {told(len(lengths), 'user')} and {told(len(chosen), 'item')}{spans}",

@@ -94,10 +94,10 @@ def _of_float(value: float | None) -> str | None:
 
 def text_of(value: Any) -> str | None:
     """One value as a text; None where it has none."""
-    if value is None or isinstance(value, Mapping) or value != value:
-        return None
     if isinstance(value, str):
         return value
+    if value is None or isinstance(value, dict) or value != value:
+        return None
     if isinstance(value, float):
         return _of_float(value)
     if isinstance(value, bytes):

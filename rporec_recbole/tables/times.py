@@ -36,6 +36,7 @@ _CLOCKS = (
     "T%H:%M",
 )
 ORDER = "the order of the rows"
+PLAIN = "plain numbers, of which the order counts and nothing else"
 
 
 @dataclass
@@ -109,7 +110,7 @@ class Times:
             middle = float(np.median([abs(float(text)) for text in numbers]))
             self._numbers(next(unit for unit in UNITS if middle < _BELOW[unit] or unit == "ns"))
             if middle < 1e8 and self._mode == "s":
-                self.how = "plain numbers, of which the order counts and nothing else"
+                self.how = PLAIN
             return
         dates = _iso(pa.array(sample))
         if 2 * int(dates.notna().sum()) > len(sample):
@@ -119,7 +120,8 @@ class Times:
             self._mode = self._day_or_month_first(sample)
             self.how = f"dates as {self._mode}"
             return
-        if (guessed := _guessed(sample)) is not None:
+        guessed = _with_clock(sample) or _guessed(sample)
+        if guessed is not None:
             self._mode, self.how = guessed, f"dates as {guessed}"
             return
         odd = next((text for text, one in zip(sample, dates, strict=True) if one is pd.NaT), sample[0])
@@ -191,6 +193,12 @@ def _iso(texts: Any) -> pd.Series:
 def _parsed(texts: Any, pattern: str) -> pd.Series:
     values = pd.Series(texts.to_pylist() if isinstance(texts, pa.Array) else texts, dtype=object)
     return pd.to_datetime(values, format=pattern, errors="coerce", utc=True)
+
+
+def _with_clock(sample: list[str]) -> str | None:
+    """A pattern with the year first that ISO does not have: dots, or a clock of twelve hours; None if most texts do not fit one."""
+    patterns = [f"%Y{mark}%m{mark}%d{clock}" for mark in "-/." for clock in _CLOCKS]
+    return next((one for one in patterns if 2 * _parsed(sample, one).notna().sum() > len(sample)), None)
 
 
 def _guessed(sample: list[str]) -> str | None:

@@ -3,11 +3,13 @@
 import re
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
-from rporec_recbole.errors import ConfigError, DatasetError, RPORecError
+from rporec_recbole.errors import ConfigError, DatasetError, RPORecError, RunFolderError
 from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.tables import importing
 from tests.unit.tables.shops import imported, rows, write
 
 SHOP = "customer,sku,when\na,x,2024-03-05\na,y,2024-03-06\nb,x,2024-03-05\n"
@@ -183,7 +185,7 @@ def test_texts_in_the_table_of_interactions(tmp_path):
 
 
 def test_products_that_match_nothing_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"the one has 'x', 'y', the other '01', '02' in `sku`.*leading zeros"):
+    with pytest.raises(DatasetError, match=r"the one has 'x', 'y', the other '01', '02' in `sku`.*neither `010`"):
         imported(tmp_path, SHOP, "sku,name\n01,Chair\n02,Table\n")
     assert list((tmp_path / "data").iterdir()) == []
     with pytest.raises(
@@ -223,3 +225,69 @@ def test_the_settings_say_what_they_are(tmp_path):
     assert text.startswith("# Written by `rporec import` from purchases.csv and products.csv.")
     assert yaml.safe_load(text)["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
     assert sorted(one.name for one in done.folder.iterdir()) == ["shop.inter", "shop.item", "shop.yaml"]
+
+
+def test_names_that_cannot_be_used(tmp_path):
+    with pytest.raises(DatasetError, match=r"One item is called `\[PAD\]`"):
+        imported(tmp_path, SHOP + "a,[PAD],2024-03-05\n")
+    with pytest.raises(DatasetError, match=r"describe an item\? It has: sku, price. Add --text=COLUMN,COLUMN"):
+        imported(tmp_path, SHOP, "sku,price\nx,1\n")
+    assert imported(tmp_path, SHOP, "sku,price\nx,1\n", text=("price",)).items == 2
+
+
+def test_plain_numbers_are_shown_as_no_dates(tmp_path):
+    assert "2 items\n" in imported(tmp_path, "user,item,time\na,x,1\na,y,2\n").summary
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
+    done = imported(tmp_path, SHOP)
+    before = rows(done)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(importing, "write_settings", full)
+    with pytest.raises(RunFolderError, match=r"cannot be written: .*No space left.*--data_path"):
+        imported(tmp_path, SHOP + "c,x,2024-03-09\n", overwrite=True)
+    with pytest.raises(RunFolderError):
+        imported(tmp_path, SHOP, name="other")
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["shop"]
+    assert rows(done) == before
+
+
+def test_frames_of_interactions_items_and_users(tmp_path):
+    from rporec_recbole.data import from_frames
+
+    interactions = pd.DataFrame({"who": [1, 1, 2], "what": ["x", "y", "x"], "day": pd.to_datetime(["2024-03-05"] * 3)})
+    items = pd.DataFrame({"what": ["x"], "called": ["Chair"]})
+    users = pd.DataFrame({"who": [2, 1, 9], "home town": ["Ulm", None, "Bonn"]})
+    done = from_frames(
+        interactions, items, users, name="shop", user="who", item="what", text=["called"], data_path=tmp_path
+    )
+    assert rows(done)[1] == ["1", "x", "1709596800"]
+    assert rows(done, "item") == [["item_id:token", "called:token_seq"], ["x", "Chair"]]
+    assert rows(done, "user") == [["user_id:token", "home_town:token"], ["2", "Ulm"], ["1", ""]]
+    assert (done.users, done.items, done.interactions, done.skipped) == (2, 2, 3, 0)
+
+
+def test_frames_with_an_index_periods_and_words_for_python(tmp_path):
+    from rporec_recbole import from_frames
+
+    frame = pd.DataFrame(
+        {"item": ["x", "y"], "time": pd.period_range("2024-03-05", periods=2, freq="D")},
+        index=pd.Index(["a", "b"], name="user"),
+    )
+    done = from_frames(frame, name="shop", data_path=tmp_path)
+    assert rows(done)[1:] == [["a", "x", "1709596800"], ["b", "y", "1709683200"]]
+    assert (
+        from_frames(
+            pa.table(frame.reset_index()[["user", "item"]]), time="none", name="arrow", data_path=tmp_path
+        ).users
+        == 2
+    )
+    with pytest.raises(DatasetError, match=r"Which column is the user\?.*Write: from_frames user=COLUMN$"):
+        from_frames(frame.reset_index(drop=True), name="other", data_path=tmp_path)
+    with pytest.raises(ConfigError, match=r"Choose another name, or replace it with overwrite\."):
+        from_frames(frame, name="shop", data_path=tmp_path)
+    with pytest.raises(DatasetError, match="interactions is None"):
+        from_frames(None, name="other", data_path=tmp_path)

@@ -67,7 +67,9 @@ def test_stages_that_have_something_to_learn_from(lengths, settings):
 def test_no_texts():
     plan = planned([20] * 100, texts=False)
     assert plan.settings == {"ids_only": True}
-    assert "--text=" in plan.said[0]
+    assert plan.said == [
+        "No column describes the items, so RPORec runs its trunk alone, without a language model (ids_only)."
+    ]
 
 
 def test_what_is_given_stands():

@@ -171,3 +171,15 @@ def test_paths_that_are_no_file(tmp_path):
         open_table(tmp_path / "purchase.csv")
     with pytest.raises(DatasetError, match=r"is a folder; it holds purchases\.csv"):
         open_table(tmp_path)
+
+
+def test_a_separator_that_the_file_says_itself(tmp_path):
+    table = open_table(write(tmp_path / "t.csv", "sep=;\r\nuser;item\r\n1;a,b\r\n"))
+    assert content(table) == {"user": ["1"], "item": ["a,b"]}
+
+
+def test_lines_above_the_header_are_seen(tmp_path):
+    with pytest.raises(
+        DatasetError, match=r"'# export', names no columns: lines below it have 3 fields, separated by ','"
+    ):
+        open_table(write(tmp_path / "t.csv", "# export\n\nuser,item,time\n1,2,3\n"))

@@ -106,3 +106,11 @@ def test_data_frames():
     for wrong, said in (([1, 2], "is a list"), (frame.iloc[:0], "no rows"), (pd.DataFrame(), "no rows")):
         with pytest.raises(DatasetError, match=said):
             InMemory(wrong)
+
+
+def test_whatever_speaks_the_interface_of_arrow():
+    class Frame:
+        def __arrow_c_stream__(self, schema=None):
+            return pa.table({"user": ["a"]}).__arrow_c_stream__(schema)
+
+    assert content(InMemory(Frame())) == {"user": ["a"]}
