@@ -12,7 +12,7 @@ FOUND = $(if $(VERSION),$(PYTHON) is Python $(VERSION),$(if $(PYTHON),$(PYTHON) 
 INSTALLED = $(VENV)/.installed-$(VERSION)
 COVERAGE ?=
 
-.PHONY: run quick test docs install install-test dist lint types format clean
+.PHONY: run quick test docs notebooks install install-test dist lint types format clean
 
 run: install
 	$(BIN)/python run_recbole.py --model=RPORec --dataset=ml-100k
@@ -28,6 +28,10 @@ test: install-test lint types
 # The site, in build/site; a link to nothing is an error.
 docs: install-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The notebooks, run from their first cell to their last; what they print lands in build/notebooks.
+notebooks: install-test
+	$(BIN)/python -m nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
 
 install: $(INSTALLED)
 

@@ -41,7 +41,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def home(readme: str) -> str:
     """README.md as a page of the site: links lose the folder that they begin in, what lies outside of it stays words."""
-    return re.sub(r"\]\(docs/", "](", re.sub(r"\[([^\]]+)\]\(CONTRIBUTING\.md\)", r"`\1.md`", readme))
+    inside = re.sub(r"\[([^\]]+)\]\((?:CONTRIBUTING\.md|notebooks)\)", r"\1", readme)
+    return re.sub(r"\]\(docs/", "](", inside)
 
 
 def settings() -> str:

@@ -16,6 +16,7 @@ def tracked(tmp_path_factory, toy):
     """Two runs, of RPORec and of a model of RecBole's, that both services and TensorBoard watched, without a network."""
     place = tmp_path_factory.mktemp("tracked")
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)  # MLflow keeps texts where it is started
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
