@@ -60,8 +60,9 @@ def prepare(place: Path) -> Path:
         "USERS": "ID\n",
         "FILE.yaml": compare.EXAMPLE_FILE,
         "mine.yaml": "seed: 1\n",
-        "purchases.csv": "customer,sku,when\n17,A-1,2024-03-05\n17,B-2,2024-03-06\n18,A-1,2024-03-06\n",
-        "products.csv": "sku,name,brand\nA-1,Chair,Oak & Sons\nB-2,Table,\n",
+        "purchases.csv": "customer,sku,when\n"
+        + "".join(f"{row % 12},A-{row * 7 % 24},2024-03-05 {row // 12:02d}:00\n" for row in range(12 * 14)),
+        "products.csv": "sku,name,brand\n" + "".join(f"A-{item},Chair {item},Oak & Sons\n" for item in range(24)),
         "my_rewards.py": "import torch\n\ndef fresh(record):\n    return torch.ones(len(record))\n",
     }
     for name, text in files.items():

@@ -125,9 +125,14 @@ def import_tables(interactions: Table, items: Table | None, users: Table | None,
     elsewhere = str(request.data_path) != DEFAULT_PLACE or request.name == "ml-100k"  # which RecBole brings itself
     place = f" --data_path={request.data_path}" if elsewhere else ""
     next_command = f"rporec --model={plan.model} --dataset={folder.name}{place}"
+    hints = (
+        ["Texts come from a table of items (--items=FILE), or from columns here (--text=COLUMN,COLUMN)."]
+        if products is None and request.fields is None
+        else []
+    )
     summary = describe(
         folder, _took(chosen, fields, purchases, request), purchases, products, request.duplicates == "drop",
-        [*notes, *plan.said], next_command, files,
+        [*notes, *plan.said, *hints], next_command, files,
     )  # fmt: skip
     return Imported(
         folder.name, folder, len(np.unique(purchases.user)), len(chosen_items), len(purchases), summary, next_command,

@@ -90,7 +90,11 @@ def plan_for(user: np.ndarray, item: np.ndarray, time: np.ndarray, *, texts: boo
 
 def _others(users: int) -> str:
     return (
-        "" if not users else "The other user is left out." if users == 1 else f"The other {users:,} users are left out."
+        ""
+        if not users
+        else "The other user is left out of both."
+        if users == 1
+        else f"The other {users:,} users are left out of both."
     )
 
 

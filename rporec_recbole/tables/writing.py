@@ -55,6 +55,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         RunFolderError: it cannot be written.
     """
+    folder = folder.resolve()  # of a link, what it points to is replaced
     growing, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
     with translating(
         lambda error: RunFolderError(

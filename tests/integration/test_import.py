@@ -156,7 +156,7 @@ def test_recommendations_that_cannot_be_written(place, capsys, given, message):
     [
         ([1] * 60, "the most popular items are all that can be recommended"),
         ([1, 3] * 30, "split by time: models learn from the first 80 %"),
-        ([1, 4, 5] * 20, "40 of 60 users with 180 of 200 interactions. The other 20 users are left out."),
+        ([1, 4, 5] * 20, "40 of 60 users with 180 of 200 interactions. The other 20 users are left out of both."),
     ],
 )
 def test_shops_whose_customers_come_seldom_run_too(place, tmp_path, monkeypatch, lengths, said):

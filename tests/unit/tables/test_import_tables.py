@@ -291,3 +291,18 @@ def test_frames_with_an_index_periods_and_words_for_python(tmp_path):
         from_frames(frame, name="shop", data_path=tmp_path)
     with pytest.raises(DatasetError, match="interactions is None"):
         from_frames(None, name="other", data_path=tmp_path)
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path):
+    done = imported(tmp_path, SHOP)
+    done.folder.rename(tmp_path / "elsewhere")
+    done.folder.symlink_to(tmp_path / "elsewhere")
+    assert imported(tmp_path, SHOP + "c,x,2024-03-09\n", overwrite=True).interactions == 4
+    assert len(rows(done)) == 5
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["shop"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_where_texts_may_come_from_is_said(tmp_path):
+    assert "Texts come from a table of items (--items=FILE)" in imported(tmp_path, SHOP).summary
+    assert "Texts come from" not in imported(tmp_path, SHOP, "sku,name\nx,Chair\n", name="told").summary

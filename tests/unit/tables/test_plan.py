@@ -25,7 +25,7 @@ def test_who_is_left_out_is_said():
     plan = planned([20] * 100 + [1] * 300 + [3])
     assert plan.settings == {}
     assert plan.said == [
-        "Models learn from and are measured on users with at least 4 interactions: 100 of 401 users with 2,000 of 2,303 interactions. The other 301 users are left out."
+        "Models learn from and are measured on users with at least 4 interactions: 100 of 401 users with 2,000 of 2,303 interactions. The other 301 users are left out of both."
     ]
 
 
@@ -34,7 +34,7 @@ def test_short_histories_are_split_by_time():
     assert plan.settings["user_inter_num_interval"] == "[2,inf)"
     assert plan.settings["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
     assert "None of 200 users have 4 or more interactions" in plan.said[0]
-    assert plan.said[0].endswith("The other 100 users are left out.")
+    assert plan.said[0].endswith("The other 100 users are left out of both.")
 
 
 def test_nobody_came_twice():
