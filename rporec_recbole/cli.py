@@ -41,7 +41,7 @@ EXAMPLES = (
     ("rporec --model=RPORec --dataset=ml-100k", "both stages on a laptop, 5 to 12 minutes"),
     ('rporec --model=RPORec --dataset=ml-100k --stages="[1a]"', "its trunk alone"),
     ("rporec --model=SASRec --dataset=ml-100k --epochs=30", "a baseline, same split and metrics"),
-    ("rporec --model=RPORec,SASRec,Pop --dataset=ml-100k --seeds=2", "side by side, with paired tests"),
+    ("rporec --model=RPORec,SASRec,GRU4Rec,Pop --dataset=ml-100k --seeds=2", "side by side, with paired tests"),
     ("rporec recommend RUN --top_k=10", "what a finished run would show its users"),
 )
 

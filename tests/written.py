@@ -42,7 +42,7 @@ def readme_rows(pages: Sequence[str] | None = None) -> dict[str, str]:
     Args:
         pages: the texts of other pages.
     """
-    files = ("README.md", "docs/commands.md")
+    files = ("docs/commands.md", "README.md")
     pages = [(ROOT / file).read_text(encoding="utf-8") for file in files] if pages is None else pages
     found = {}
     for text in pages:
@@ -51,7 +51,8 @@ def readme_rows(pages: Sequence[str] | None = None) -> dict[str, str]:
         found |= {want.strip(): given.strip() for want, given in rows}
         for line in re.findall(r"^    ((?:rporec|torchrun) .+)$", text, re.MULTILINE):
             code = line.split("  #")[0].strip()
-            found[code] = f"`{code}`"
+            if not any(code in commands_of(row) for row in found.values()):  # a table may show it too
+                found[code] = f"`{code}`"
     return found
 
 
@@ -77,13 +78,20 @@ def commands_of(row: str) -> list[str]:
 def help_examples() -> dict[str, list[str]]:
     """The commands that `--help` shows: by the command's name, which is empty for the overview."""
     commands = {name: cli.group.get_command(None, name) for name in cli.COMMANDS}
-    own = {name: examples_of(one.usages, one.examples, one.help) for name, one in commands.items()}
+    own = {name: examples_of(one.usages, one.examples, one.help, name == "run") for name, one in commands.items()}
     return {"": [code for code, _ in cli.EXAMPLES], **own}
 
 
-def examples_of(usages: Sequence[str], examples: Sequence[tuple[str, str]], text: str) -> list[str]:
-    """What a text of `--help` shows: its usages, its examples, and what stands between backticks."""
-    found = [form for usage in usages for form in forms_of(usage)]
+def examples_of(
+    usages: Sequence[str], examples: Sequence[tuple[str, str]], text: str, shortest: bool = False
+) -> list[str]:
+    """What a text of `--help` shows: its usages, its examples, and what stands between backticks.
+
+    Args:
+        usages, examples, text: of a command.
+        shortest: of each usage its shortest form alone; those of a run show options of many trainings.
+    """
+    found = [form for usage in usages for form in forms_of(usage)[: 1 if shortest else None]]
     found += [code for code, _ in examples]
     found += [code for code in re.findall(r"`([^`]+)`", text) if re.match(r"(rporec|torchrun) .*[A-Z]{3}", code)]
     return list(dict.fromkeys(found))
