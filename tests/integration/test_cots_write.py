@@ -17,14 +17,14 @@ from tests.toy import SHORT, TEXT
 
 # What a process of torchrun does, and a log of every prompt that it gives its backbone.
 SCRIPT = """
-import json, sys, time
+import importlib, json, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import rporec_recbole
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.cli import main
-sys.modules["rporec_recbole.runs.finished"].SHARED = 5
+importlib.import_module("rporec_recbole.runs.finished").SHARED = 5
 generate, logs = Backbone.generate, [Path(path) for path in sys.argv[2:]]
 
 def logged(self, prompts, *arguments):
