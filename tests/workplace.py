@@ -38,6 +38,8 @@ TRAINED = {
     "rporec --model=SASRec --dataset=ml-100k --epochs=30": "OTHER_RUN",
 }
 """Commands that are run once, and what their run folders are called from then on."""
+IMPORTED = "rporec import purchases.csv --items=products.csv --name=shop"
+"""Run once too; others train on what it makes."""
 
 _FILMS = {"title": "movie_title", "genre": "class", "year": "release_year"}
 _SHORT = {**SHORT, "epochs": 1, "warmup_examples": 32}
@@ -78,6 +80,7 @@ def prepare(place: Path) -> Path:
         assert execute(command, place) == 0
         next((place / "saved").glob("*-ml-100k-*")).rename(place / "saved" / name)
     (place / "RUN").symlink_to("saved/RUN")
+    assert execute(IMPORTED, place) == 0
     assert execute("rporec index RUN --output=FOLDER", place) == 0
     _leave_earlier_seeds(place)
     return place
