@@ -45,7 +45,7 @@ from rporec_recbole.runs.folder import (
     write_results,
 )
 from rporec_recbole.runs.located import located
-from rporec_recbole.settings.bars import coloured_too
+from rporec_recbole.settings.bars import coloured_too, showing
 from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.state import checkpoint
 from rporec_recbole.version import versions
@@ -115,7 +115,8 @@ def fit(
     written = repeatable_config(config)
     folder = make_run_folder(config["run_dir"], written)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(folder / CHECKPOINTS)
-    with held(folder), logging_to(folder), saying_when_full(folder), configured(folder, written):
+    shown = showing(bool(config["show_progress"]))
+    with held(folder), logging_to(folder), saying_when_full(folder), configured(folder, written), shown:
         (folder / RESUME).mkdir(exist_ok=True)
         done = _train(config, folder, source, recipe, metrics)
         finish(folder)
