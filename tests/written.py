@@ -17,6 +17,7 @@ MEANT = {
     "--items=PRODUCTS": "--items=products.csv",
     "SOURCE": "ml-25m",
     "RAW": "ml-25m.zip",
+    "--name=NAME": "--name=another",
     "--model=MODEL": "--model=SASRec",
     "--model=A,B": "--model=SASRec,Pop",
     "--dataset=DATASET": "--dataset=ml-100k",

@@ -28,8 +28,8 @@ amazon-2023, yelp, steam, kuairec. docs/own_data.md says where they are from.
     help=HELP,
     short_help="Make a data set of your own tables, or of public raw files.",
     usages=(
-        "rporec import PURCHASES [--items=PRODUCTS] [--user=customer] [--item=sku] [--time=when] [--text=name,brand] [--name=shop]",
-        "rporec import SOURCE RAW [--name=shop] [--key=value ...]",
+        "rporec import PURCHASES [--items=PRODUCTS] [--user=customer] [--item=sku] [--time=when] [--text=name,brand] [--name=NAME]",
+        "rporec import SOURCE RAW [--name=NAME] [--key=value ...]",
     ),
     examples=(
         ("rporec import purchases.csv --items=products.csv", "columns by their usual names; makes dataset/purchases"),

@@ -138,7 +138,9 @@ def test_sampled_labels_have_no_ranks(made, tmp_path):
         ("RPORec", ["--ids_only=True", "--stages=[1a]", "--learner=sgd"], "has no effect on RPORec"),
     ],
 )
-def test_refused_in_one_sentence(made, tmp_path, capsys, model, more, message):
+def test_refused_in_one_sentence(made, tmp_path, capsys, monkeypatch, model, more, message):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "wandb" else find(name, *of))
     assert message in refused(capsys, settings(made, model, tmp_path / "run", *more))
     assert not (tmp_path / "run" / "metrics.json").exists()
 
