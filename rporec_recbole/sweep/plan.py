@@ -208,7 +208,7 @@ def enter_folder(plan: Plan) -> str:
         raise RunFolderError(
             f"The sweep's folder {folder} cannot be made or written: {error}. Choose another with --run_dir=PATH."
         ) from error
-    if before != text:
+    if yaml.safe_load(before) != plan.definition:  # whatever the order in which settings were typed
         changed = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
         raise RunFolderError(
             f"{folder} holds another sweep (- its settings, + now): {'; '.join(changed[:6])}. Give the same settings to "

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from rporec_recbole.cli import main
 from rporec_recbole.errors import RunFolderError
+from rporec_recbole.explain.run_page import write_report
 from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.runs.folder import held
 from rporec_recbole.runs.run import run
@@ -54,7 +55,8 @@ def toy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return run("RPORec", "toy", overrides={**SETTINGS, "data_path": str(toy), "run_dir": str(folder)})
+    overrides = {**SETTINGS, "data_path": str(toy), "run_dir": str(folder)}
+    return run("RPORec", "toy", overrides=overrides, tell=write_report)  # as the command line does, which shows texts
 
 
 def texts(folder):

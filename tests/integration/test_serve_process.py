@@ -20,7 +20,7 @@ from tests.integration.reasoned import with_texts
 from tests.serving import COMMAND, Client, served
 from tests.toy import SHORT, TEXT
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs/serving.md"
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +181,9 @@ def test_a_newer_run_under_load(folder):
     assert {status for _, status, _ in found} == {200}
 
 
-def test_the_example_of_the_readme(folder):
-    text = README.read_text(encoding="utf-8")
-    example = re.search(r"rporec serve saved/RUN\n.*?```python\n(.*?)```", text[text.index("## Serving") :], re.DOTALL)[
-        1
-    ]
+def test_the_example_of_the_page(folder):
+    text = PAGE.read_text(encoding="utf-8")
+    example = re.search(r"rporec serve saved/RUN\n.*?```python\n(.*?)```", text, re.DOTALL)[1]
     assert len([line for line in example.splitlines() if line]) == 4
     with served(folder, "--worker=False") as service:
         for given, here in (("8000", str(service.port)), ('["50", "181", "174"]', '["i5", "i18", "i17"]')):
