@@ -31,7 +31,7 @@ docs: install-test
 
 # The notebooks, run from their first cell to their last; what they print lands in build/notebooks.
 notebooks: install-test
-	$(BIN)/python -m nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/python -m nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
 
 install: $(INSTALLED)
 
