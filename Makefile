@@ -23,7 +23,7 @@ quick: install-test lint types
 
 # Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
 test: install-test lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
 
 # The site, in build/site; a link to nothing is an error.
 docs: install-test
