@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
-from rporec_recbole.host.models import known_as
+from rporec_recbole.host.models import keys_of, known_as
 from rporec_recbole.host.repairs import install_repairs
 from rporec_recbole.settings.properties import data_set_file, layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
@@ -62,7 +62,11 @@ def _stand_on_our_defaults() -> None:
         base = known_as(model_class)  # a user's own stands on the defaults of what it extends
         load_internal(self, base, model_class, dataset)
         given = self.external_config_dict
-        ours = layered_properties(model, dataset, data_set_file(dataset, given.get("data_path")), base)
+        own = data_set_file(dataset, given.get("data_path"))
+        ours = layered_properties(model, dataset, own, base)
+        if own is not None:  # it may name settings of RPORec's, which are none of another model's
+            known = keys_of(model if base == model else model_class, dataset)
+            ours = {key: value for key, value in ours.items() if key in known or key == "item_text_fields"}
         if "load_col" in ours:
             ours["load_col"] = _renamed(ours["load_col"], given)
         texts = given.get("item_text_fields", ours.get("item_text_fields"))

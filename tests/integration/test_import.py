@@ -137,6 +137,23 @@ def test_two_commands_from_tables_to_recommendations_with_titles(place, capsys):
     assert not bought & set(zip(recs["user_id"], recs["item_id"], strict=True))
 
 
+@pytest.mark.parametrize("model", ["Pop", "SASRec"])
+def test_settings_for_rporec_beside_the_data_are_none_of_other_models(tmp_path, monkeypatch, model):
+    """A run of another model on a small shop, whose file leaves stages of RPORec out, comes back."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(60), 5), "item": rng.integers(0, 30, 300), "time": np.arange(300)}
+    )
+    items = pd.DataFrame({"item": np.arange(30), "title": [f"Chair {number}" for number in range(30)]})
+    rporec_recbole.from_frames(frame, items, name="shop")
+    assert "stages" in yaml.safe_load(Path("dataset/shop/shop.yaml").read_text(encoding="utf-8"))
+    given = [f"--model={model}", "--dataset=shop", "--epochs=1", "--run_dir=run", "--recommend=recs.csv"]
+    assert main(given) == 0
+    assert "stages" not in yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+    assert set(pd.read_csv("recs.csv")["title"]) <= set(items["title"])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
