@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from rporec_recbole.errors import RunFolderError, first_line, translating
+from rporec_recbole.tables.replacing import replacing_folder as replacing_folder  # for this room and those below
 
 
 @contextlib.contextmanager
@@ -40,32 +41,18 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
         growing.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder`, with all that it holds, at the end of this block.
-
-    A kill between two renamings leaves `folder.PID.old` beside the new one.
+def new_folder(stem: Path) -> Path:
+    """Makes a folder of this name, with a number behind it if that exists.
 
     Args:
-        folder: what stands there is removed; its parent exists.
+        stem: the wanted path; its parents are made.
     """
-    folder = folder.resolve()
-    growing, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
-    shutil.rmtree(growing, ignore_errors=True)
-    try:
-        growing.mkdir()
-        yield growing
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(growing, folder)
-        except OSError:
-            if old.exists():
-                os.rename(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
+    for number in itertools.count(1):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    return folder
 
 
 def unwritable(

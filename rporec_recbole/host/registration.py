@@ -25,7 +25,7 @@ def register() -> None:
     """Makes `RPORec` a RecBole sequential model for RecBole's own look-ups, and installs the repairs.
 
     Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the name, and `Config` stands on this
-    package's defaults. Called when `rporec_recbole` is imported; later calls do nothing.
+    package's defaults. Called when RecBole, or a room of this package that needs it, is first imported; later calls do nothing.
     """
     global _registered
     if _registered:

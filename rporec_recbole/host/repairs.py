@@ -1,7 +1,7 @@
 """Repairs that let RecBole 1.2.1 run, and run correctly, on NumPy 2, pandas 3, SciPy 1.13+ and torch 2.6+.
 
 Each repair states its symptom, its cause and when it can go. `install_repairs` applies all of them once, when
-`rporec_recbole` is imported; nothing in site-packages is touched on disk. `rporec doctor` lists them.
+RPORec is registered; nothing in site-packages is touched on disk. `rporec doctor` lists them.
 """
 
 from __future__ import annotations

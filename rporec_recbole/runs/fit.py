@@ -45,7 +45,7 @@ from rporec_recbole.runs.folder import (
     write_results,
 )
 from rporec_recbole.runs.located import located
-from rporec_recbole.settings.bars import coloured_too, showing
+from rporec_recbole.settings.bars import recboles_watched, showing
 from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.state import checkpoint
 from rporec_recbole.version import versions
@@ -197,7 +197,7 @@ def _train(config: Any, folder: Path, source: Path, recipe: Recipe, before: Mapp
     prepared = perf_counter() - start
     start = perf_counter()
     with said_by_model(config, "cannot be trained"), saying_when_full(folder):
-        trainer.fit(train, None, saved=name != "RPORec", show_progress=coloured_too())
+        trainer.fit(train, None, saved=name != "RPORec", show_progress=recboles_watched())
     if name == "RPORec":
         if recipe.reasoned:
             _take_over(model, source, folder)

@@ -15,7 +15,6 @@ resume/           while the run lasts, its controls included: what it needs to g
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import re
@@ -30,7 +29,7 @@ import pandas as pd
 import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from rporec_recbole.data.files import unwritable, write_json, write_table, write_text
+from rporec_recbole.data.files import new_folder, unwritable, write_json, write_table, write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
 from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.places import changed
@@ -78,12 +77,7 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
             for old in sorted(Path("saved").glob(f"{stem}-*"), reverse=True):
                 if fcntl and _interrupted(old) and not _other_settings(old, text) and not in_use(old):
                     return old
-            stem = f"saved/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-            for number in itertools.count(1):
-                folder = Path(stem if number == 1 else f"{stem}-{number}")
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir(parents=True)
-                    return folder
+            return new_folder(Path("saved", f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"))
         folder = Path(str(wanted))
         folder.mkdir(parents=True, exist_ok=True)
         if in_use(folder):

@@ -43,7 +43,7 @@ from rporec_recbole.runs.folder import (
 )
 from rporec_recbole.runs.start_from import check_start
 from rporec_recbole.runs.trackers import check_trackers, results_of, texts_of, tracking
-from rporec_recbole.settings.bars import coloured_too, showing
+from rporec_recbole.settings.bars import recboles_watched, showing
 from rporec_recbole.settings.repeated import repeatable_config
 from rporec_recbole.training.helpers import Helpers, help_with
 from rporec_recbole.training.state.processes import Processes
@@ -188,7 +188,7 @@ def _run(
                 watch(epoch + 1, float(score))
 
         with said_by_model(config, "cannot be trained"), saying_when_full(folder):
-            trainer.fit(train, valid, saved=True, show_progress=coloured_too(), callback_fn=validated)
+            trainer.fit(train, valid, saved=True, show_progress=recboles_watched(), callback_fn=validated)
         trained = perf_counter() - start
         collector.take("training")
 

@@ -11,7 +11,7 @@ from rporec_recbole.data.atomic import read_header
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.runs.finished import LoadedRun
-from rporec_recbole.settings.properties import layered_properties
+from rporec_recbole.settings.properties import data_set_file, layered_properties
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
 
@@ -70,7 +70,7 @@ def raw_titles(run: LoadedRun) -> list[str]:
 def _text_fields(run: LoadedRun) -> list[str] | None:
     config: Any = run.config
     name = str(config["dataset"])
-    own = Path(config["data_path"]) / f"{name}.yaml"
+    own = data_set_file(name, Path(config["data_path"]).parent)
     return config["item_text_fields"] or layered_properties("RPORec", name, own).get("item_text_fields")
 
 

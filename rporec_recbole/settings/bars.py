@@ -18,8 +18,8 @@ def watched() -> bool:
     return _wanted and sys.stderr.isatty()
 
 
-def coloured_too() -> bool:
-    """The same for RecBole's own bars, whose labels are in colour: not with NO_COLOR (https://no-color.org)."""
+def recboles_watched() -> bool:
+    """Whether RecBole's own bars are, whose labels are in colour: not with NO_COLOR (https://no-color.org) either."""
     return watched() and not os.environ.get("NO_COLOR")
 
 

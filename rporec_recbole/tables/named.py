@@ -79,7 +79,7 @@ def import_source(name: str, words: Sequence[str], options: Mapping[str, Any]) -
         for described, found in ((source.items, items), (source.users, users))
     ]
     if options["as_in_paper"]:
-        if name != "amazon-2023" or tables[1] is None:
+        if tables[1] is None:
             raise ConfigError(
                 "`--as_in_paper` is for amazon-2023, and needs its products: add --items=meta_CATEGORY.jsonl.gz."
             )

@@ -16,6 +16,7 @@ from rporec_recbole.tables.reading import open_table
 from rporec_recbole.tables.summary import Imported
 from rporec_recbole.tables.table import Table
 from rporec_recbole.tables.times import moment
+from rporec_recbole.tables.writing import check_target
 
 
 def import_own(path: str, options: Mapping[str, Any]) -> Imported:
@@ -35,8 +36,6 @@ def import_own(path: str, options: Mapping[str, Any]) -> Imported:
     beside = "".join(f" --{key}={_quoted(options[key])}" for key in ("items", "users") if options[key] is not None)
     request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}{beside}")
     if request.name and not options["overwrite"]:
-        from rporec_recbole.tables.writing import check_target
-
         check_target(request.data_path, request.name, False)  # before any file is looked at
     encoding, quotes = options["encoding"] or "utf-8", options["quotes"]
     separator = None if options["separator"] is None else separator_of(options["separator"])

@@ -14,6 +14,7 @@ import pandas as pd
 
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.tables.importing import Request
+from rporec_recbole.tables.plan import CHRONOLOGICAL
 from rporec_recbole.tables.products import Field
 from rporec_recbole.tables.purchases import Purchases
 from rporec_recbole.tables.sources.cleaning import without_html
@@ -55,11 +56,10 @@ def as_in_paper(request: Request, products: Table) -> Request:
     fields = ("title", "average_rating", "rating_number", "description")
     return dataclasses.replace(
         request,
-        name=request.name,
         prepare=prepare,
         fields=tuple(Field(name, name, _paper_text) for name in fields),
         settings={
-            "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"},
+            "eval_args": CHRONOLOGICAL,
             "user_inter_num_interval": "[2,inf)",
             "MAX_ITEM_LIST_LENGTH": HISTORY,
         },

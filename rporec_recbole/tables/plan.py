@@ -16,7 +16,8 @@ SHORTEST = 4  # `user_inter_num_interval` of properties/overall.yaml
 ENOUGH_USERS = 30  # fewer than these say nothing about a model
 _PROMPTS = 4  # `rl_prompts`
 _EARLY, _RL_SHARE = 0.7, 0.34  # `ladder_early`, `ladder_rl`
-_CHRONOLOGICAL = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
+CHRONOLOGICAL = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
+"""`eval_args` of a split by time: the first 80 % of all targets teach, the last 10 % test."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ def plan_for(user: np.ndarray, item: np.ndarray, time: np.ndarray, *, texts: boo
     elif (more := int((lengths >= 2).sum())) >= 2:
         shortest = 2
         positions = _in_time(user, time)
-        plan.settings |= {"eval_args": _CHRONOLOGICAL, "user_inter_num_interval": "[2,inf)"}
+        plan.settings |= {"eval_args": CHRONOLOGICAL, "user_inter_num_interval": "[2,inf)"}
         plan.said.append(
             f"{enough or 'None'} of {people:,} users {'has' if enough == 1 else 'have'} {SHORTEST} or more interactions, too few to hide the last two of each. So the data are split by time: models "
             f"learn from the first 80 % and are measured on what comes after, with all {more:,} users who have at least two interactions. "
@@ -70,7 +71,7 @@ def plan_for(user: np.ndarray, item: np.ndarray, time: np.ndarray, *, texts: boo
     else:
         shortest = 1
         positions = np.zeros(0, dtype=int)
-        plan.settings |= {"eval_args": _CHRONOLOGICAL, "user_inter_num_interval": "[1,inf)"}
+        plan.settings |= {"eval_args": CHRONOLOGICAL, "user_inter_num_interval": "[1,inf)"}
         plan.model = "Pop"
         plan.said.append(
             "No two users have two interactions each, so there is no history to learn from: the most popular items are all that can be recommended."

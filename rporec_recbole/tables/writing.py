@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
 from rporec_recbole.tables.purchases import Purchases
+from rporec_recbole.tables.replacing import replacing_folder
 from rporec_recbole.tables.times import seconds
 
 _ROWS = 1 << 17
@@ -55,32 +55,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         RunFolderError: it cannot be written.
     """
-    folder = folder.resolve()  # of a link, what it points to is replaced
-    growing, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("writing", "old"))
     with translating(
         lambda error: RunFolderError(
             f"{folder} cannot be written: {first_line(error)}. Free disk space, or choose another --data_path."
         ),
         OSError,
     ):
-        try:
-            shutil.rmtree(growing, ignore_errors=True)
-            growing.mkdir(parents=True)
+        folder.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder, hidden=True) as growing:
             yield growing
             for path in growing.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-            if folder.exists():
-                os.rename(folder, old)
-            try:
-                os.rename(growing, folder)
-            except OSError:
-                if old.exists():
-                    os.rename(old, folder)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(growing, ignore_errors=True)
 
 
 def write_interactions(purchases: Purchases, path: Path) -> None:

@@ -147,7 +147,7 @@ class RPORecTrainer(Trainer):
         """
         self._verbose = verbose
         if saved and self.run_dir is None:
-            self._saved_to = alone.new_folder(Path(self.checkpoint_dir), "RPORec")
+            self._saved_to = alone.folder_for(Path(self.checkpoint_dir), "RPORec")
             self.saved_model_file = str(self._saved_to)
         self.eval_collector.data_collect(train_data)
         self.model.reasoning_on = False

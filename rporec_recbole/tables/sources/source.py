@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rporec_recbole.tables.lines import Lines
 from rporec_recbole.tables.opening import Place
@@ -61,7 +61,6 @@ class Source:
         interactions: its forms; the first one whose file is there is read.
         items, users: None where there is no such file.
         bad_rows: what is done with rows that cannot be used, if the user says nothing.
-        note: what to know of it.
     """
 
     name: str
@@ -71,5 +70,3 @@ class Source:
     items: Described | None = None
     users: Described | None = None
     bad_rows: str = REFUSE
-    note: str = ""
-    traps: tuple[str, ...] = field(default=())

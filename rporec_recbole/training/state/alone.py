@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,11 @@ import yaml
 from recbole.utils import get_local_time
 
 from rporec_recbole.data import digest
-from rporec_recbole.data.files import unwritable, write_json, write_text
+from rporec_recbole.data.files import new_folder, unwritable, write_json, write_text
 from rporec_recbole.settings.repeated import repeatable_config
 
 
-def new_folder(parent: Path, name: str) -> Path:
+def folder_for(parent: Path, name: str) -> Path:
     """Makes the folder that stands in the place of a checkpoint file of RecBole's: NAME-TIME, with a number behind it if that exists.
 
     Args:
@@ -25,14 +23,8 @@ def new_folder(parent: Path, name: str) -> Path:
     Raises:
         RunFolderError: it cannot be made.
     """
-    stem = f"{name}-{get_local_time()}"
     with unwritable(f"A folder for the model cannot be made in {parent}", "--checkpoint_dir"):
-        for number in itertools.count(1):
-            folder = parent / (stem if number == 1 else f"{stem}-{number}")
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(parents=True)
-                return folder
-    raise AssertionError("numbers do not end")
+        return new_folder(parent / f"{name}-{get_local_time()}")
 
 
 def describe(trainer: Any, train_data: Any) -> None:
