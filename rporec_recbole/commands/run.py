@@ -171,8 +171,10 @@ def checked(values: dict[str, Any]) -> None:
     if alone and "sweep" not in given:
         raise ConfigError(f"`--{alone[0]}` is an option of a search. Name what to search with --sweep=FILE.")
     check_model(model)
+    written: dict[str, Any] = {}
     for file in files:
-        given = {**read_yaml(file), **given}
+        written |= read_yaml(file)  # later ones win
+    given = {**written, **given}
     if "sweep" not in values:
         check_names(model, dataset, [key for key in given if key not in ("model", "dataset", "run_dir", "controls")])
     check_dataset(dataset, given)

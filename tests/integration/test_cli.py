@@ -135,6 +135,14 @@ def test_help_and_version_anywhere(capsys):
         assert capsys.readouterr().out.startswith(shown)
 
 
+def test_a_later_file_names_where_the_data_are(tmp_path, toy):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(f"data_path: {tmp_path / 'nowhere'}\n")
+    second.write_text(f"data_path: {toy}\nepochs: 1\n")
+    given = ["--model=Pop", "--dataset=toy", "--config_files", str(first), str(second), f"--run_dir={tmp_path / 'run'}"]
+    assert main(given) == 0
+
+
 def test_a_name_twice_in_a_file(capsys, tmp_path, toy):
     path = tmp_path / "a.yaml"
     path.write_text("epochs: 1\nepochs: 2\n")
