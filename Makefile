@@ -41,13 +41,15 @@ install-test: $(INSTALLED)-test
 $(INSTALLED): pyproject.toml setup.py constraints.txt requirements.txt packaging/ray/pyproject.toml
 	@case "$(VERSION)" in (3.11|3.12|3.13) ;; (*) echo "This needs Python 3.11, 3.12 or 3.13; $(FOUND). Name one that you have:" \
 	"make $(firstword $(MAKECMDGOALS) run) PYTHON=python3.12" >&2; exit 2;; esac
-	test "$$($(BIN)/python -c '$(ASK)' 2> /dev/null)" = $(VERSION) || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	touch $@
+	@echo "Making $(VENV) with Python $(VERSION) and what requirements.txt names; this takes some minutes."
+	@test "$$($(BIN)/python -c '$(ASK)' 2> /dev/null)" = $(VERSION) || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
 
 $(INSTALLED)-test: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[test]"
-	touch $@
+	@echo "Adding what the tests need to $(VENV)."
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[test]"
+	@touch $@
 
 # What can be given to others: the wheel, the source, and what the wheel needs on Python 3.12 and later (docs/dependencies.md).
 dist: install
