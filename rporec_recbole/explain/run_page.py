@@ -60,7 +60,7 @@ def report(
         _numbers(metrics),
         _section("What was run", "".join(f"<p>{escaped(one)}</p>" for one in story.what_was_run(metrics, config))),
         _section("How good it is", _results(metrics)),
-        _texts(metrics),
+        _texts(metrics, folder.resolve().name),
         _curves(curves),
         _users(facts),
         _section("Where the time went", _seconds(metrics)),
@@ -123,9 +123,14 @@ def _of_hundred(share: float) -> str:
     return f"{100 * share:.0f}" if share == 0 or share >= 0.01 else f"{100 * share:.2g}"
 
 
-def _texts(metrics: Mapping[str, Any]) -> str:
-    said = [one for one in (story.what_texts_count(metrics), *story.what_answers_know(metrics)) if one]
-    return _section("What the language model knows", "".join(f"<p>{escaped(one)}</p>" for one in said))
+def _texts(metrics: Mapping[str, Any], name: str) -> str:
+    said = [
+        story.what_texts_count(metrics),
+        *story.what_answers_know(metrics),
+        story.what_stage_2_brought(metrics),
+        story.what_to_ask_next(metrics, name),
+    ]
+    return _section("What the language model knows", "".join(f"<p>{escaped(one)}</p>" for one in said if one))
 
 
 def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:

@@ -24,6 +24,7 @@ FILES = {
     "positions.parquet": "which interaction taught which stage",
     "model.safetensors": "the model, as trained",
     "controls.png": "what else could the gain come from",
+    "controls.json": "the same, in figures",
 }
 """What may lie in a run folder: name -> what it is."""
 
@@ -75,6 +76,30 @@ def what_texts_count(metrics: Mapping[str, Any]) -> str | None:
     return (
         f"How much the texts count was chosen on positions that were held out for this: the fusion with {fusion:g} of 1, the items that answers name "
         f"with {answers:g} of 1."
+    )
+
+
+def what_stage_2_brought(metrics: Mapping[str, Any]) -> str | None:
+    """What reinforcement learning was worth on validation, and whether it was kept; None where nothing judged it."""
+    rounds = metrics.get("rounds", [])
+    if not rounds or rounds[0]["round"] != 0:
+        return None
+    before, after = rounds[0]["score"], rounds[-1]["score"]
+    kept = next(one["round"] for one in rounds if one["kept"])
+    said = f"Reinforcement learning (stages 2 and 2b): {before:.4f} on validation before, {after:.4f} after it. "
+    if len(rounds) > 2:
+        return said + (f"Round {kept} of {len(rounds) - 1} was kept." if kept else "What was there before was kept.")
+    return said + ("It was kept." if kept else "So everything was put back to what it was before.")
+
+
+def what_to_ask_next(metrics: Mapping[str, Any], folder: str) -> str | None:
+    """How one finds out what a gain comes from; None for a run whose texts were never weighed."""
+    if "strength" not in metrics["stages"]:
+        return None
+    return (
+        f"Whether it is the reasoning that helps, other things ask: `rporec controls {folder}` ranks the test split without texts, with another user's, with the bare "
+        "history in their place, with a second trunk, with texts that know the answer for one user in ten and more, and writes controls.png and "
+        "controls.json beside this page. `--controls` does it at the end of a run."
     )
 
 

@@ -4,7 +4,8 @@
 1b  warm-up          lambda L_CoT on early positions (L_rec + lambda L_CoT if 1a is off); then best-of-N, if asked for
 1c  fusion           reasoning written blind to the target for later positions; the fusion learns how far to trust it
 2   GRPO             the head is frozen and pays the backbone, on positions that the fusion never saw
-2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned; 2 and 2b are run `rounds` times, the best is kept
+2b  re-alignment     new reasoning from the refined backbone, fusion fine-tuned; 2 and 2b are run `rounds` times, and the best is kept, or
+                     what was there before them
 refresh              a new trunk learns from all positions, the later ones too, and then the backbone reads the later part as well
 
 Early stopping and the kept epoch of trunk and fusion are chosen on RecBole's validation split, and so is whether the refreshed
@@ -54,7 +55,7 @@ class RPORecTrainer(Trainer):
         stage_results: stage -> validation metrics after it.
         positions: which training positions taught what, in the last `fit`.
         wanted: the stages that run, in order.
-        rounds: one entry a round of stages 2 and 2b, see `BestRound`.
+        rounds: what stages 2 and 2b started with, and one entry a round of them, see `BestRound`.
         tried: what strengths of the reasoning are worth, once they were tried (`Tried.as_json`).
         progress: snapshots of this run, to go on from.
         head_stages, backbone_stages: what the stages 1a to 1c, 2b and refresh do; stage 2 is `refine`.
@@ -178,7 +179,10 @@ class RPORecTrainer(Trainer):
         processes = Processes(torch.device(self.device)).count
         check_work(self.model, train_data.dataset, {step.stage for step in steps}, processes)
         best_round.rounds, rounds = self.rounds, self.settings.rl.rounds
+        chosen = bool(valid_data) and "2b" in self.wanted
         for step in steps:
+            if chosen and step.stage in REPEATED and not self.rounds:
+                best_round.offer(0, self.best_valid_score, self.best_valid_result, self.valid_metric_bigger)
             self.model.on_learned = functools.partial(self.positions.add, step.stage)
             with self._timed(step):
                 self.stages[step.name].update(run[step.stage](step) or {})
@@ -189,7 +193,7 @@ class RPORecTrainer(Trainer):
                         self.log(f"{step.stage}: {described(found)}")
                     if step.stage == "2b":
                         best_round.offer(step.number, self.best_valid_score, result, self.valid_metric_bigger)
-                        if step.number == rounds > 1:
+                        if step.number == rounds:
                             self._take(best_round)
             done.append(step.name)
             stage_state.keep(self.progress, self, train_data, done)
@@ -278,7 +282,14 @@ class RPORecTrainer(Trainer):
     def _take(self, best_round: BestRound) -> None:
         best = best_round.take()
         self.best_valid_result, self.best_valid_score = best["valid"], best["score"]
-        self.log(f"round {best['round']} of {len(best_round.rounds)} is kept: {best['score']:.4f} on validation")
+        scores = ", ".join(
+            f"{one['score']:.4f} " + (f"after round {one['round']}" if one["round"] else "before stage 2")
+            for one in best_round.rounds
+        )
+        kept = (
+            f"round {best['round']} is kept" if best["round"] else "head and backbone stay as they were before stage 2"
+        )
+        self.log(f"{kept}: {self.config['valid_metric']} on validation {scores}")
 
     # --- what the stages use --------------------------------------------------------------------------------------------
 

@@ -52,14 +52,18 @@ def test_stage_1_takes_what_the_texts_know(finished):
 
 
 def test_stage_2_teaches_the_writer_the_rule(finished):
-    """On prompts that it does not train on, the texts alone name better flags with every validation of 24 small steps, and the ranking loses nothing.
+    """On prompts that it does not train on, the texts alone name better flags after 24 small steps, and the better writer is the one that is
+    judged behind the re-alignment, though the head that knew the writer of before ranks worse with it.
 
     How much of that reaches the ranking moves with the processor's arithmetic in a world as small as this one; `benchmarks/planted.py` measures it.
     """
     result, curves = finished
     (known,) = (points for name, points in curves.items() if name.endswith("answers ndcg@10"))
     values = [value for _, value in known]
-    assert values == sorted(values)
-    assert values[-1] > values[0] + 0.03
-    after = {stage: found["ndcg@10"] for stage, found in result.metrics["valid_after_stage"].items()}
-    assert after["2b"] > after["1c"] - 0.01
+    assert max(values) > values[0] + 0.03
+    stages, rounds = result.metrics["stages"], result.metrics["rounds"]
+    assert stages["2"]["kept_step"] == max(known, key=lambda point: point[1])[0] > 0
+    assert stages["2b"]["answers"]["ndcg@10"] > stages["1c"]["answers"]["ndcg@10"] + 0.02
+    assert [one["round"] for one in rounds] == [0, 1]
+    best = max(one["score"] for one in rounds)
+    assert result.metrics["valid"]["ndcg@10"] >= best - 0.02  # strengths are chosen by other rows

@@ -55,6 +55,26 @@ def read(folder):
     return (folder / "report.html").read_text(encoding="utf-8"), json.loads((folder / "metrics.json").read_text())
 
 
+def test_the_page_says_what_stage_2_brought_and_what_to_ask_next(runs):
+    text, metrics = read(runs / "RPORec")
+    before, after = metrics["rounds"]
+    assert (before["round"], after["round"]) == (0, 1)
+    assert f"{before['score']:.4f} on validation before, {after['score']:.4f} after it" in text
+    assert ("It was kept." in text) == after["kept"]
+    assert "rporec controls RPORec" in text
+    assert "rporec controls" not in read(runs / "SASRec")[0]
+
+
+def test_what_stage_2_brought_in_words():
+    rounds = [{"round": 0, "score": 0.2, "kept": True}, {"round": 1, "score": 0.1, "kept": False}]
+    assert "put back to what it was" in story.what_stage_2_brought({"rounds": rounds})
+    rounds = [*({**one, "kept": False} for one in rounds), {"round": 2, "score": 0.3, "kept": True}]
+    assert "0.2000 on validation before, 0.3000 after it. Round 2 of 2" in story.what_stage_2_brought(
+        {"rounds": rounds}
+    )
+    assert story.what_stage_2_brought({}) is None
+
+
 def test_a_pipe_gets_no_bars_and_no_colours(runs):
     said = (runs / "said.txt").read_text(encoding="utf-8")
     assert "stage refresh" in said

@@ -102,7 +102,8 @@ def train_fusion(
             rows whose reasoning is hidden in a step.
         seed: seed of order and dropout.
         desc: label of the progress bar.
-        rate_factor: times the learning rate.
+        rate_factor: times the learning rate of the fusion. The expert's stays: how far answers may be trusted is a matter of thirty numbers,
+            and another writer may ask for quite others.
         on_epoch: gets (epoch, training loss, validation loss).
 
     Returns:
@@ -115,11 +116,11 @@ def train_fusion(
     with torch.no_grad():
         items = head.item_vectors()
     generator = torch.Generator().manual_seed(seed)
-    learned: dict[str, tuple[nn.Module, float]] = {"fusion": (fusion, settings.fusion_learning_rate)}
+    learned: dict[str, tuple[nn.Module, float]] = {"fusion": (fusion, settings.fusion_learning_rate * rate_factor)}
     if head.expert is not None:
         learned["expert"] = head.expert, settings.answers_learning_rate
     parts = nn.ModuleDict({name: part for name, (part, _) in learned.items()})
-    groups = [{"params": part.parameters(), "lr": rate * rate_factor} for part, rate in learned.values()]
+    groups = [{"params": part.parameters(), "lr": rate} for part, rate in learned.values()]
     optimizer = torch.optim.Adam(groups)
     best, best_epoch = _loss(head, items, valid), 0
     best_weights = copy.deepcopy(parts.state_dict())

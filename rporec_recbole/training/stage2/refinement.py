@@ -13,7 +13,7 @@ from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import past_items
-from rporec_recbole.evaluation.answers import described
+from rporec_recbole.evaluation.answers import K, described
 from rporec_recbole.evaluation.ranking import ndcg_at, target_rank
 from rporec_recbole.training.stage1.answers import answer_measure
 from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows, row_scorer
@@ -29,7 +29,6 @@ from rporec_recbole.training.state.snapshots import Snapshot, named
 CURVES = "2 reinforcement learning"
 _SNAPSHOT = "policy"
 _OF_TRL = ("kl", "entropy", "loss")
-_VALIDATION_K = 10
 
 
 class Refinement:
@@ -47,6 +46,7 @@ class Refinement:
         self.valid_data, self.number = valid_data, number
         self.settings = trainer.settings.rl
         self.processes = Processes(self.model.backbone.device)
+        self._by_answers = "2b" in trainer.wanted and self.model.head.expert is not None
         self._warned: dict[str, str] = {}
         self._scores: list[tuple[int, float]] = []
         self._parts: dict[str, float] = {}
@@ -90,8 +90,9 @@ class Refinement:
         if done.validations:
             scores = dict(done.validations)
             trainer.log(
-                f"2: {done.steps} steps{', then out of patience' if done.stopped_early else ''}; kept the policy after step "
-                f"{done.kept_step}: NDCG@{_VALIDATION_K} of {scores[done.kept_step]:.4f} on validation, {scores[0]:.4f} at step 0"
+                f"2: {done.steps} steps{', then out of patience' if done.stopped_early else ''}; kept the policy after step {done.kept_step}: "
+                f"NDCG@{K} of its {'answers' if self._by_answers else 'texts with the head'} {scores[done.kept_step]:.4f} on validation, "
+                f"{scores[0]:.4f} at step 0"
             )
         return {
             "steps": done.steps,
@@ -112,8 +113,12 @@ class Refinement:
         return np.roll(ends, -(self.number - 1) * wanted)[:wanted]
 
     def _validation(self) -> Callable[[int], float] | None:
-        """NDCG@10 of the policy as it is, on some users of the validation split, who get the (first) text that an evaluation would
-        write them, malformed ones drawn again. The texts are not kept."""
+        """What the policy as it is knows, on some users of the validation split, who get the (first) text that an evaluation would write
+        them, malformed ones drawn again. The texts are not kept.
+
+        Where the head will learn anew how far to trust the answers, in 2b, it is NDCG@10 of the answers themselves: to the head of now, which
+        knows the writer of before, a better one can look worse. Otherwise it is that of the head's ranking.
+        """
         if not self.valid_data:
             return None
         trainer, model, dataset = self.trainer, self.model, self.valid_data.dataset
@@ -130,13 +135,14 @@ class Refinement:
             policy = Reasoner(model.backbone, model.reasoner.template, CoTStore())
             completions = policy.complete(prompts, model.evaluation_decoding, "2 validation")
             answers = measure(completions, targets.cpu(), hidden)
-            for name in ("hit@10", "ndcg@10"):
+            for name in (f"hit@{K}", f"ndcg@{K}"):
                 trainer.recorder.add(f"{CURVES}/answers {name}", self._before + step, answers[name])
             trainer.log(f"2, step {step}: {described(answers)}")
             scores = scorer(range(len(rows)), completions)
-            found = ndcg_at(target_rank(scores.cpu(), targets.cpu()), _VALIDATION_K).mean().item()
+            ranking = ndcg_at(target_rank(scores.cpu(), targets.cpu()), K).mean().item()
+            trainer.recorder.add(f"{CURVES}/validation ndcg@{K}", self._before + step, ranking)
+            found = answers[f"ndcg@{K}"] if self._by_answers else ranking
             self._scores.append((step, found))
-            trainer.recorder.add(f"{CURVES}/validation ndcg@{_VALIDATION_K}", self._before + step, found)
             self._warn()
             return found
 

@@ -65,12 +65,15 @@ def refine(trainer: Any, train_data: Any, valid_data: Any, number: int) -> dict[
 
 
 class BestRound:
-    """Head and backbone of the round that validated best; of equal rounds the first.
+    """Head and backbone of the round that validated best; of equal rounds the last, for texts may change without moving a rank.
+
+    What the first round starts with takes part, as round 0: reinforcement that helps nothing on validation changes nothing. It is
+    asked here, behind the re-alignment, and not before: a head that knows the writer of before is no judge of the writer of after.
 
     Args:
         model: an `RPORec`.
         progress: keeps them for a run that is killed.
-        count: of the run's rounds; nothing is kept of an only one.
+        count: of the run's rounds.
 
     Attributes:
         rounds: one entry a round: `round`, `score`, `valid` (all metrics), `kept`.
@@ -85,14 +88,14 @@ class BestRound:
         """The model as it is after a round.
 
         Args:
-            number: of the round.
+            number: of the round; 0 for what the first one starts with.
             score: on validation.
             result: all metrics on validation.
             bigger: whether more is better.
         """
         best = next((one for one in self.rounds if one["kept"]), None)
         score = float(score)  # NumPy's own numbers are no JSON
-        kept = best is None or (score > best["score"] if bigger else score < best["score"])
+        kept = best is None or (score >= best["score"] if bigger else score <= best["score"])
         if kept and best is not None:
             best["kept"] = False
         if kept and number < self._count:  # the last one's weights are those of the model
