@@ -135,6 +135,14 @@ def size_problem(config: Any, dataset: Any) -> str | None:
     model, users, items = config["model"], dataset.user_num, dataset.item_num
     if model == "NCL" and not 1 <= config["num_clusters"] <= min(users, items):
         return f"`num_clusters={config['num_clusters']}` must be from 1 to {min(users, items):,}, the smaller of the numbers of users and items"
+    split = getattr(dataset, "time_split", None)
+    if model == "RippleNet" and split is not None:
+        new = {user for places in split.places.values() for user in split.users[places]} - set(split.training()[0])
+        if new:
+            return (
+                f"it starts from what a user chose in the training, and {len(new):,} users of validation and test chose nothing before the first cut "
+                "of `eval_args.split`. Move that cut, or take another model"
+            )
     key = {"GRU4RecCPR": "reranker_CAN_NUM", "SASRecCPR": "reranker_CAN_NUM", "RaCT": "metrics_k"}.get(model)
     if key is None:
         return None

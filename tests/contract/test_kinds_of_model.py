@@ -55,6 +55,13 @@ def refused(capsys, arguments):
     return said
 
 
+def test_ripplenet_has_nothing_to_start_from_for_users_behind_a_cut_in_time(made, tmp_path, capsys):
+    by_time = "--eval_args={split: {TS: [0.6, 0.2, 0.2]}}"
+    needs = [f"--{key}={value}" for key, value in benchmark().NEEDS.get("RippleNet", {}).items()]
+    said = refused(capsys, settings(made, "RippleNet", tmp_path / "run", *needs, by_time))
+    assert "users of validation and test chose nothing before the first cut" in said
+
+
 @pytest.mark.parametrize(
     ("model", "more"),
     [
