@@ -23,7 +23,7 @@ from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
-from rporec_recbole.host.kinds import check_files, naming
+from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.datasets import downloaded, missing
 
@@ -72,7 +72,8 @@ def check_dataset_files(config: Config) -> None:
                 raise DatasetError(
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
-            check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+            needed = () if parts is None else (key,)  # else RecBole leaves rows without an id out
+            check_rows(path, *form, required=needed, within=config["seq_separator"])
             _refuse_two_types(config, path, headers[files[0]], there)
             beside = [
                 field for field in config["val_interval"] or {} if field in there and field not in headers[files[0]]
@@ -139,7 +140,7 @@ def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
             raise DatasetError(
                 f"{path}, line 1: `{field}:{fields[field]}` must be `{field}:{kind}`. Times are numbers, ids are names."
             )
-    check_rows(path, *form, required=tuple(needed))
+    check_rows(path, *form, required=tuple(needed), within=config["seq_separator"])
     return fields
 
 
@@ -157,6 +158,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     init_seed(config["seed"], config["reproducibility"])
     with _one_message(config):
         dataset = create_dataset(config)
+    refuse_nothing_left(config, dataset)
     most = largest_k(config)
     if most >= dataset.item_num:
         raise DatasetError(

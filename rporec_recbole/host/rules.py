@@ -64,6 +64,10 @@ _RULES: dict[str, _Rule] = {
         lambda v: isinstance(v, str) and len(v) == 1 and v.isascii() and v not in "\r\n",
         "one character, such as ','; a tab is the default",
     ),
+    "seq_separator": (
+        lambda v: isinstance(v, str) and v != "",
+        "what stands between the words or numbers of a list, such as ' '",
+    ),
     "rm_dup_inter": (
         lambda v: v is None or (isinstance(v, str) and v in ("first", "last")),
         "first or last, whichever of a user's equal items is to stay, or None: all stay",
@@ -89,13 +93,18 @@ _RULES: dict[str, _Rule] = {
         lambda v: v is None or v == "None" or (isinstance(v, Mapping) and set(v) <= set(_NEGATIVES)),
         f"a mapping of {', '.join(_NEGATIVES)}, or None: nothing is sampled",
     ),
+    "threshold": (
+        lambda v: v is None or (isinstance(v, Mapping) and len(v) == 1 and all(_is_number(one) for one in v.values())),
+        "a mapping of one column to a number, such as {rating: 4}: what is at least 4 is labelled 1",
+    ),
     "discretization": (
         lambda v: (
             v is None
             or (
                 isinstance(v, Mapping)
                 and all(
-                    isinstance(one, Mapping) and (one.get("method") == "LD" or {"method", "bucket"} <= set(one))
+                    isinstance(one, Mapping)
+                    and (one.get("method") == "LD" or (one.get("method") == "ED" and _whole(1)(one.get("bucket"))))
                     for one in v.values()
                 )
             )
