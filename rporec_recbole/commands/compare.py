@@ -77,7 +77,7 @@ def train_and_compare(values: dict[str, Any]) -> None:
     """
     from rporec_recbole.evaluation.comparable import read_run
     from rporec_recbole.explain.run_page import write_report
-    from rporec_recbole.runs.comparison import Contestant, default_folder, read_contestants, run_missing
+    from rporec_recbole.runs.comparison import Contestant, found_folder, read_contestants, run_missing
     from rporec_recbole.settings.properties import preset_file
 
     contestants: list[Contestant] = []
@@ -99,7 +99,7 @@ def train_and_compare(values: dict[str, Any]) -> None:
     reference, metrics = values.pop("reference", None), values.pop("compare_metrics", _METRICS)
     if reference is not None and reference not in [one.name for one in contestants]:
         raise ConfigError(f"`--reference={reference}` is none of {[one.name for one in contestants]}.")
-    folder = Path(str(run_dir)) if run_dir else default_folder(str(dataset), files, values)
+    folder = Path(str(run_dir)) if run_dir else found_folder(contestants, str(dataset), files, values)
     found, failures = run_missing(contestants, str(dataset), seeds, folder, files, values, tell=write_report)
     if found:
         runs = {name: [read_run(one) for one in folders] for name, folders in found.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rporec_recbole.commands.arguments import Command, Completed, Literal, Truth, given_options, settings_of
+from rporec_recbole.data.cuts import described_cuts
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings.datasets import check_dataset, dataset_names
 from rporec_recbole.settings.known import check_model, check_names, model_names
@@ -215,6 +216,7 @@ def summary(metrics: dict[str, Any], run_dir: str) -> str:
     lines = [
         "",
         f"{metrics['model']} on {metrics['dataset']}: {metrics['users']:,} users, {against}, seen items {'hidden' if metrics['hide_seen'] else 'ranked too'}, seed {metrics['seed']}",
+        *([described_cuts(metrics["time_split"])] if "time_split" in metrics else []),
         " " * 8 + "".join(f"{name:>{width}}" for name in shown),
     ]
     for split in ("valid", "test"):

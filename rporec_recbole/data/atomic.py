@@ -85,7 +85,12 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
 
 
 def check_rows(
-    path: Path, separator: str = "\t", encoding: str = "utf-8", required: tuple[str, ...] = (), limit: int = 5
+    path: Path,
+    separator: str = "\t",
+    encoding: str = "utf-8",
+    required: tuple[str, ...] = (),
+    limit: int = 5,
+    within: str = " ",
 ) -> None:
     """Checks that every row of an atomic file has all fields, that its numbers are numbers, and that its encoding may be true.
 
@@ -95,12 +100,14 @@ def check_rows(
         encoding: of the file.
         required: fields that may not be empty; elsewhere a gap is allowed, RecBole fills it.
         limit: how many bad lines to name.
+        within: between the numbers of a list (`seq_separator`).
 
     Raises:
         DatasetError: names the first few bad lines and what is wrong with them; or the text is UTF-8 and was to be read as another one.
     """
     kinds = list(read_header(path, separator, encoding).items())
     numbers = [(index, name) for index, (name, kind) in enumerate(kinds) if kind == "float"]
+    lists = [(index, name) for index, (name, kind) in enumerate(kinds) if kind == "float_seq"]
     needed = [(index, name) for index, (name, _) in enumerate(kinds) if name in required]
     problems: list[str] = []
     rows, foreign, is_utf8 = 0, 0, not codecs.lookup(encoding).name.startswith("utf")
@@ -116,6 +123,12 @@ def check_rows(
                 f"line {number}: `{name}` is {values[i]!r}, not a number"
                 for i, name in numbers
                 if not _is_number(values[i])
+            ]
+            problems += [
+                f"line {number}: `{name}` has {one!r}, not a number"
+                for i, name in lists
+                for one in values[i].split(within)
+                if not _is_number(one)
             ]
             problems += [f"line {number}: `{name}` is empty" for i, name in needed if not values[i].strip(" ")]
         if is_utf8 and not line.isascii():

@@ -103,7 +103,8 @@ def give_samples(config: Any, interactions: tuple[np.ndarray, np.ndarray], loade
             if wanted["distribution"] == "popularity":
                 weights = np.bincount(items, minlength=size)
             weights[0] = 0
-            seen = _without((users, items), later)
+            by_time = getattr(dataset, "time_split", None)
+            seen = by_time.until(split) if by_time is not None else _without((users, items), later)
             loader.samples = Samples(weights, config["seed"], split, _with_lists(seen, dataset), targets)
             found[split] = _digest(loader.samples, targets, wanted["sample_num"], bool(config["hide_seen"]), dataset)
         later.append(targets)

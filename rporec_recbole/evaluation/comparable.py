@@ -119,7 +119,8 @@ def refuse_unequal(runs: Mapping[str, Sequence[Run]]) -> None:
         elif not run.rows["targets"].equals(first.rows["targets"]):
             problems.append(
                 f"one of {first.folder} and {run.folder} ranked all targets of a user in one list, the other a list for each, as general "
-                "and sequential models do. With `eval_args.split={LS: valid_and_test}` a user has one target"
+                "and sequential models do. With `eval_args.split={LS: valid_and_test}` a user has one target, and with a split by time, {TS: [0.8,0.1,0.1]}, "
+                "every target has a list of its own"
             )
     if not problems:
         problems += _unequal_samples(runs)

@@ -107,7 +107,11 @@ def _results(metrics: Mapping[str, Any]) -> str:
     said = ""
     hit = next((name for name in names if name.startswith("hit@")), None)
     if hit and "test" in metrics:
-        said = f"<p>{_of_hundred(metrics['test'][hit])} users of a hundred have their kept item among the best {hit.partition('@')[2]} of {metrics['candidates']:,}"
+        several = metrics.get("time_split", {}).get("test", {})
+        lists = "users of a hundred have their kept item"
+        if several.get("targets", 0) > several.get("users", 0):
+            lists = "of a hundred kept items are"
+        said = f"<p>{_of_hundred(metrics['test'][hit])} {lists} among the best {hit.partition('@')[2]} of {metrics['candidates']:,}"
         popular = rows.get("the most popular items, the same for everybody", {}).get("test", {}).get(hit)
         said += "" if popular is None else f"; with the most popular items alone it is {_of_hundred(popular)}"
         said += ".</p>"

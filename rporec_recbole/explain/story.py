@@ -43,11 +43,15 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         if metrics["hide_seen"]
         else "items that the user had before are ranked too"
     )
-    said = [
-        f"{metrics['users']:,} users and {metrics['candidates']:,} items. Of each user the {hidden} was kept out of the training, the model ranked the "
-        f"items for that user ({seen}), and the higher the kept item stands in its list, the better. That is the test split. Validation is the "
-        "same one step earlier. Nothing was chosen by the test split."
-    ]
+    had = f"{metrics['users']:,} users and {metrics['candidates']:,} items."
+    ranked = f"the model ranked the items for that user ({seen}), and the higher the kept item stands in its list, the better."
+    if "time_split" in metrics:
+        said = [f"{had} {_cut_in_time(metrics['time_split'], ranked)} Nothing was chosen by the test split."]
+    else:
+        said = [
+            f"{had} Of each user the {hidden} was kept out of the training, {ranked} That is the test split. Validation is the same one step "
+            "earlier. Nothing was chosen by the test split."
+        ]
     if metrics["model"] == "RPORec":
         ran = [stage for stage in STAGES if any(name.partition(",")[0] == stage for name in metrics["stages"])]
         said.append(
@@ -60,6 +64,18 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
             f"{metrics['model']} is a model of RecBole's, trained and evaluated under the same rules as RPORec."
         )
     return said
+
+
+def _cut_in_time(cut: Mapping[str, Any], ranked: str) -> str:
+    first, second = cut["cuts"]
+    new = [
+        f"{cut['test'][key]:,} are of {words}" for key, words in (("of_new_users", "users"), ("of_new_items", "items"))
+    ]
+    return (
+        f"What happened before {first} taught the model: {cut['train']['interactions']:,} interactions. What came then, up to {second}, is validation, and "
+        f"what came from then on is the test split: for each of its {cut['test']['targets']:,} kept items {ranked} Of these, {' and '.join(new)} "
+        "that the training never met."
+    )
 
 
 def what_texts_count(metrics: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.evaluator import Collector
 from recbole.utils import ModelType, init_seed
 
-from rporec_recbole.data.atomic import check_rows, read_header
+from rporec_recbole.data.atomic import check_rows, read_header, read_table
+from rporec_recbole.data.cuts import are_shares, cut_times, cuts_in_time
 from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.ids import check_ids
@@ -22,7 +23,7 @@ from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
-from rporec_recbole.host.kinds import check_files, naming
+from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
 from rporec_recbole.host.rules import ks_of, largest_k
 from rporec_recbole.settings.datasets import downloaded, missing
 
@@ -51,6 +52,8 @@ def check_dataset_files(config: Config) -> None:
             raise DatasetError(
                 f"{file} in {folder} has the columns {columns}, and {files[0]} has {headers[files[0]]}. One data set has one set of columns."
             )
+    if parts is None and cuts_in_time(config["eval_args"]):
+        _check_cuts(config, folder / files[0])
     items = folder / f"{name}.item"
     wanted = (config["load_col"] or {}).get("item")
     if wanted and wanted != "*" and config["model"] == "RPORec" and not config["ids_only"]:
@@ -69,7 +72,8 @@ def check_dataset_files(config: Config) -> None:
                 raise DatasetError(
                     f"{path} has the columns {list(there)}, but its {kind}s are known by `{key}:token`. Add that column."
                 )
-            check_rows(path, *form, required=() if parts is None else (key,))  # RecBole leaves rows without an id out
+            needed = () if parts is None else (key,)  # else RecBole leaves rows without an id out
+            check_rows(path, *form, required=needed, within=config["seq_separator"])
             _refuse_two_types(config, path, headers[files[0]], there)
             beside = [
                 field for field in config["val_interval"] or {} if field in there and field not in headers[files[0]]
@@ -81,6 +85,15 @@ def check_dataset_files(config: Config) -> None:
                 )
             check_ids([folder / file for file in files], path, key, *form)
     check_files(config)
+
+
+def _check_cuts(config: Config, path: Path) -> None:
+    """Moments that cut all rows into nothing cut what a filter leaves into nothing too; where shares cut, only what is left can say."""
+    given, time = config["eval_args"]["split"]["TS"], config["TIME_FIELD"]
+    if not are_shares(given):
+        column = f"{time}:float"
+        table = read_table(path, config["field_separator"], config["encoding"], usecols=[column])
+        cut_times(given, table[column].to_numpy(dtype=np.float64), time)
 
 
 def _refuse_two_types(config: Config, path: Path, inter: dict[str, str], there: dict[str, str]) -> None:
@@ -127,7 +140,7 @@ def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
             raise DatasetError(
                 f"{path}, line 1: `{field}:{fields[field]}` must be `{field}:{kind}`. Times are numbers, ids are names."
             )
-    check_rows(path, *form, required=tuple(needed))
+    check_rows(path, *form, required=tuple(needed), within=config["seq_separator"])
     return fields
 
 
@@ -145,25 +158,36 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     init_seed(config["seed"], config["reproducibility"])
     with _one_message(config):
         dataset = create_dataset(config)
+    refuse_nothing_left(config, dataset)
     most = largest_k(config)
     if most >= dataset.item_num:
         raise DatasetError(
             f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )
     dataset.digest = digest_of(dataset)
+    # Now: RecBole puts prefix rows in the place of interactions.
     users, items = (dataset.inter_feat[field].to_numpy() for field in (dataset.uid_field, dataset.iid_field))
-    counts = {
-        field: np.bincount(column, minlength=dataset.num(field))
-        for field, column in ((dataset.uid_field, users), (dataset.iid_field, items))
-    }  # now: RecBole puts prefix rows in the place of interactions
     with _one_message(config):
         train, valid, test = data_preparation(config, dataset)
-    for field, count in counts.items():
-        for loader in (valid, test):
-            count -= np.bincount(loader.dataset.inter_feat[field].numpy(), minlength=len(count))
-    dataset.training_counts = counts
+    dataset.training_counts = _training_counts(dataset, (users, items), (valid, test))
     dataset.samples = give_samples(config, (users, items), (valid, test))
     return dataset, train, valid, test
+
+
+def _training_counts(
+    dataset: Any, every: tuple[np.ndarray, np.ndarray], evaluated: tuple[Any, Any]
+) -> dict[str, np.ndarray]:
+    by_time = getattr(dataset, "time_split", None)
+    # What lies behind the first cut in time is no training, whether it is a target or not.
+    taught, left_out = (every, evaluated) if by_time is None else (by_time.training(), ())
+    counts = {
+        field: np.bincount(column, minlength=dataset.num(field))
+        for field, column in zip((dataset.uid_field, dataset.iid_field), taught, strict=True)
+    }
+    for field, count in counts.items():
+        for loader in left_out:
+            count -= np.bincount(loader.dataset.inter_feat[field].numpy(), minlength=len(count))
+    return counts
 
 
 def _one_message(config: Config) -> contextlib.AbstractContextManager[None]:

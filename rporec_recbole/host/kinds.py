@@ -14,8 +14,8 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from rporec_recbole.data.atomic import read_header, read_table
 from rporec_recbole.errors import ConfigError, DatasetError
+from rporec_recbole.host.columns import check_columns, header_of
 from rporec_recbole.host.rules import OF_VALUES, learns_from_labels
 
 TREES = ("LightGBM", "XGBoost")
@@ -29,6 +29,7 @@ _GRAPH_FIELDS = {
     "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
     "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
 }
+_GRAPH_FILTERS = ("entity_kg_num_interval", "relation_kg_num_interval")
 _PACKAGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "KGAT": ("dgl", lambda config: True),
     "KGIN": ("torch_scatter", lambda config: True),
@@ -114,7 +115,24 @@ def check_files(config: Any) -> None:
         _check_labels(config)
     elif config["MODEL_TYPE"] == ModelType.CONTEXT:
         _check_contexts(config)
-    _check_filters(config)
+    check_columns(config)
+
+
+def refuse_nothing_left(config: Any, dataset: Any) -> None:
+    """Refuses a knowledge graph of which filters leave nothing: RecBole then takes its items away too, or trains without any of it.
+
+    Args:
+        config: RecBole's Config of the run.
+        dataset: RecBole's, read.
+
+    Raises:
+        DatasetError: says which filters they are.
+    """
+    graph = getattr(dataset, "kg_feat", None)
+    if graph is None or len(graph):
+        return
+    filters = ", ".join(f"{key}={config[key]!r}" for key in _GRAPH_FILTERS)
+    raise DatasetError(f"No triple of {config['dataset']}.kg is left after filtering by {filters}. Widen one.")
 
 
 def missing_package(config: Any) -> str | None:
@@ -135,6 +153,14 @@ def size_problem(config: Any, dataset: Any) -> str | None:
     model, users, items = config["model"], dataset.user_num, dataset.item_num
     if model == "NCL" and not 1 <= config["num_clusters"] <= min(users, items):
         return f"`num_clusters={config['num_clusters']}` must be from 1 to {min(users, items):,}, the smaller of the numbers of users and items"
+    split = getattr(dataset, "time_split", None)
+    if model == "RippleNet" and split is not None:
+        new = {user for places in split.places.values() for user in split.users[places]} - set(split.training()[0])
+        if new:
+            return (
+                f"it starts from what a user chose in the training, and {len(new):,} users of validation and test chose nothing before the first cut "
+                "of `eval_args.split`. Move that cut, or take another model"
+            )
     key = {"GRU4RecCPR": "reranker_CAN_NUM", "SASRecCPR": "reranker_CAN_NUM", "RaCT": "metrics_k"}.get(model)
     if key is None:
         return None
@@ -179,13 +205,9 @@ def _features(values: Mapping[str, Any], model: str) -> list[str]:
     return [named] if isinstance(named, str) else list(named)
 
 
-def _header(config: Any, path: Path) -> dict[str, str]:
-    return read_header(path, config["field_separator"], config["encoding"]) if path.is_file() else {}
-
-
 def _check_table(config: Any, kind: str, columns: Iterable[str], why: str) -> None:
     path = Path(config["data_path"]) / f"{config['dataset']}.{kind}"
-    there = _header(config, path)
+    there = header_of(config, path)
     if not there:
         raise DatasetError(f"{why}, and {path} does not exist. Put it there.")
     if lacking := [column for column in columns if column not in there]:
@@ -194,12 +216,10 @@ def _check_table(config: Any, kind: str, columns: Iterable[str], why: str) -> No
 
 def _check_labels(config: Any) -> None:
     label, name = config["LABEL_FIELD"], config["dataset"]
-    if config["threshold"] and config["benchmark_filename"] is None:
-        _check_threshold(config)
     if config["threshold"] or config["benchmark_filename"] is not None:
         return
     loaded = (config["load_col"] or {}).get("inter", "*")
-    if label in _header(config, Path(config["data_path"]) / f"{name}.inter") and (loaded == "*" or label in loaded):
+    if label in header_of(config, Path(config["data_path"]) / f"{name}.inter") and (loaded == "*" or label in loaded):
         return
     raise DatasetError(
         f"{config['model']} reads labels with these settings, and {name}.inter has no column `{label}` that is loaded. Make labels of a "
@@ -208,23 +228,9 @@ def _check_labels(config: Any) -> None:
     )
 
 
-def _check_threshold(config: Any) -> None:
-    """RecBole puts the mean where a number is missing, and makes a label of that."""
-    path, field = Path(config["data_path"]) / f"{config['dataset']}.inter", next(iter(config["threshold"]))
-    column = f"{field}:{_header(config, path).get(field)}"
-    if column != f"{field}:float" or field in (config["val_interval"] or {}):
-        return  # RecBole says that it is not there; a filter leaves gaps out
-    gaps = int(read_table(path, config["field_separator"], config["encoding"], usecols=[column])[column].isna().sum())
-    if gaps:
-        raise DatasetError(
-            f"`threshold={config['threshold']}` makes labels of `{field}`, which {gaps:,} rows of {path} lack, and RecBole takes the mean for them. "
-            f"Leave these rows out: --val_interval=\"{{{field}: '(-inf,inf)'}}\"."
-        )
-
-
 def _check_contexts(config: Any) -> None:
     """What is known of one interaction alone is not known of the pairs that a ranking asks for."""
-    there = _header(config, Path(config["data_path"]) / f"{config['dataset']}.inter")
+    there = header_of(config, Path(config["data_path"]) / f"{config['dataset']}.inter")
     loaded = (config["load_col"] or {}).get("inter", "*")
     own = {config[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LABEL_FIELD")}
     read = [
@@ -244,7 +250,7 @@ def _check_contexts(config: Any) -> None:
 def _check_features(config: Any) -> None:
     model, key = config["model"], _FEATURES[config["model"]]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
-    there, given = _header(config, path), config[key]
+    there, given = header_of(config, path), config[key]
     features = _features({key: given}, model)
     if not features or any(feature not in there for feature in features):
         found = f"{path} has the columns {list(there)}" if there else f"{path} does not exist"
@@ -264,20 +270,3 @@ def _check_features(config: Any) -> None:
             f"`{key}={given!r}`: {lacking} holds numbers, which {model} reads only where `numerical_features` lists them. Add "
             f'--numerical_features="[{",".join(numbers)}]".'
         )
-
-
-def _check_filters(config: Any) -> None:
-    """`val_interval` takes an interval for numbers and a list for names."""
-    folder, name = Path(config["data_path"]), config["dataset"]
-    types: dict[str, str] = {}
-    for table in ("user", "item", "inter"):
-        types |= _header(config, folder / f"{name}.{table}")
-    for field, wanted in (config["val_interval"] or {}).items():
-        if field not in types:
-            continue  # RecBole says so
-        kind, listed = types[field], isinstance(wanted, (list, tuple))
-        if kind == "token_seq":
-            raise ConfigError(f"`val_interval` cannot filter by `{field}:token_seq`, whose rows hold several words.")
-        if listed != (kind == "token"):
-            form = f"a list of names: {{{field}: [a,b]}}" if kind == "token" else f"an interval: {{{field}: '[3,inf)'}}"
-            raise ConfigError(f"`val_interval={{{field}: {wanted!r}}}`: `{field}:{kind}` is filtered by {form}.")

@@ -11,6 +11,7 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils import ModelType
 
+from rporec_recbole.data.cuts import settled_evaluation
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
 from rporec_recbole.host.models import keys_of, known_as
@@ -36,7 +37,7 @@ def register() -> None:
     import recbole.model.sequential_recommender as sequential
     import recbole.trainer
 
-    from rporec_recbole.data import samples, score_budget, seen
+    from rporec_recbole.data import samples, score_budget, seen, target_lists, time_split
     from rporec_recbole.data.dataset import RPORecDataset
     from rporec_recbole.model import rporec
     from rporec_recbole.training.trainer import RPORecTrainer
@@ -49,6 +50,8 @@ def register() -> None:
     seen.install()
     samples.install()
     score_budget.install()
+    time_split.install()
+    target_lists.install()
     _stand_on_our_defaults()
 
 
@@ -92,6 +95,9 @@ def _stand_on_our_defaults() -> None:
         theirs = dict(self.internal_config_dict)
         theirs["load_col"] = _renamed(theirs.get("load_col") or {}, given)
         kinds.defaults(base, model_class.type, theirs, ours, given)
+        for values in (ours, given):
+            if "eval_args" in values:
+                values["eval_args"] = settled_evaluation(values["eval_args"])
         if given.get("unload_col") and "load_col" not in given:
             ours["load_col"] = None  # RecBole takes one of the two
         self.internal_config_dict.update(ours)

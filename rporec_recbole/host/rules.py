@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole.utils import ModelType
 
+from rporec_recbole.data.cuts import cut_problems, cuts_in_time
 from rporec_recbole.errors import did_you_mean
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -25,6 +26,10 @@ _INTERVAL = re.compile(r"\s*[\[(][^,;\[\]()]+,[^,;\[\]()]+[\])]\s*(;\s*[\[(][^,;
 _LEARNERS = ("adam", "adamw", "adagrad", "rmsprop", "sgd", "sparse_adam")
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
+_NOT_BY_TIME = {
+    "benchmark_filename": "these files are a split already",
+    "legacy_time_order": "it gives back the order of times that were rounded",
+}
 OF_VALUES = ("auc", "mae", "rmse", "logloss")
 """Metrics of single predictions; all others are of rankings."""
 _WITHOUT_K = (*OF_VALUES, "gauc")
@@ -59,6 +64,10 @@ _RULES: dict[str, _Rule] = {
         lambda v: isinstance(v, str) and len(v) == 1 and v.isascii() and v not in "\r\n",
         "one character, such as ','; a tab is the default",
     ),
+    "seq_separator": (
+        lambda v: isinstance(v, str) and v != "",
+        "what stands between the words or numbers of a list, such as ' '",
+    ),
     "rm_dup_inter": (
         lambda v: v is None or (isinstance(v, str) and v in ("first", "last")),
         "first or last, whichever of a user's equal items is to stay, or None: all stay",
@@ -84,13 +93,18 @@ _RULES: dict[str, _Rule] = {
         lambda v: v is None or v == "None" or (isinstance(v, Mapping) and set(v) <= set(_NEGATIVES)),
         f"a mapping of {', '.join(_NEGATIVES)}, or None: nothing is sampled",
     ),
+    "threshold": (
+        lambda v: v is None or (isinstance(v, Mapping) and len(v) == 1 and all(_is_number(one) for one in v.values())),
+        "a mapping of one column to a number, such as {rating: 4}: what is at least 4 is labelled 1",
+    ),
     "discretization": (
         lambda v: (
             v is None
             or (
                 isinstance(v, Mapping)
                 and all(
-                    isinstance(one, Mapping) and (one.get("method") == "LD" or {"method", "bucket"} <= set(one))
+                    isinstance(one, Mapping)
+                    and (one.get("method") == "LD" or (one.get("method") == "ED" and _whole(1)(one.get("bucket"))))
                     for one in v.values()
                 )
             )
@@ -139,6 +153,12 @@ def setting_problems(config: Any) -> list[str]:
             for key in ("rm_dup_inter", "val_interval")
             if config[key]
         ]
+    if cuts_in_time(config["eval_args"]):
+        found += [
+            f"`{key}={config[key]!r}`: {why}, so it cannot stand beside a split by time (TS). Leave one of the two out"
+            for key, why in _NOT_BY_TIME.items()
+            if config[key]
+        ]
     return (
         found
         + _evaluation_problems(config["eval_args"], bool(config["fitted_from"]))
@@ -175,11 +195,15 @@ def _evaluation_problems(given: Any, on_everything: bool = False) -> list[str]:
     found = [
         f"`eval_args` has no part `{key}`.{did_you_mean(str(key), _EVAL_KEYS)}"
         for key in given
-        if key not in _EVAL_KEYS
+        if key not in (*_EVAL_KEYS, "targets")
     ]
     split = given.get("split")
-    if not isinstance(split, Mapping) or len(split) != 1 or next(iter(split)) not in ("RS", "LS"):
-        found.append(f"`eval_args.split={split!r}` must be {{LS: valid_and_test}} or {{RS: [0.8,0.1,0.1]}}")
+    if not isinstance(split, Mapping) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS"):
+        found.append(
+            f"`eval_args.split={split!r}` must be {{LS: valid_and_test}}, {{RS: [0.8,0.1,0.1]}} or, by time for all users, {{TS: [0.8,0.1,0.1]}}"
+        )
+    elif "TS" in split:
+        return found + cut_problems(given)
     elif "LS" in split and split["LS"] != "valid_and_test":
         found.append(
             f"`eval_args.split={dict(split)!r}`: LS must be valid_and_test. Validation chooses, and the test split is reported"
@@ -192,6 +216,10 @@ def _evaluation_problems(given: Any, on_everything: bool = False) -> list[str]:
         found.append(f"`eval_args.split={dict(split)!r}`: RS must be three numbers above 0, such as [0.8,0.1,0.1]")
     if given.get("order") not in ("RO", "TO"):
         found.append(f"`eval_args.order={given.get('order')!r}` must be TO (by time) or RO (at random)")
+    if "targets" in given:
+        found.append(
+            f"`eval_args.targets={given['targets']!r}` belongs to a split by time, {{TS: [0.8,0.1,0.1]}}. Leave it out"
+        )
     if given.get("group_by") not in (None, "user", "none", "None"):
         found.append(f"`eval_args.group_by={given.get('group_by')!r}` must be user or None")
     return found

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rporec_recbole.data.cuts import cuts_in_time
 from rporec_recbole.data.histories import Histories, History, interaction_of
 from rporec_recbole.data.profiles import Profiles
 from rporec_recbole.data.score_budget import rows_at_once
@@ -158,7 +159,8 @@ def _refuse(run: LoadedRun, unknown: Sequence[str], absent: Sequence[str], split
         return
     few = f" (it was made with user_inter_num_interval={run.config['user_inter_num_interval']})"
     parts = [f"The run does not know {_some(unknown)}{few}."] if unknown else []
-    parts += [f"The {split} split has no row of {_some(absent)}: too few interactions."] if absent else []
+    why = "nothing behind that cut" if cuts_in_time(run.config["eval_args"]) else "too few interactions"
+    parts += [f"The {split} split has no row of {_some(absent)}: {why}."] if absent else []
     raise ConfigError(
         " ".join(parts) + " Name users as user_id of the .inter file has them, give the histories of new users with "
         "--histories=FILE, leave such users out with --skip_unknown=True, or give them the most popular items with --fallback=popular."

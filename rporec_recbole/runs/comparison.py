@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ from rporec_recbole.host.data import build_data, check_dataset_files
 from rporec_recbole.host.models import keys_of
 from rporec_recbole.runs.folder import finished, logging_to, read_config
 from rporec_recbole.runs.run import Tell, run
-from rporec_recbole.settings.places import changed
+from rporec_recbole.settings.places import changed, is_gone
 from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.settings.repeated import repeatable_config
 
@@ -90,9 +91,66 @@ def read_contestants(path: str | Path) -> tuple[list[Contestant], dict[str, Any]
 def default_folder(dataset: str, config_files: Sequence[str], shared: Mapping[str, Any]) -> Path:
     """Where runs go: the same for the same shared settings, so that the same command, or one with more models or seeds,
     goes on there."""
+    return Path("saved") / _folder_name(dataset, [*(read_yaml(file) for file in config_files), dict(shared)])
+
+
+def _folder_name(dataset: str, parts: Sequence[Mapping[str, Any]]) -> str:
+    known = (
+        ""
+        if not any(parts)
+        else "-" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    )
+    return f"compare-{dataset}{known}"
+
+
+def found_folder(
+    contestants: Sequence[Contestant], dataset: str, config_files: Sequence[str], shared: Mapping[str, Any]
+) -> Path:
+    """`default_folder`; where the data were moved since, the one that has the runs with these data.
+
+    Args:
+        contestants, dataset, config_files, shared: as for `run_missing`.
+    """
+    folder = default_folder(dataset, config_files, shared)
     parts = [*(read_yaml(file) for file in config_files), dict(shared)]
-    known = "" if not any(parts) else "-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("saved") / f"compare-{dataset}{known}"
+    here = next((part["data_path"] for part in reversed(parts) if "data_path" in part), None)
+    if folder.exists() or here is None:
+        return folder
+    for other in sorted(folder.parent.glob(f"compare-{glob.escape(dataset)}-*")):
+        done = [
+            (one, run) for one in contestants for run in sorted(other.glob(f"{_stem(one)},seed=*")) if finished(run)
+        ]
+        place = read_config(done[0][1]).get("data_path") if done else None
+        if not is_gone("data_path", place, dataset):
+            continue
+        before = [{**part, "data_path": place} if part.get("data_path") == here else part for part in parts]
+        if other.name == _folder_name(dataset, before) and _same_data(
+            *done[0], dataset, contestants, config_files, shared
+        ):
+            return other
+    return folder
+
+
+def _same_data(
+    one: Contestant,
+    run: Path,
+    dataset: str,
+    contestants: Sequence[Contestant],
+    config_files: Iterable[str],
+    shared: Mapping[str, Any],
+) -> bool:
+    settings = _settings_of_each(contestants, dataset, config_files, shared, lambda said: None)[contestants.index(one)]
+    with logging_to(None):
+        digest = build_data(build_config(one.model, dataset, overrides=settings))[0].digest
+    try:
+        check_digest(run, digest)
+    except RunFolderError:
+        return False
+    return True
+
+
+def _stem(one: Contestant) -> str:
+    return re.sub(r"[^-.=,+()A-Za-z0-9]+", "-", one.name)
 
 
 def run_missing(
@@ -133,7 +191,7 @@ def run_missing(
     for one, own in zip(contestants, settings, strict=True):
         for seed in seeds:
             wanted = {**own, "seed": seed}
-            where = folder / f"{re.sub(r'[^-.=,+()A-Za-z0-9]+', '-', one.name)},seed={seed}"
+            where = folder / f"{_stem(one)},seed={seed}"
             config = build_config(one.model, dataset, overrides=wanted)
             done = finished(where)
             columns = str([config[key] for key in ("data_path", "load_col", "item_text_fields")])

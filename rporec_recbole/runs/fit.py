@@ -170,8 +170,9 @@ def _bigger(metric: str) -> bool:
 
 def _overrides(source: Path, values: Mapping[str, Any], recipe: Recipe, output: str | None) -> dict[str, Any]:
     found = {key: value for key, value in values.items() if key not in ("model", "dataset", "run_dir")}
+    kept = {key: value for key, value in (values.get("eval_args") or {}).items() if key != "targets"}
     found |= {
-        "eval_args": {**(values.get("eval_args") or {}), "split": {"RS": [1, 0, 0]}, "mode": "full"},
+        "eval_args": {**kept, "split": {"RS": [1, 0, 0]}, "mode": "full"},
         "epochs": recipe.epochs,
         "eval_step": 0,
         "run_dir": output,

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from rporec_recbole.data import digest
+from rporec_recbole.data.cuts import described_cuts
 from rporec_recbole.errors import ConfigError, first_line
 from rporec_recbole.evaluation.answers import described
 from rporec_recbole.evaluation.comparable import mode_of
@@ -171,6 +172,9 @@ def _run(
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
+    by_time = data.time_split.facts() if hasattr(data, "time_split") else None
+    if by_time:
+        log.info(described_cuts(by_time))
     with (
         closing,
         tracking(config["trackers"], config["tracker_project"], folder, written, trainer.tensorboard) as trackers,
@@ -230,6 +234,7 @@ def _run(
             "hide_seen": bool(config["hide_seen"]),
             "mode": mode_of(config["eval_args"], "test"),
             **({"samples": data.samples} if data.samples else {}),
+            **({"time_split": by_time} if by_time else {}),
             digest.KEY: data.digest,
             **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -80,7 +80,8 @@ class Rows:
         number = self._users.get(user, 0)
         row = int(self._row_of[number]) if number else -1
         if row < 0:
-            why = "has too few interactions for the test split" if number else "is not in the data"
+            few = "nothing in the time of" if hasattr(self._split, "time_split") else "too few interactions for"
+            why = f"has {few} the test split" if number else "is not in the data"
             return Problem(
                 422,
                 "unknown_user",

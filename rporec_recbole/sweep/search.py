@@ -21,6 +21,7 @@ from rporec_recbole.runs.finished import add_test
 from rporec_recbole.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESUME, alone, finish, read_config, read_results
 from rporec_recbole.runs.run import run
 from rporec_recbole.settings.places import settled
+from rporec_recbole.sweep.moved import as_it_began
 from rporec_recbole.sweep.plan import Plan, enter_folder, make_plan
 from rporec_recbole.sweep.report import BEST, ranking, write_report
 from rporec_recbole.sweep.study import Claimed, Pruned, Record, Study, TakenOver
@@ -63,7 +64,7 @@ def search(
     Raises:
         RPORecError: whatever the user can repair; `SweepError` if every trial failed.
     """
-    plan = make_plan(model, dataset, sweep_file, config_files, overrides)
+    plan = as_it_began(make_plan(model, dataset, sweep_file, config_files, overrides))
     study = Study(plan, enter_folder(plan))
     while True:
         claimed = study.claim()

@@ -19,6 +19,7 @@ _PER_MICROSECOND = {"s": 1e-6, "ms": 1e-3, "us": 1.0, "ns": 1e3}
 # Counts of seconds reach 1e11 in the year 5138; a count of milliseconds below it lies before 1973. And so on, in steps of a thousand.
 _FROM = {"s": 0.0, "ms": 1e11, "us": 1e14, "ns": 1e17}
 _BELOW = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": 1e20}
+_PLAIN_BELOW = 1e8  # seconds of 1973
 _SAMPLE = 10000
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _ZONE = r"(Z|z|UTC|GMT|\d:?\d\d(\.\d+)? ?[+-]\d\d(:?\d\d)?)\s*$"  # behind a clock, or -05 of a day were one
@@ -107,10 +108,9 @@ class Times:
                 if all(len(text) == length for text in numbers) and _read_as(numbers, pattern):
                     self._mode, self.how = pattern, f"dates as {pattern}"
                     return
-            middle = float(np.median([abs(float(text)) for text in numbers]))
-            self._numbers(next(unit for unit in UNITS if middle < _BELOW[unit] or unit == "ns"))
-            if middle < 1e8 and self._mode == "s":
-                self.how = PLAIN
+            unit = unit_of(np.array([float(text) for text in numbers]))
+            self._numbers(unit or "s")
+            self.how = self.how if unit else PLAIN
             return
         dates = _iso(pa.array(sample))
         if 2 * int(dates.notna().sum()) > len(sample):
@@ -214,6 +214,33 @@ def _guessed(sample: list[str]) -> str | None:
 def _read_as(texts: list[str], pattern: str) -> bool:
     parsed = _parsed(texts, pattern)
     return bool((parsed.dt.year.between(1900, 2100)).mean() > 0.9)
+
+
+def unit_of(times: np.ndarray) -> str | None:
+    """What times count since 1970, told by the size of the one in the middle: `s`, `ms`, `us` or `ns`; None for plain numbers.
+
+    Args:
+        times: `[N]` finite numbers, at least one.
+    """
+    middle = float(np.median(np.abs(times)))
+    unit = next(unit for unit in UNITS if middle < _BELOW[unit] or unit == "ns")
+    return None if unit == "s" and middle < _PLAIN_BELOW else unit
+
+
+def counted(micros: int, unit: str) -> float:
+    """A time in microseconds as a count of another unit."""
+    return micros * 1000.0 if unit == "ns" else micros / {"s": 1e6, "ms": 1e3, "us": 1.0}[unit]
+
+
+def date_of(time: float, unit: str | None) -> str:
+    """A count since 1970 as a date, with a clock where it is not midnight (UTC); plain numbers, and years that no calendar has, as they are."""
+    if unit is not None:
+        try:
+            found = pd.Timestamp(round(time / _PER_MICROSECOND[unit]), unit="us")
+        except (ValueError, OverflowError):
+            return f"{time:.15g}"
+        return found.strftime("%Y-%m-%d") if found == found.normalize() else found.isoformat(sep=" ")
+    return f"{time:.15g}"
 
 
 def seconds(micros: np.ndarray) -> list[str]:

@@ -22,6 +22,8 @@ from rporec_recbole.settings.known import model_names
 ROOT = Path(__file__).parents[2]
 LABELS = ["--threshold={rating: 3}"]
 NUMBERS = ["--selected_features=[price,genre]", "--numerical_features=[price]"]
+PRICES = ["--load_col={inter: [user_id,item_id,rating,timestamp], item: [item_id,genre,price]}"]
+BUCKETS = "--discretization={price: {method: ED, bucket: 3}}"
 CLUSTERS = ["--num_clusters=5"]
 LABELED = "--eval_args={split: {LS: valid_and_test}, order: TO, mode: labeled}"
 
@@ -53,6 +55,13 @@ def refused(capsys, arguments):
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return said
+
+
+def test_ripplenet_has_nothing_to_start_from_for_users_behind_a_cut_in_time(made, tmp_path, capsys):
+    by_time = "--eval_args={split: {TS: [0.6, 0.2, 0.2]}}"
+    needs = [f"--{key}={value}" for key, value in benchmark().NEEDS.get("RippleNet", {}).items()]
+    said = refused(capsys, settings(made, "RippleNet", tmp_path / "run", *needs, by_time))
+    assert "users of validation and test chose nothing before the first cut" in said
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,24 @@ def test_sampled_labels_have_no_ranks(made, tmp_path):
         ("BPR", ["--val_interval={genre: '[1,2]'}"], "is filtered by a list of names"),
         ("BPR", ["--val_interval={price: [1,2]}"], "is filtered by an interval"),
         ("BPR", ["--val_interval={words: [w1]}"], "cannot filter by `words:token_seq`"),
-        ("FM", ["--numerical_features=[nope]"], "Look at `numerical_features=['nope']`"),
+        ("FM", ["--numerical_features=[nope]"], "`numerical_features=['nope']`: no column `nope` is loaded"),
+        ("FM", [*PRICES, "--numerical_features=[genre]"], "`genre:token` holds names"),
+        ("BPR", ["--normalize_all=False", "--normalize_field=[nope]"], "no column `nope` is loaded"),
+        ("FM", ["--discretization={rating: {method: ED, bucket: 3}}"], 'Add --numerical_features="[rating]"'),
+        ("FM", [*PRICES, "--numerical_features=[price]", BUCKETS.replace("price", "rating")], '"[price,rating]"'),
+        ("FM", [BUCKETS], "no column `price` is loaded"),
+        ("FM", [*PRICES, "--numerical_features=[genre]", BUCKETS.replace("price", "genre")], "`genre:token` holds names"),
+        ("FM", [BUCKETS.replace("ED", "XX")], "such as {price: {method: ED, bucket: 5}}"),
+        ("FM", [BUCKETS.replace("3", "0")], "such as {price: {method: ED, bucket: 5}}"),
+        ("BPR", ["--numerical_features=[timestamp]", BUCKETS.replace("price", "timestamp")], "puts interactions in order"),
+        ("FM", ["--threshold={nope: 3}"], "`threshold={'nope': 3}`: no column `nope` is loaded"),
+        ("FM", ["--threshold={item_id: 3}"], "`item_id:token` holds names"),
+        ("FM", [*PRICES, "--threshold={price: 3}"], "`price` stands in another file than made.inter"),
+        ("FM", ["--threshold={rating: 3, timestamp: 3}"], "a mapping of one column to a number"),
+        ("FM", ["--threshold={rating: high}"], "a mapping of one column to a number"),
+        ("FM", ["--threshold=3"], "a mapping of one column to a number"),
+        ("CFKG", ["--entity_kg_num_interval=[1000,inf)"], "No triple of made.kg is left after filtering by entity_kg_num"),
+        ("KSR", ["--relation_kg_num_interval=[1000,inf)"], "relation_kg_num_interval='[1000,inf)'. Widen one"),
         ("SASRec", ["--alias_of_item_id=[nope]"], "Look at `alias_of_item_id=['nope']`"),
         ("BPR", ["--train_neg_sample_args=None"], "Look at `train_neg_sample_args="),
         ("BPR", ["--train_neg_sample_args={dist: uniform}"], "must be a mapping of distribution, sample_num"),

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rporec_recbole.cli import main
+from rporec_recbole.runs.comparison import Contestant, found_folder
 from rporec_recbole.training.stage1.head_stages import HeadStages
 from tests.backbones import folder_of, qwen, word_tokenizer
 from tests.integration.test_moved import away, inside, retouched, same_ranks, train, train_again
@@ -75,6 +76,52 @@ def test_a_comparison_goes_on_where_its_data_are_now(place, tmp_path, capsys):
     assert "2 of 2 runs are finished" in capsys.readouterr().out
     assert compare(write_toy(tmp_path / "others", seed=1)) == 2
     assert "The data files are not those" in capsys.readouterr().err
+
+
+def test_a_comparison_is_found_without_its_folder_where_its_data_moved(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def compare(data, said):
+        assert main(["--model=Pop,Random", "--dataset=toy", f"--data_path={data}", "--show_progress=False"]) == 0
+        assert said in capsys.readouterr().out
+        return [one.name for one in Path("saved").iterdir()]
+
+    def found(data):
+        models = [Contestant(name, name, [], {}) for name in ("Pop", "Random")]
+        return found_folder(models, "toy", [], {"data_path": str(data), "show_progress": False}).name
+
+    data = shutil.copytree(place / "dataset", tmp_path / "data")
+    (first,) = compare(data, "0 of 2 runs are finished")
+    assert found(data) == first
+    assert found(place / "dataset") != first  # both are there, and may differ some day
+    moved = shutil.move(data, tmp_path / "there")
+    assert compare(moved, "2 of 2 runs are finished") == [first]
+    assert found(place / "dataset") == first
+    shutil.rmtree(moved)
+    assert found(write_toy(tmp_path / "others", seed=1)) != first  # what lies there is not what is gone
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_sweep_goes_on_where_its_data_are_now(place, tmp_path, monkeypatch, capsys, named):
+    pytest.importorskip("optuna", reason='a sweep needs optuna: pip install "rporec_recbole[sweep]"')
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "sweep.yaml"
+    file.write_text("space: {embedding_size: {choice: [8]}}\ntrials: 1\n")
+    given = [f"--sweep={file}", "--epochs=1", "--show_progress=False", *(["--run_dir=saved/sweep"] if named else [])]
+
+    def sweep(data, expected=0):
+        capsys.readouterr()
+        assert main(["--model=BPR", "--dataset=toy", f"--data_path={data}", *given]) == expected
+        return capsys.readouterr()
+
+    data = shutil.copytree(place / "dataset", tmp_path / "data")
+    assert "trial 1 of 1 starts" in sweep(data).out
+    moved = shutil.move(data, tmp_path / "there")
+    assert "starts" not in sweep(moved).out
+    assert len(list(Path("saved").iterdir())) == 1
+    shutil.rmtree(moved)
+    said = sweep(write_toy(tmp_path / "others", seed=1), expected=2 if named else 0)
+    assert ("holds another sweep" in said.err) if named else ("trial 1 of 1 starts" in said.out)
 
 
 def test_the_best_of_a_sweep_is_repeated_from_any_working_folder(place, tmp_path, monkeypatch):

@@ -85,6 +85,8 @@ def test_pairs_are_not_torn_apart_where_pandas_reads_on(tmp_path):
         ("item_id:token\tb:float\nx\t\u0661\n", "not a number"),
         ("item_id:token\tb:float\nx\t1\x85\n", "not a number"),
         ("item_id:token\tb:float\nx\tnan\n", "not a number"),
+        ("item_id:token\tb:float_seq\nx\t1 2\ny\t\nz\t1 two 3\n", "line 4: `b` has 'two', not a number"),
+        ("item_id:token\tb:float_seq\nx\t1 inf\n", "line 2: `b` has 'inf', not a number"),
         ("item_id:token\tb:float\nx\t1e999\n", "not a number"),
         ("item_id:token\tb:float\n  \t1\n", "`item_id` is empty"),
         ("item_id:token\n\n\n", "a header but no rows"),
