@@ -31,8 +31,9 @@ _WHERE = {
     "register": "host.registration",
     "run": "runs.run",
 }
-_LIGHT = frozenset(["cli", "commands", "errors", "settings", "tables", "version"])
-"""What the command line reads before it knows that there is something to do; torch and RecBole take seconds to import."""
+_LIGHT = frozenset(["cli", "commands", "cot", "errors", "settings", "tables", "text", "version"])
+"""Rooms that need neither torch nor RecBole, which take seconds to import: what the command line reads before it knows that there is
+something to do, and what shows a run's texts."""
 
 __all__ = ["LoadedRun", "Run", "RunResult", "__version__", "from_frames", "load_run", "register", "run"]
 

@@ -1,7 +1,12 @@
+import contextlib
+import gc
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.started import draws_little
 from tests.toy import write_toy
 
 LONGEST = (
@@ -16,6 +21,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts files by how long they take; with `--no-loadscope-reorder` this is the order in which processes take them."""
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector of garbage need not look through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def little_is_drawn() -> Iterator[None]:
+    """Runs leave their figures nearly empty; whoever trains has imported this module by now."""
+    with draws_little() if "rporec_recbole.runs.run" in sys.modules else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole.serve.worker import work
+from tests.started import ROOT, Started
 
-COMMAND = "import sys; from rporec_recbole.cli import main; sys.exit(main())"
 TEXT = "<think>evidence: Film 4 of the Drama</think><answer>Film 5 of the Comedy | Comedy Action | 1985</answer>"
 
 
@@ -24,11 +21,8 @@ class Running:
     """A service as a process; `ask` uses a new connection, a `Client` keeps one."""
 
     def __init__(self, run: Path, *options: str) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", COMMAND, "serve", str(run), "--port=0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        line = self.process.stdout.readline()
-        self.port = int(line.rsplit(":", 1)[1])
+        self.process = Started([ROOT / "run_recbole.py", "serve", run, "--port=0", *options])
+        self.port = int(self.process.first_line().rsplit(":", 1)[1])
 
     def ask(self, path: str, question: Any = None) -> tuple[int, Any]:
         return Client(self.port).ask(path, question)

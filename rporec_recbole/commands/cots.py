@@ -57,10 +57,11 @@ def command(
         )
 
     from rporec_recbole.cot import report
-    from rporec_recbole.outputs.texts import export_texts
 
     with contextlib.closing(report.open_store(run_dir)) as store:
         if what == "export":
+            from rporec_recbole.outputs.texts import export_texts
+
             print(f"{export_texts(store, to):,} texts are in {to}")
         elif what == "stats":
             groups = report.by_writer(store)

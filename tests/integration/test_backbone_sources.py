@@ -1,22 +1,19 @@
 """`--backbone=` through the entry, as README writes it: a GGUF file, a folder, an adapter folder, hybrids; and what is refused."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from rporec_recbole.cli import main
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.text.completions import TAGS, parse_completion
+from tests import started
 from tests.backbones import FORGETFUL, HYBRIDS, adapter_on, folder_of, qwen, word_tokenizer
 from tests.gguf_file import write_gguf
+from tests.started import ROOT
 from tests.toy import SHORT, TEXT
 from tests.unit.backbone.test_fingerprint import DATED, day  # noqa: F401 - a fixture
 
-ROOT = Path(__file__).parents[2]
 SMALL = {
     **SHORT, **TEXT, "warmup_examples": 16, "rl_steps": 1, "fusion_epochs": 1, "prompt_style": "compact", "max_prompt_tokens": 200,
     "lora_rank": 2,
@@ -56,13 +53,8 @@ SOURCES = {
 
 
 def test_a_gguf_file_as_a_user_starts_it(toy, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "run_recbole.py"),
-        *arguments(toy, tmp_path / "run", gguf(tmp_path), stages="[1a,1b]"),
-    ]
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=settings, cwd=tmp_path)
+    words = arguments(toy, tmp_path / "run", gguf(tmp_path), stages="[1a,1b]")
+    done = started.run([ROOT / "run_recbole.py", *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "small.gguf (qwen2)" in (tmp_path / "run" / "log.txt").read_text()
     assert (tmp_path / "run" / "backbone" / "adapter_config.json").is_file()

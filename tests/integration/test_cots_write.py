@@ -3,8 +3,6 @@
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +11,7 @@ from rporec_recbole.commands.cots import gpu_of_this_process
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
+from tests.started import Started
 from tests.toy import SHORT, TEXT
 
 # What a process of torchrun does, and a log of every prompt that it gives its backbone.
@@ -68,12 +67,9 @@ def test_two_processes_write_every_text_once(finished, tmp_path):
     empty(run_dir)
     logs = [tmp_path / f"log{rank}" for rank in (0, 1)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(run_dir), str(log), str(logs[1 - rank])],
+        Started(
+            ["-c", SCRIPT, run_dir, log, logs[1 - rank]],
             env={**os.environ, "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank, log in enumerate(logs)
     ]

@@ -5,13 +5,12 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 
 import pytest
 
 from rporec_recbole.cot.store import CoTStore
+from tests.started import Started
 
 COUNT = 300
 SEED = "RPOREC_KILL_SEED"  # environment variable: the moments of the kills are drawn from it, else from chance
@@ -45,12 +44,11 @@ assert len(written) == count
 
 
 def start(store, log, count=COUNT):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(store), str(log), str(count)], stderr=subprocess.PIPE)
+    return Started(["-c", SCRIPT, store, log, count])
 
 
 def finish(process):
-    _, error = process.communicate()
-    assert process.returncode == 0, error.decode()[-2000:]
+    assert process.wait() == 0, process.stderr[-2000:]
 
 
 def content(path):
@@ -82,7 +80,6 @@ def test_killed_twice(whole, tmp_path):
         time.sleep(later)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was over before it could be killed" + again
-        process.stderr.close()
         kept = content(path)
         assert kept < whole, again
         assert len(kept) >= max(least, before), again

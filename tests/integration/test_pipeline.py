@@ -1,8 +1,6 @@
 """Both stages end to end on the toy data set, and what the run folder promises."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from rporec_recbole.host.data import build_data
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
 from rporec_recbole.training.stage2 import rounds
+from tests import started
 from tests.toy import SHORT, TEXT, toy_config, toy_model
 
 
@@ -120,7 +119,7 @@ def test_metrics_follow_from_ranks(finished):
 def test_load_run_in_a_new_process_gives_the_same_ranks(finished, tmp_path):
     code = "import sys, rporec_recbole as r; _, ranks = r.load_run(sys.argv[1]).evaluate('test'); ranks.to_parquet(sys.argv[2])"
     out = tmp_path / "again.parquet"
-    subprocess.run([sys.executable, "-c", code, str(finished.run_dir), str(out)], check=True, capture_output=True)
+    assert (again := started.run(["-c", code, finished.run_dir, out])).returncode == 0, again.stderr
     before = pd.read_parquet(finished.run_dir / "ranks.parquet").query("split == 'test'").reset_index(drop=True)
     pd.testing.assert_frame_equal(before, pd.read_parquet(out))
 

@@ -4,10 +4,10 @@ import contextlib
 import json
 import os
 import runpy
+import socket
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 from unittest import mock
 
 import pandas as pd
@@ -21,9 +21,9 @@ from rporec_recbole.runs.folder import read_results
 from rporec_recbole.runs.run import run
 from rporec_recbole.text.completions import parse_completion
 from rporec_recbole.training.state.processes import Processes
+from tests.started import ROOT, Started
 from tests.toy import FLUENT, SHORT, TEXT, write_toy
 
-ROOT = Path(__file__).parent.parent.parent
 WORKER = """
 import json, sys, torch
 from rporec_recbole.training.state.processes import Processes
@@ -65,17 +65,15 @@ sys.exit(code)
 """
 
 
-def launched(processes, *command, path=ROOT):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, command)], env=environment, capture_output=True, text=True
-    )
-
-
 def launch(processes, *command):
-    done = launched(processes, *command)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """What torchrun starts, without itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    for process in [Started(command, env={**os.environ, **shared, **one}) for one in own]:
+        assert process.wait() == 0, process.stderr[-3000:]
 
 
 def curve_of(processes, folder):
@@ -173,12 +171,16 @@ def part(record):
 
 
 def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_path):
+    """Under torchrun itself, which ends all processes as soon as one has failed."""
     toy = write_toy(tmp_path / "data", users=60)
     (tmp_path / "in_helper.py").write_text(FAILS_IN_THE_HELPER, encoding="utf-8")
     overrides = {**SHORT, **TEXT, "stages": "[1a,1b,1c,2]", "data_path": toy, "run_dir": tmp_path / "run"}
     overrides["reward_weights"] = "{ndcg: 0.9, in_helper:part: 0.1}"
     flags = [f"--{key}={value}" for key, value in overrides.items()]
-    done = launched(2, ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags, path=tmp_path)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "run_recbole.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "--model=RPORec", "--dataset=toy", *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "`in_helper:part` (ValueError: no such film)" in done.stderr
     saved = json.loads((tmp_path / "run" / FAILURE).read_text(encoding="utf-8"))

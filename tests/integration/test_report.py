@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.evaluation.plots import plot_curves
+from rporec_recbole.evaluation.plots import plot_curves, plot_key_curves
 from rporec_recbole.explain import run_page, story
 from rporec_recbole.runs.finished import load_run
 from tests.integration.test_explain import Reader
@@ -76,8 +76,10 @@ def test_what_stage_2_brought_in_words():
 
 
 def test_a_pipe_gets_no_bars_and_no_colours(runs):
+    """And it is the run of the tests that draws all of its curves."""
     said = (runs / "said.txt").read_text(encoding="utf-8")
     assert "stage refresh" in said
+    assert (runs / "RPORec" / "curves.png").stat().st_size > 100_000
     assert not [line for line in said.splitlines() if "it/s]" in line or "█" in line or re.search(r"\d%\|", line)]
     assert "\r" not in said
     assert "\x1b[" not in said
@@ -167,6 +169,19 @@ def test_curves_stand_by_stage_and_those_that_never_move_are_named():
     assert any("2 rl/flat = 0.5" in one for one in words)
     panels = [axes.get_title() for axes in figure.axes]
     assert panels == ["loss", "ndcg@10", "loss", *"abcd", "loss"]
+    check_places(figure)
+
+
+def test_key_curves_stand_beside_each_other():
+    curves = {f"curve {number}": [(step, float(step % 7)) for step in range(30)] for number in range(5)}
+    for count in (1, 2, 5):
+        figure = plot_key_curves(dict(list(curves.items())[:count]))
+        assert [axes.get_title() for axes in figure.axes] == list(curves)[:count]
+        check_places(figure)
+
+
+def check_places(figure):
+    """Every panel lies inside of the figure, and none on another."""
     boxes = [axes.get_position() for axes in figure.axes]
     assert all(0 < box.x0 < box.x1 < 1 and 0 < box.y0 < box.y1 < 1 for box in boxes)
     assert not [1 for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]

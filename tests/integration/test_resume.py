@@ -4,10 +4,7 @@ import contextlib
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,9 +19,9 @@ from rporec_recbole.runs.folder import held
 from rporec_recbole.runs.run import run
 from rporec_recbole.training.state import stage_state
 from rporec_recbole.training.state.snapshots import Progress
+from tests.started import ROOT, Started
 from tests.toy import FLUENT, SHORT, TEXT, toy_model, write_toy
 
-ROOT = Path(__file__).parent.parent.parent
 SETTINGS = {
     **SHORT,
     **TEXT,
@@ -44,7 +41,7 @@ SETTINGS = {
 
 def command(toy, folder):
     flags = [f"--{key}={value}" for key, value in {**SETTINGS, "data_path": toy, "run_dir": folder}.items()]
-    return [sys.executable, str(ROOT / "run_recbole.py"), "--model=RPORec", "--dataset=toy", *flags]
+    return [ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +100,7 @@ MOMENTS = {
 
 def killed(toy, folder, moment):
     """Starts the run, or goes on with it, and kills it at this moment; what its snapshots say then."""
-    process = subprocess.Popen(command(toy, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Started(command(toy, folder))
     while process.poll() is None and not MOMENTS[moment](folder):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -124,7 +121,7 @@ def test_killed_at_every_moment_and_started_again(whole, toy, tmp_path):
         if "GRPO" in moment and policy:
             promised.append(f"2: going on after step {policy['step']} of 6")
 
-    assert main(command(toy, folder)[2:]) == 0
+    assert main(command(toy, folder)[1:]) == 0
     log = (folder / "log.txt").read_text(encoding="utf-8")
     for sentence in promised:
         assert sentence in log

@@ -452,7 +452,7 @@ def test_any_request_is_answered_without_a_5xx(runs):
             for mode in schemathesis.GenerationMode if asks else [schemathesis.GenerationMode.POSITIVE]:
 
                 @settings(
-                    max_examples=550 if asks else 10,
+                    max_examples=150 if asks else 5,
                     deadline=None,
                     database=None,
                     derandomize=True,
@@ -465,7 +465,7 @@ def test_any_request_is_answered_without_a_5xx(runs):
                     statuses.append(client.request(**arguments).status_code)
 
                 fuzz()
-    assert len(statuses) >= 2000
+    assert len(statuses) >= 600
     assert max(statuses) < 500
     assert {200, 422} <= set(statuses)
 

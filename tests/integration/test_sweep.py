@@ -4,11 +4,8 @@ import contextlib
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,11 +18,11 @@ from rporec_recbole.settings.properties import read_yaml
 from rporec_recbole.sweep.plan import enter_folder, make_plan
 from rporec_recbole.sweep.study import Study
 from tests.integration.postgres import database, why_not
+from tests.started import ROOT, Started
 from tests.toy import SHORT, TEXT
 
 optuna = pytest.importorskip("optuna", reason='a sweep needs optuna: pip install "rporec_recbole[sweep]"')
 
-ROOT = Path(__file__).parent.parent.parent
 SPACE = """\
 space:
   learning_rate: {log: [0.001, 0.1]}
@@ -45,17 +42,11 @@ def arguments(toy, tmp_path, model="BPR", text=SPACE, name="sweep.yaml", **extra
 @contextlib.contextmanager
 def another_worker(given):
     """The very same command in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run_recbole.py"), *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Started([ROOT / "run_recbole.py", *given])
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        process.kill()
         process.wait()
 
 

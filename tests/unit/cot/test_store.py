@@ -1,5 +1,4 @@
 import logging
-import multiprocessing
 import os
 import socket
 import sqlite3
@@ -191,15 +190,11 @@ def test_an_owner_that_is_no_text_any_more_holds_nothing(tmp_path):
 
 
 def test_a_dead_process_holds_nothing(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(str(tmp_path / "s.sqlite"),))
-    process.start()
-    process.join()
+    code = "import os, sys; from rporec_recbole.cot.store import CoTStore; CoTStore(sys.argv[1]).claim(['a', 'b'], 9); os._exit(3)"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.sqlite")]).returncode == 3
+    with sqlite3.connect(tmp_path / "s.sqlite") as left:
+        assert left.execute("SELECT COUNT(*) FROM claims").fetchone() == (2,)
     assert CoTStore(tmp_path / "s.sqlite").claim(["a", "b"], 9) == ["a", "b"]
-
-
-def _claim_and_die(path):
-    assert CoTStore(path).claim(["a", "b"], 9) == ["a", "b"]
-    os._exit(1)
 
 
 def change(path, old, new):
