@@ -1,6 +1,4 @@
-import contextlib
 import gc
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +29,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def little_is_drawn() -> Iterator[None]:
-    """Runs leave their figures nearly empty; whoever trains has imported this module by now."""
-    with draws_little() if "rporec_recbole.runs.run" in sys.modules else contextlib.nullcontext():
+    """Runs leave their figures nearly empty."""
+    with draws_little():
         yield
 
 
