@@ -341,7 +341,7 @@ def test_the_other_commands_work_on_such_a_run(compared, days, tmp_path, capsys)
             assert len(pd.read_csv(tmp_path / "recs.csv"))
     assert main(["explain", ours, "--sample=2", f"--output={tmp_path / 'page.html'}"]) == 0
     assert main(["cots", "stats", ours]) == 0
-    assert main(["controls", ours]) == 0
+    assert main(["controls", ours, "--only=no CoT,another user's CoT,history text"]) == 0
     assert main(["fit", general, f"--output={tmp_path / 'whole'}"]) == 0
     there = {user for user, *_ in by_pandas(days, DATES, "last")[0]}
     absent = next(f"u{user}" for user in range(60) if f"u{user}" not in there)
