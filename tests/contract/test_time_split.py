@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -384,6 +385,25 @@ def test_what_makes_no_split_is_refused_before_anything_is_written(days, tmp_pat
     )
     assert said in capsys.readouterr().err
     assert not run.exists()
+
+
+def test_times_have_to_be_loaded(days, tmp_path, capsys):
+    given = ["--model=BPR", f"--data_path={days}", "--dataset=toy", f"--run_dir={tmp_path / 'run'}"]
+    by_time = "--eval_args={split: {TS: [0.8, 0.1, 0.1]}}"
+    assert main([*given, by_time, "--load_col={inter: [user_id,item_id]}"]) == 2
+    assert "in order by `timestamp`, which is not among the columns that are loaded" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_dates_of_the_file_beside_a_data_set_need_no_quotes(days, tmp_path):
+    shutil.copytree(days / "toy", tmp_path / "toy")
+    (tmp_path / "toy/toy.yaml").write_text("eval_args:\n  split: {TS: [2000-11-30, 2000-12-05 12:00:00]}\n")
+    given = ["--model=Pop", f"--data_path={tmp_path}", "--dataset=toy", "--show_progress=False"]
+    assert main([*given, f"--run_dir={tmp_path / 'run'}"]) == 0
+    again = [f"--config_files={tmp_path / 'run/config.yaml'}", f"--run_dir={tmp_path / 'again'}"]
+    assert main(again) == 0
+    for run in ("run", "again"):
+        assert json.loads((tmp_path / run / "metrics.json").read_text())["time_split"]["times"] == CUTS
 
 
 def test_files_that_are_split_already_and_rounded_orders_are_refused(days, capsys):
