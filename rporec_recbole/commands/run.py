@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from rporec_recbole.commands.arguments import Command, Completed, Literal, Truth, given_options, settings_of
-from rporec_recbole.data.cuts import described_cuts
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.settings.datasets import check_dataset, dataset_names
 from rporec_recbole.settings.known import check_model, check_names, model_names
@@ -207,6 +206,8 @@ def named(values: dict[str, Any]) -> tuple[str, str, list[str]]:
 
 def summary(metrics: dict[str, Any], run_dir: str) -> str:
     """The last words of a run: results, seconds by stage, where everything is."""
+    from rporec_recbole.data.cuts import described_cuts
+
     shown = [name for name in metrics["test"] if name.split("@")[0] in ("ndcg", "hit", "mrr")] or list(metrics["test"])
     mode = metrics.get("mode", "full")
     against = {"full": f"{metrics['candidates']:,} candidates", "labeled": "labels of single rows"}.get(

@@ -81,13 +81,29 @@ class AnotherUsers:
         histories: of all users that will be asked for, item ids with padding.
         ratings: as long as `histories`, or None.
         seed: of the exchange: users stand in a ring of random order, and each gets its neighbour's.
+        owners: whose history each is, where a user may have several; these stand side by side, and each gets one from so far away that
+            it is somebody else's, unless one user has more than half of all.
     """
 
-    def __init__(self, reasoner: GivesReasoning, histories: Histories, ratings: Ratings, seed: int) -> None:
+    def __init__(
+        self,
+        reasoner: GivesReasoning,
+        histories: Histories,
+        ratings: Ratings,
+        seed: int,
+        owners: Sequence[int] | None = None,
+    ) -> None:
         self.reasoner = reasoner
         rows = list(zip(histories, ratings if ratings is not None else [None] * len(histories), strict=True))
         ring = np.random.default_rng(seed).permutation(len(rows))
-        self._neighbour = {_key(*rows[user]): rows[other] for user, other in zip(ring, np.roll(ring, 1), strict=True)}
+        away = 1
+        if owners is not None and len(rows):
+            users, first, counts = np.unique(np.asarray(owners)[ring], return_index=True, return_counts=True)
+            ring = ring[np.argsort(first[np.searchsorted(users, np.asarray(owners)[ring])], kind="stable")]
+            away = int(counts.max())
+        self._neighbour = {
+            _key(*rows[user]): rows[other] for user, other in zip(ring, np.roll(ring, away), strict=True)
+        }
 
     def reason(
         self, histories: Histories, ratings: Ratings, decoding: Decoding, desc: str = "Reasoning"

@@ -244,7 +244,8 @@ def groups_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         if not kept.any():
             continue
         low, high = (int(cut) for cut in np.quantile(numbers[kept], [1 / 3, 2 / 3]))
-        found[f"{what} up to {low:,} interactions"] = kept & (numbers <= low)
+        few = f"up to {low:,} interactions" if low else "no interactions"
+        found[f"{what} {few}"] = kept & (numbers <= low)
         found[f"{what} {low + 1:,} to {high:,}"] = kept & (numbers > low) & (numbers <= high)
         found[f"{what} more than {high:,}"] = kept & (numbers > high)
     found["cold targets"] = (rows["item_popularity"] == 0) & alone

@@ -31,6 +31,11 @@ def check_columns(config: Any) -> None:
     for key in ("numerical_features", "normalize_field"):
         for field in config[key] or ():
             _refuse_unless_numbers(f"{key}={config[key]!r}", field, types)
+    time = config["TIME_FIELD"]
+    if config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None and time not in types:
+        raise ConfigError(
+            f"`eval_args` puts interactions in order by `{time}`, which is not among the columns that are loaded: {list(types)}. Add it to load_col."
+        )
     _check_buckets(config, types)
     _check_threshold(config, types)
     _check_filters(config)

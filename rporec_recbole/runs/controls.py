@@ -223,7 +223,8 @@ def _controls(loaded: LoadedRun) -> dict[str, Callable[[], pd.DataFrame]]:
     users = loaded.loaders["test"].dataset.inter_feat
 
     def anothers() -> AnotherUsers:
-        return AnotherUsers(after, users[model.ITEM_SEQ].tolist(), model.ratings_of(users), model.seed)
+        owners = users[loaded.dataset.uid_field].tolist()
+        return AnotherUsers(after, users[model.ITEM_SEQ].tolist(), model.ratings_of(users), model.seed, owners)
 
     controls: dict[str, Callable[[], pd.DataFrame]] = {
         FULL: lambda: ranks_with(loaded, after),

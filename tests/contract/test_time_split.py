@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -341,7 +342,7 @@ def test_the_other_commands_work_on_such_a_run(compared, days, tmp_path, capsys)
             assert len(pd.read_csv(tmp_path / "recs.csv"))
     assert main(["explain", ours, "--sample=2", f"--output={tmp_path / 'page.html'}"]) == 0
     assert main(["cots", "stats", ours]) == 0
-    assert main(["controls", ours]) == 0
+    assert main(["controls", ours, "--only=no CoT,another user's CoT,history text"]) == 0
     assert main(["fit", general, f"--output={tmp_path / 'whole'}"]) == 0
     there = {user for user, *_ in by_pandas(days, DATES, "last")[0]}
     absent = next(f"u{user}" for user in range(60) if f"u{user}" not in there)
@@ -384,6 +385,25 @@ def test_what_makes_no_split_is_refused_before_anything_is_written(days, tmp_pat
     )
     assert said in capsys.readouterr().err
     assert not run.exists()
+
+
+def test_times_have_to_be_loaded(days, tmp_path, capsys):
+    given = ["--model=BPR", f"--data_path={days}", "--dataset=toy", f"--run_dir={tmp_path / 'run'}"]
+    by_time = "--eval_args={split: {TS: [0.8, 0.1, 0.1]}}"
+    assert main([*given, by_time, "--load_col={inter: [user_id,item_id]}"]) == 2
+    assert "in order by `timestamp`, which is not among the columns that are loaded" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_dates_of_the_file_beside_a_data_set_need_no_quotes(days, tmp_path):
+    shutil.copytree(days / "toy", tmp_path / "toy")
+    (tmp_path / "toy/toy.yaml").write_text("eval_args:\n  split: {TS: [2000-11-30, 2000-12-05 12:00:00]}\n")
+    given = ["--model=Pop", f"--data_path={tmp_path}", "--dataset=toy", "--show_progress=False"]
+    assert main([*given, f"--run_dir={tmp_path / 'run'}"]) == 0
+    again = [f"--config_files={tmp_path / 'run/config.yaml'}", f"--run_dir={tmp_path / 'again'}"]
+    assert main(again) == 0
+    for run in ("run", "again"):
+        assert json.loads((tmp_path / run / "metrics.json").read_text())["time_split"]["times"] == CUTS
 
 
 def test_files_that_are_split_already_and_rounded_orders_are_refused(days, capsys):

@@ -228,6 +228,18 @@ def test_another_users_reasoning_is_never_ones_own():
     assert [one.cot for one in others.reason(histories[5:7], None, Decoding())] == given[5:7]
 
 
+def test_of_a_user_with_several_histories_another_ones_is_somebody_elses():
+    owners = [user for user in range(6) for _ in range(2 * user + 1)]
+    histories = [[row + 1, owner + 100] for row, owner in enumerate(owners)]
+    written = AnotherUsers(Writer(), histories, None, seed=0, owners=owners).reason(histories, None, Decoding())
+    assert all(str(owner + 100) not in one.cot for owner, one in zip(owners, written, strict=True))
+    assert len({one.cot for one in written}) == len(owners)
+    every = range(39)  # one history each: as ever
+    histories = [[user, user + 1, 0] for user in range(1, 40)]
+    plain, owned = (AnotherUsers(Writer(), histories, None, 0, of) for of in (None, list(every)))
+    assert plain._neighbour == owned._neighbour
+
+
 def test_substitutes_of_the_text():
     catalogue = build_catalogue([["", "Heat", "Alien"], ["", "Crime", "Horror"]], ["", "a", "b"], ["title", "genre"])
     template = PromptTemplate(catalogue, max_items=2)
