@@ -21,8 +21,8 @@ run: install
 quick: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile tests/unit tests/test_layers.py
 
-# Two processes with a thread each: models as small as those of the tests gain nothing from a second thread.
-test: install-test lint types
+# Two processes with a thread each: models as small as those of the tests gain nothing from a second thread. Types are one of the tests.
+test: install-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
 
 # The site, in build/site; a link to nothing is an error.

@@ -8,8 +8,8 @@ from tests.started import draws_little
 from tests.toy import write_toy
 
 LONGEST = (
-    "test_planted", "test_written_commands", "test_processes", "test_resume", "test_serve_process", "test_sweep", "test_backbone_sources",
-    "test_pipeline", "test_serve", "test_wheel", "test_report", "test_generation", "test_controls", "test_renamed_columns", "test_recommend",
+    "test_planted", "test_written_commands", "test_types", "test_processes", "test_resume", "test_serve_process", "test_sweep",
+    "test_backbone_sources", "test_pipeline", "test_serve", "test_wheel", "test_report", "test_generation", "test_controls", "test_renamed_columns", "test_recommend",
     "test_kinds_of_model", "test_guesses", "test_moved", "test_explain",
 )  # fmt: skip
 """Files of tests that take longest: they come first, so that no process is left alone with one of them in the end."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole.data.atomic import read_header, read_table
-from rporec_recbole.errors import ConfigError, DatasetError
+from rporec_recbole.errors import ConfigError, DatasetError, did_you_mean
 
 _NUMBERS = ("float", "float_seq")
+_TABLES = ("inter", "item", "user", "kg", "link", "net")
 
 
 def header_of(config: Any, path: Path) -> dict[str, str]:
@@ -27,6 +28,7 @@ def check_columns(config: Any) -> None:
         ConfigError: a setting does not fit its column.
         DatasetError: labels would be made of missing numbers.
     """
+    _check_tables(config)
     types = _loaded(config)
     for key in ("numerical_features", "normalize_field"):
         for field in config[key] or ():
@@ -39,6 +41,17 @@ def check_columns(config: Any) -> None:
     _check_buckets(config, types)
     _check_threshold(config, types)
     _check_filters(config)
+
+
+def _check_tables(config: Any) -> None:
+    """RecBole reads of a misspelt table nothing, and says later what it lacks."""
+    known = [*_TABLES, *(config["additional_feat_suffix"] or ())]
+    for key in ("load_col", "unload_col"):
+        for table in config[key] or ():
+            if table not in known:
+                raise ConfigError(
+                    f"`{key}={config[key]!r}` names a table `{table}`.{did_you_mean(str(table), known)} Tables are {', '.join(known)}."
+                )
 
 
 def _loaded(config: Any) -> dict[str, str]:

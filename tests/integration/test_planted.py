@@ -30,8 +30,8 @@ RUN = {
     "epochs": 20,
     "rl_prompts": 16,
     "rl_learning_rate": 0.0003,
-    "rl_steps": 24,
-    "rl_validate_every": 12,
+    "rl_steps": 12,
+    "rl_validate_every": 6,
     "reward_gates": ["format"],
 }
 
@@ -52,7 +52,7 @@ def test_stage_1_takes_what_the_texts_know(finished):
 
 
 def test_stage_2_teaches_the_writer_the_rule(finished):
-    """On prompts that it does not train on, the texts alone name better flags after 24 small steps, and the better writer is the one that is
+    """On prompts that it does not train on, the texts alone name better flags after a dozen small steps, and the better writer is the one that is
     judged behind the re-alignment, though the head that knew the writer of before ranks worse with it.
 
     How much of that reaches the ranking moves with the processor's arithmetic in a world as small as this one; `benchmarks/planted.py` measures it.
