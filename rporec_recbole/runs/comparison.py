@@ -20,6 +20,7 @@ from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data, check_dataset_files
 from rporec_recbole.host.models import keys_of
 from rporec_recbole.runs.folder import finished, logging_to, read_config
+from rporec_recbole.runs.located import has_data_of
 from rporec_recbole.runs.run import Tell, run
 from rporec_recbole.settings.places import changed, is_gone
 from rporec_recbole.settings.properties import read_yaml
@@ -140,13 +141,7 @@ def _same_data(
     shared: Mapping[str, Any],
 ) -> bool:
     settings = _settings_of_each(contestants, dataset, config_files, shared, lambda said: None)[contestants.index(one)]
-    with logging_to(None):
-        digest = build_data(build_config(one.model, dataset, overrides=settings))[0].digest
-    try:
-        check_digest(run, digest)
-    except RunFolderError:
-        return False
-    return True
+    return has_data_of(run, build_config(one.model, dataset, overrides=settings))
 
 
 def _stem(one: Contestant) -> str:

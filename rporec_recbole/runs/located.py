@@ -8,11 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from rporec_recbole.backbone.sources import ADAPTER, check_weights, find_source
-from rporec_recbole.errors import ConfigError, DatasetError
-from rporec_recbole.runs.folder import read_config
+from rporec_recbole.data.digest import check_digest
+from rporec_recbole.errors import ConfigError, DatasetError, RunFolderError
+from rporec_recbole.host.data import build_data
+from rporec_recbole.runs.folder import logging_to, read_config
 from rporec_recbole.settings.places import is_gone, settled
 from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.training.state.checkpoint import BACKBONE
+
+
+def has_data_of(folder: Path, config: Any) -> bool:
+    """Whether a config reads the data that a finished run was made with, wherever they lie; they are read for that.
+
+    Args:
+        folder: of the run.
+        config: RecBole's Config.
+    """
+    with logging_to(None):
+        digest = build_data(config)[0].digest
+    try:
+        check_digest(folder, digest)
+    except RunFolderError:
+        return False
+    return True
 
 
 def located(folder: Path, given: Mapping[str, str | None]) -> dict[str, Any]:

@@ -9,11 +9,9 @@ from typing import Any
 
 import yaml
 
-from rporec_recbole.data.digest import check_digest
-from rporec_recbole.errors import RunFolderError
 from rporec_recbole.host.bridge import build_config
-from rporec_recbole.host.data import build_data
-from rporec_recbole.runs.folder import METRICS, logging_to
+from rporec_recbole.runs.folder import METRICS
+from rporec_recbole.runs.located import has_data_of
 from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.places import is_gone
 from rporec_recbole.sweep.plan import PLAN, Plan
@@ -50,10 +48,4 @@ def _same_data(plan: Plan, folder: Path) -> bool:
     done = next(iter(sorted(folder.glob(f"trial-*/{METRICS}"))), None)
     if done is None:
         return True  # nothing was trained with the old ones
-    with logging_to(None):
-        digest = build_data(build_config(plan.model, plan.dataset, plan.files, plan.settings))[0].digest
-    try:
-        check_digest(done.parent, digest)
-    except RunFolderError:
-        return False
-    return True
+    return has_data_of(done.parent, build_config(plan.model, plan.dataset, plan.files, plan.settings))

@@ -229,6 +229,7 @@ def unit_of(times: np.ndarray) -> str | None:
 
 def counted(micros: int, unit: str) -> float:
     """A time in microseconds as a count of another unit."""
+    # Divided, not multiplied by a fraction: a whole number of seconds stays whole, and a cut does not fall beside its instant.
     return micros * 1000.0 if unit == "ns" else micros / {"s": 1e6, "ms": 1e3, "us": 1.0}[unit]
 
 
