@@ -49,9 +49,8 @@ def plot_curves(curves: Curves, title: str) -> Figure:
             left = 0.05 + index % _COLUMNS * 0.32
             axes = figure.add_axes((left, (low + gap) / height, 0.26, panel / height))
             _draw_curve(axes, points)
-            axes.set_title(
-                quantity, fontsize=10, y=1.0
-            )  # where it is anyway: looking for room takes a third of the drawing
+            # The height is where a title stands anyway: looking for room takes a third of the drawing.
+            axes.set_title(quantity, fontsize=10, y=1.0)
     if flat:
         listed = "; ".join(f"{name} = {value:g}" for name, value in flat.items())
         figure.text(0.02, 0.15 / height, f"never moved, so not drawn: {listed}", fontsize=8, color="#555555", wrap=True)
