@@ -5,6 +5,9 @@ Both are ordinary transformers objects, so `save_pretrained`, PEFT and TRL work 
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -16,25 +19,32 @@ from rporec_recbole.text.completions import TAGS
 END, PAD = "<|end|>", "<|pad|>"
 _HEAD_SIZE = 32
 # A catalogue's text is a small closed language: its titles come again and again, word for word. So tokens may span words, up to a
-# whole title, and only the marks of prompt and completion end them: the fields of a line, the sections of a reasoning text
-# and the numbers that it counts. A history then has a third of the tokens that it has word by word.
+# whole title, and only the marks of prompt and completion end them: the fields of a line, its end, the sections of a reasoning text
+# and the numbers that it counts. A title has the same tokens wherever it stands: behind `<answer>` a model can use what lists have taught it.
 _PIECES = (
-    (r" \| rated [\d.]+\n", "isolated"),
-    (r" \| (?!rated )|(?<![\d.])\n", "merged_with_next"),
+    (r" \| rated [^|\n]+\n|\n", "isolated"),
+    (r" \| (?!rated )", "merged_with_next"),
     (r"evidence: |\. preference: |\. intent: |; | \d+, | \d+(?=\. intent)", "isolated"),
 )
+_TAG = re.compile("|".join(map(re.escape, TAGS)))
+_OFTEN = 5  # times: what comes so often as a piece is a token
+_WHOLE = 16_384  # of these tokens at most
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on given texts; it can encode any string and loses nothing.
 
-    The four tags are single tokens but not special ones, so that decoding with `skip_special_tokens=True` keeps them.
+    A piece that comes often, such as a title, is a token of its own. The four tags are single tokens but not special ones, so that
+    decoding with `skip_special_tokens=True` keeps them.
 
     Args:
         texts: training texts.
-        vocabulary: size including the 256 bytes, the tags and the end and padding tokens.
+        vocabulary: size including the 256 bytes, the tags and the end and padding tokens, without the frequent pieces.
     """
     tokenizer = Tokenizer(models.BPE())
+    texts = [
+        part for text in texts for part in _TAG.split(text)
+    ]  # tags are tokens already: what is learned of them would never be used
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             *(pre_tokenizers.Split(Regex(pattern), behavior) for pattern, behavior in _PIECES),
@@ -49,6 +59,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    learned = json.loads(tokenizer.to_str())["model"]
+    whole = [piece for piece in _frequent_pieces(tokenizer, texts) if piece not in learned["vocab"]][:_WHOLE]
+    tokens = {**learned["vocab"], **{piece: len(learned["vocab"]) + number for number, piece in enumerate(whole)}}
+    merges = [tuple(pair) for pair in learned["merges"]]
+    tokenizer.model = models.BPE(tokens, merges, ignore_merges=True)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -57,6 +72,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def _frequent_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """Pieces between marks, as bytes are written in a vocabulary, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for line, times in Counter(line for text in texts for line in text.splitlines(keepends=True)).items():
+        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(line):
+            counts[piece] += times
+    return [piece for piece, times in counts.most_common() if times >= _OFTEN]
 
 
 def build_tiny(
@@ -87,4 +111,18 @@ def build_tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen3ForCausalLM(config)
+        model = Qwen3ForCausalLM(config)
+    _begin_with_words(model, tokenizer)
+    return model
+
+
+def _begin_with_words(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """A piece that is a token of its own begins as the sum of what it would be spelled with: titles of the same words begin alike."""
+    learned = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    spelling = models.BPE(learned["vocab"], [tuple(pair) for pair in learned["merges"]])
+    weights = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for piece, number in learned["vocab"].items():
+            parts = [token.id for token in spelling.tokenize(piece)]
+            if len(parts) > 1:
+                weights[number] = weights[parts].sum(0) / len(parts) ** 0.5  # as long as the others

@@ -79,6 +79,6 @@ def learned_spans(text: str, skipped: int, rng: np.random.Generator) -> list[tup
         whole = rng.random() < _WHOLE_LINES
         title = line.find(" | ")
         if number >= skipped:
-            spans.append((start, start + (len(line) if whole or title < 0 else title)))
+            spans.append((start, start + (len(line) if whole else title if title >= 0 else len(line.rstrip("\n")))))
         start += len(line)
     return spans

@@ -19,11 +19,12 @@ from transformers import (
 from rporec_recbole.backbone import load, sources
 from rporec_recbole.backbone.load import check_backbone, load_backbone, make_backbone
 from rporec_recbole.backbone.losses import IGNORE
-from rporec_recbole.backbone.tiny import train_tokenizer
+from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import BackboneError, ConfigError
 from rporec_recbole.settings.reader import backbone_defaults, default_settings
 from rporec_recbole.settings.types import TINY
+from rporec_recbole.text.completions import ANSWER, ANSWER_END
 from rporec_recbole.text.prompts import INSTRUCTIONS
 from tests.unit.backbone.test_rendering import PLAIN, STARTS
 
@@ -38,7 +39,7 @@ def settings(**more):
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("tiny-nano", 0, 1e6), ("tiny", 1e6, 3e6), ("tiny-large", 6e6, 1e7)])
+@pytest.mark.parametrize(("name", "low", "high"), [("tiny-nano", 0, 1e6), ("tiny", 5e5, 3e6), ("tiny-large", 6e6, 1e7)])
 def test_sizes(name, low, high):
     backbone = make_backbone(settings(backbone=name), TEXTS, CPU, 0)
     vocabulary, width, layers = TINY[name]
@@ -50,7 +51,7 @@ def test_sizes(name, low, high):
 
 
 def test_tiny_is_what_it_always_was():
-    assert TINY["tiny"] == (6144, 128, 3)
+    assert TINY["tiny"] == (2048, 128, 3)
     assert list(TINY) == ["tiny-nano", "tiny", "tiny-large"]
 
 
@@ -58,6 +59,36 @@ def test_tiny_is_what_it_always_was():
 def test_a_misspelt_size_names_the_sizes(name):
     with pytest.raises(ConfigError, match="one of tiny-nano, tiny, tiny-large, a folder"):
         settings(backbone=name)
+
+
+@pytest.mark.parametrize("end", ["\n", " | 1996\n", " | rated 4\n", " | Drama | 1996 | rated 3.5\n", " | rated good\n"])
+@pytest.mark.parametrize("often", [True, False])
+def test_a_title_has_the_same_tokens_wherever_it_stands(end, often):
+    """What a list teaches of a title helps an answer only where it is spelled in the same way, and the end of a prompt is the end of a line."""
+    titles = [f"Serum {'with Oil ' * (n % 4)}{n} Oz" for n in range(40)] + ["Serum 30", "Cream 2.0", "Oil."]
+    lines = [title + end for title in titles]
+    tokenizer = train_tokenizer(lines * 6 if often else lines, 340)
+    spelled = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    answers = [spelled(f"{ANSWER}{title}{ANSWER_END}")[1:-1] for title in titles]
+    ends = [spelled(line)[len(answer) :] for line, answer in zip(lines, answers, strict=True)]
+    assert spelled("".join(lines)) == [
+        token for pair in zip(answers, ends, strict=True) for one in pair for token in one
+    ]
+    if often:
+        assert all(len(answer) == 1 for answer in answers)
+    assert tokenizer.decode(spelled("".join(lines))) == "".join(lines)
+
+
+def test_titles_of_the_same_words_begin_alike():
+    titles = ["Serum with Oil", "Serum with Salt", "Comb of Wood", "Comb of Bone"]
+    tokenizer = train_tokenizer([f"{title}\n" for title in titles] * 6, 275)  # room for some words
+    tokens = [tokenizer(title)["input_ids"] for title in titles]
+    vectors = build_tiny(tokenizer, 64, 1, 99, 0).get_input_embeddings().weight.detach()[[one for (one,) in tokens]]
+    assert vectors.std() == pytest.approx(0.02, rel=0.3), "as long as any other"
+    vectors = torch.nn.functional.normalize(vectors, dim=1)
+    near = vectors @ vectors.T
+    assert near[0, 1] > near[0, 2:].max() + 0.2
+    assert near[2, 3] > near[2, :2].max() + 0.2
 
 
 # --- what a pretrained backbone changes -------------------------------------------------------------------------------
