@@ -1,6 +1,6 @@
 """Reasoning where it must pay: a planted world whose next item follows from the order of words, with its best NDCG known.
 
-    python benchmarks/planted.py [--seeds=2020,2021,2022] [--users=1000] [--colours=12] [--rl_steps=30] [--turned=0.6]
+    python benchmarks/planted.py [--seeds=2020,2021,2022] [--users=1000] [--colours=12] [--rl_steps=60] [--turned=0.6]
                                  [--only=trunk,plain,turned] [--dir=saved/planted] [--out=FILE]
 
 Two worlds for each seed (`planted_world.py`), all with fresh draws. Nothing is hidden in them: every flag is a candidate for everybody.
@@ -54,7 +54,7 @@ COMMON: dict[str, Any] = {
 STAGE_2: dict[str, Any] = {
     "rl_prompts": 32,
     "group_size": 8,
-    "rl_learning_rate": 0.001,
+    "rl_learning_rate": 0.0003,
     "rl_validate_every": 10,
     "rl_patience": 10,
     "reward_gates": ["format"],
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--colours", type=int, default=12)
     parser.add_argument("--cloths", type=int, default=1)
     parser.add_argument("--noise", type=float, default=0.2)
-    parser.add_argument("--rl_steps", type=int, default=30, help="in the turned world; a third of it in the plain one")
+    parser.add_argument("--rl_steps", type=int, default=60, help="in the turned world; a third of it in the plain one")
     parser.add_argument("--turned", type=float, default=0.6, help="share of the early steps whose circle is turned")
     parser.add_argument("--only", type=names, default="trunk,plain,turned")
     parser.add_argument("--dir", type=Path, default=Path("saved/planted"))
