@@ -18,7 +18,7 @@ STAGES = {
     "2b": "re-alignment",
     "refresh": "trunk on all positions",
 }
-TINY = {"tiny-nano": (512, 64, 2), "tiny": (2048, 128, 3), "tiny-large": (4096, 320, 6)}
+TINY = {"tiny-nano": (512, 64, 2), "tiny": (6144, 128, 3), "tiny-large": (4096, 320, 6)}
 """Sizes of the embedded backbone: vocabulary, width, layers."""
 REWARDS = ("rechead", "paper")
 REWARD_PARTS = (

@@ -39,7 +39,7 @@ def settings(**more):
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("tiny-nano", 0, 1e6), ("tiny", 5e5, 3e6), ("tiny-large", 6e6, 1e7)])
+@pytest.mark.parametrize(("name", "low", "high"), [("tiny-nano", 0, 1e6), ("tiny", 1e6, 3e6), ("tiny-large", 6e6, 1e7)])
 def test_sizes(name, low, high):
     backbone = make_backbone(settings(backbone=name), TEXTS, CPU, 0)
     vocabulary, width, layers = TINY[name]
@@ -51,7 +51,7 @@ def test_sizes(name, low, high):
 
 
 def test_tiny_is_what_it_always_was():
-    assert TINY["tiny"] == (2048, 128, 3)
+    assert TINY["tiny"] == (6144, 128, 3)
     assert list(TINY) == ["tiny-nano", "tiny", "tiny-large"]
 
 
