@@ -1,7 +1,7 @@
 """In a world whose next item follows from the order of words, stage 1 takes what texts know and stage 2 makes the writer better at it.
 
-A small one of `benchmarks/planted.py`. In the early steps, from which the writer learns, the rule's circle mostly runs the other
-way round: after stage 1 it names the wrong flag first, and only the rewards of stage 2 can tell it so.
+A small one of `benchmarks/planted.py`. In half of the early steps, from which the writer learns, the rule's circle runs the other
+way round: after stage 1 it cannot know which of two flags comes next, and only the rewards of stage 2 can tell it so.
 """
 
 import sys
@@ -14,7 +14,7 @@ from rporec_recbole.runs.run import run
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
 from planted_world import NAME, SETTINGS, World
 
-WORLD = World(users=400, colours=6, cloths=1, turned=0.6)
+WORLD = World(users=400, colours=6, cloths=1, turned=0.5)
 RUN = {
     **SETTINGS,
     "MAX_ITEM_LIST_LENGTH": 12,
@@ -30,7 +30,7 @@ RUN = {
     "epochs": 20,
     "rl_prompts": 16,
     "rl_learning_rate": 0.0003,
-    "rl_steps": 12,
+    "rl_steps": 18,
     "rl_validate_every": 6,
     "reward_gates": ["format"],
 }
@@ -52,10 +52,10 @@ def test_stage_1_takes_what_the_texts_know(finished):
 
 
 def test_stage_2_teaches_the_writer_the_rule(finished):
-    """On prompts that it does not train on, the texts alone name better flags after a dozen small steps, and the better writer is the one that is
-    judged behind the re-alignment, though the head that knew the writer of before ranks worse with it.
+    """On prompts that it does not train on, the texts alone name better flags after a few small steps; the best writer is kept, and behind the
+    re-alignment the ranking is better for it.
 
-    How much of that reaches the ranking moves with the processor's arithmetic in a world as small as this one; `benchmarks/planted.py` measures it.
+    How much better moves with the processor's arithmetic in a world as small as this one; `benchmarks/planted.py` measures it.
     """
     result, curves = finished
     (known,) = (points for name, points in curves.items() if name.endswith("answers ndcg@10"))
@@ -64,6 +64,7 @@ def test_stage_2_teaches_the_writer_the_rule(finished):
     stages, rounds = result.metrics["stages"], result.metrics["rounds"]
     assert stages["2"]["kept_step"] == max(known, key=lambda point: point[1])[0] > 0
     assert stages["2b"]["answers"]["ndcg@10"] > stages["1c"]["answers"]["ndcg@10"] + 0.02
-    assert [one["round"] for one in rounds] == [0, 1]
-    best = max(one["score"] for one in rounds)
-    assert result.metrics["valid"]["ndcg@10"] >= best - 0.02  # strengths are chosen by other rows
+    before, after = rounds
+    assert (before["round"], after["round"], after["kept"]) == (0, 1, True)
+    assert after["score"] > before["score"] + 0.02
+    assert result.metrics["valid"]["ndcg@10"] >= after["score"] - 0.02  # strengths are chosen by other rows
