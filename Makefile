@@ -54,7 +54,7 @@ $(INSTALLED)-test: $(INSTALLED)
 # What can be given to others: the wheel, the source, and what the wheel needs on Python 3.12 and later (docs/dependencies.md).
 dist: install
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[dist]"
-	rm -rf dist
+	rm -rf build dist  # what lies in build would go into the wheel, also where its source is gone
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m build --wheel --outdir dist packaging/ray
 	$(BIN)/python -m twine check --strict dist/*
