@@ -52,9 +52,10 @@ $(INSTALLED)-test: $(INSTALLED)
 	@touch $@
 
 # What can be given to others: the wheel, the source, and what the wheel needs on Python 3.12 and later (docs/dependencies.md).
+# What an earlier build has left would go into the wheel, also where its source is gone.
 dist: install
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable ".[dist]"
-	rm -rf build dist  # what lies in build would go into the wheel, also where its source is gone
+	rm -rf build dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m build --wheel --outdir dist packaging/ray
 	$(BIN)/python -m twine check --strict dist/*

@@ -39,7 +39,8 @@ IMPORTED = "rporec import purchases.csv --items=products.csv --name=shop"
 """Run once too; others train on what it makes."""
 
 _FILMS = {"title": "movie_title", "genre": "class", "year": "release_year"}
-_SHORT = {**SHORT, "epochs": 1, "warmup_examples": 32, "fusion_strengths": [1]}  # commands that read texts want a run that counts them
+# Commands that read texts want a run whose texts count.
+_SHORT = {**SHORT, "epochs": 1, "warmup_examples": 32, "fusion_strengths": [1]}
 
 
 def prepare(place: Path) -> Path:
