@@ -42,9 +42,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         vocabulary: size including the 256 bytes, the tags and the end and padding tokens, without the frequent pieces.
     """
     tokenizer = Tokenizer(models.BPE())
-    texts = [
-        part for text in texts for part in _TAG.split(text)
-    ]  # tags are tokens already: what is learned of them would never be used
+    # Tags are tokens anyway: what is learned of them, or across them, would never be used.
+    texts = [part for text in texts for part in _TAG.split(text)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             *(pre_tokenizers.Split(Regex(pattern), behavior) for pattern, behavior in _PIECES),
