@@ -235,9 +235,9 @@ def logging_to(folder: Path | None) -> Iterator[None]:
         for name in ("httpx", "absl", "matplotlib", "fsspec", "datasets"):
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
-            if folder is not None:
-                stack.enter_context(logging_redirect_tqdm())
-            yield
+            # Inside: at its end it puts back the handlers that it found, which are those of this run.
+            with contextlib.nullcontext() if folder is None else logging_redirect_tqdm():
+                yield
         finally:
             for handler in handlers:
                 handler.close()

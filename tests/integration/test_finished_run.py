@@ -1,6 +1,8 @@
 """A finished run comes back as it was, or says what has changed."""
 
+import contextlib
 import json
+import logging
 import shutil
 
 import pandas as pd
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from rporec_recbole.cli import main
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.runs.finished import load_run
+from rporec_recbole.runs.folder import logging_to
 from rporec_recbole.runs.run import run
 from tests.toy import SHORT, TEXT, write_toy
 
@@ -158,3 +161,25 @@ def test_no_command_writes_over_the_run(runs, capsys, words):
     assert main([word.replace("RUN", str(folder)) for word in words]) == 2
     assert "--output" in capsys.readouterr().err
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+# --- its log ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_logged_before_a_run_logs_after_it(kept, fails, tmp_path, monkeypatch):
+    """And what is said then is not added to the run's log, nor are later events to its TensorBoard."""
+    root, own = logging.getLogger(), [logging.NullHandler()]
+    monkeypatch.setattr(root, "handlers", list(own))
+    level = root.level
+    with contextlib.suppress(KeyError), logging_to(tmp_path if kept else None):
+        root.info("inside")
+        if fails:
+            raise KeyError
+    assert (root.handlers, root.level) == (own, level)
+    root.error("outside")
+    if kept:
+        log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+        assert "inside" in log
+        assert "outside" not in log
