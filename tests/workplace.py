@@ -20,12 +20,11 @@ from unittest import mock
 
 import torch
 import yaml
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.distributed.run import get_args_parser
 
 from rporec_recbole.cli import main
 from rporec_recbole.commands import compare
+from rporec_recbole.data.files import read_tensors, write_tensors
 from rporec_recbole.settings import properties
 from tests.gguf_file import write_gguf
 from tests.toy import SHORT, write_toy
@@ -152,10 +151,9 @@ def _inside(place: Path) -> Iterator[None]:
 
 def _let_answers_count(head: Path) -> None:
     """Commands that read texts want a run that counts them, and a dozen users teach no trust: answers count in full, for nothing."""
-    with safe_open(head, "pt") as file:
-        tensors, facts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors, facts = read_tensors(head, "")
     tensors["head.expert.strength"].fill_(1.0)
-    save_file(tensors, head, facts)
+    write_tensors(head, tensors, facts)
 
 
 def _leave_earlier_seeds(place: Path) -> None:

@@ -6,7 +6,6 @@ Both are ordinary transformers objects, so `save_pretrained`, PEFT and TRL work 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -14,7 +13,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from rporec_recbole.text.completions import TAGS
+from rporec_recbole.text.completions import ANY_TAG, TAGS
 
 END, PAD = "<|end|>", "<|pad|>"
 _HEAD_SIZE = 32
@@ -26,7 +25,6 @@ _PIECES = (
     (r" \| (?!rated )", "merged_with_next"),
     (r"evidence: |\. preference: |\. intent: |; | \d+, | \d+(?=\. intent)", "isolated"),
 )
-_TAG = re.compile("|".join(map(re.escape, TAGS)))
 _OFTEN = 5  # times: what comes so often as a piece is a token
 _WHOLE = 16_384  # of these tokens at most
 
@@ -43,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     """
     tokenizer = Tokenizer(models.BPE())
     # Tags are tokens anyway: what is learned of them, or across them, would never be used.
-    texts = [part for text in texts for part in _TAG.split(text)]
+    texts = [part for text in texts for part in ANY_TAG.split(text)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             *(pre_tokenizers.Split(Regex(pattern), behavior) for pattern, behavior in _PIECES),

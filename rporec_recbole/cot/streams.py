@@ -77,8 +77,8 @@ def learned_spans(text: str, skipped: int, rng: np.random.Generator) -> list[tup
     spans, start = [], 0
     for number, line in enumerate(text.splitlines(keepends=True)):
         whole = rng.random() < _WHOLE_LINES
-        title = line.find(" | ")
         if number >= skipped:
-            spans.append((start, start + (len(line) if whole else title if title >= 0 else len(line.rstrip("\n")))))
+            title = line.rstrip("\n").partition(" | ")[0]
+            spans.append((start, start + len(line if whole else title)))
         start += len(line)
     return spans

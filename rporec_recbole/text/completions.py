@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 THINK, THINK_END, ANSWER, ANSWER_END = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
-_TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
+ANY_TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
 _TAIL = re.compile(r"<guesses>\n((?:-?\d+\.\d{4} [^\n<>]+\n)+)</guesses>")
 
 
@@ -61,7 +61,7 @@ def parse_completion(text: str) -> Completion:
     nested tags are malformed. Text outside the sections is ignored, but for guesses right behind the answer; where these are
     not exactly as `render_guesses` writes them there are none.
     """
-    tags = list(_TAG.finditer(text))
+    tags = list(ANY_TAG.finditer(text))
     if tuple(match.group() for match in tags) != TAGS:
         return Completion(text)
     think, think_end, answer, answer_end = tags
