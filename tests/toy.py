@@ -26,6 +26,7 @@ SHORT = {
     "warmup_batch_size": 16,
     "prompt_items": 3,
     "max_new_tokens": 12,
+    "cot_retries": 0,
     "fusion_positions": 1,
     "fusion_epochs": 2,
     "rl_steps": 2,
@@ -41,10 +42,11 @@ FLUENT = {
     "warmup_learning_rate": 0.01,
     "ladder_early": 0.6,
     "max_new_tokens": 80,
+    "cot_retries": 3,
     "group_size": 4,
     "reward_gates": ["format"],
 }
-"""On top of `SHORT`, with 60 users: most texts are well-formed, so stage 2 is paid for something."""
+"""On top of `SHORT`, with 60 users: most texts are well-formed, so stage 2 is paid for something, and one that is not is drawn again."""
 
 
 def write_toy(parent: Path, name: str = "toy", users: int = 30, items: int = 25, seed: int = 0) -> Path:

@@ -76,7 +76,7 @@ def test_stages_and_back(kind, toy, tmp_path):
 
 def test_tags_that_are_special_tokens_give_well_formed_texts(toy, tmp_path):
     more = {
-        "lora": False, "warmup_learning_rate": 0.01, "warmup_examples": 2000, "warmup_batch_size": 8, "warmup_passes": 12, "cot_retries": 0,
+        "lora": False, "warmup_learning_rate": 0.01, "warmup_examples": 2000, "warmup_batch_size": 8, "warmup_passes": 12,
         "max_new_tokens": 180, "stages": "[1a,1b,1c]",
     }  # fmt: skip
     assert main(arguments(toy, tmp_path / "run", special(tmp_path), **more)) == 0

@@ -43,7 +43,7 @@ sys.exit(main(["cots", "write", sys.argv[1]]))
 @pytest.fixture(scope="module")
 def finished(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "fusion_strengths": [1], "cot_retries": 0}
+    settings = {**SHORT, **TEXT, "stages": ["1a", "1b", "1c"], "fusion_strengths": [1]}
     return run("RPORec", "toy", overrides={**settings, "data_path": str(toy), "run_dir": str(folder)})
 
 

@@ -68,7 +68,7 @@ class inside:  # Python 3.10 has no contextlib.chdir
 def place(shop, monkeypatch, tmp_path):
     """Inside that folder; models train for moments."""
     monkeypatch.chdir(shop[0])
-    short = {**SHORT, "epochs": 1, "cot_retries": 0, "stages": ["1a", "1b", "1c"]}
+    short = {**SHORT, "epochs": 1, "stages": ["1a", "1b", "1c"]}
     settings = yaml.safe_load((properties.properties_dir() / "model/RPORec.yaml").read_text(encoding="utf-8"))
     quick = tmp_path / "properties"
     for name in ("overall", "model/RPORec", "model/SASRec", "model/Pop"):

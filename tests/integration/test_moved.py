@@ -20,7 +20,7 @@ from tests.toy import SHORT, TEXT, write_toy
 
 SMALL = {
     **SHORT, **TEXT, "warmup_examples": 16, "fusion_epochs": 1, "fusion_strengths": [1], "prompt_style": "compact",
-    "max_prompt_tokens": 200, "max_new_tokens": 4, "lora_rank": 2, "cot_retries": 0,
+    "max_prompt_tokens": 200, "max_new_tokens": 4, "lora_rank": 2,
 }  # fmt: skip
 TAKES_A_RUN = {
     "recommend": ["recommend", "RUN", "--output=OUT/recs.csv"],

@@ -45,7 +45,7 @@ def test_all_stages_ran(finished):
     ("own", "draws"), [({}, 3), ({"cot_retries": 1}, 1), ({"cot_temperature": 0.0}, 0), ({"cot_samples": 2}, 0)]
 )
 def test_what_a_malformed_text_is_drawn_by(toy, own, draws):
-    _, model, _, _, _ = toy_model(toy, **own)
+    _, model, _, _, _ = toy_model(toy, **{"cot_retries": 3, **own})
     for decoding, first in ((model.evaluation_decoding, 0), (model.fusion_decoding, 1)):
         found = []
         while decoding.instead is not None:

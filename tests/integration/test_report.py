@@ -1,13 +1,10 @@
 """`report.html`: what a run shows, in one page that needs no network; and what it says of itself on the way."""
 
 import base64
+import contextlib
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +16,6 @@ from rporec_recbole.runs.finished import load_run
 from tests.integration.test_explain import Reader
 from tests.toy import SHORT, TEXT, write_toy
 
-ROOT = Path(__file__).parents[2]
 EVIL = "<img src=x onerror=alert(1)>"
 
 
@@ -40,12 +36,17 @@ def trained(data, folder, model, **settings):
 
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
-    """One with all stages, as a process of its own whose standard error is a pipe; others in this one."""
+    """One with all stages, which draws all of its curves and whose standard error is no terminal; others that draw little."""
     folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, str(ROOT / "run_recbole.py"), *trained(data, folder / "RPORec", "RPORec")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
-    assert done.returncode == 0, done.stderr
-    (folder / "said.txt").write_text(done.stderr, encoding="utf-8")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(folder / "said.txt", "w", encoding="utf-8") as said,
+        contextlib.redirect_stderr(said),
+    ):
+        patch.setenv("NO_COLOR", "1")
+        patch.setattr("rporec_recbole.runs.run.plot_curves", plot_curves)
+        patch.setattr("rporec_recbole.explain.run_page.plot_key_curves", plot_key_curves)
+        assert main(trained(data, folder / "RPORec", "RPORec")) == 0
     for model in ("SASRec", "BPR"):
         assert main(trained(data, folder / model, model)) == 0
     return folder

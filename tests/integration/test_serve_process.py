@@ -48,10 +48,14 @@ def question(number):
 
 
 class Load:
-    """Clients that keep their connections and note every answer, and every request that got none."""
+    """Clients that keep their connections and note every answer, and every request that got none.
 
-    def __init__(self, port, count=8):
+    They ask about so many histories, of 625.
+    """
+
+    def __init__(self, port, count=8, histories=625):
         self.port, self.found, self.unanswered, self.over = port, [], [], threading.Event()
+        self.histories = histories
         self.threads = [threading.Thread(target=self._ask, args=(100 * n,), daemon=True) for n in range(count)]
         for thread in self.threads:
             thread.start()
@@ -61,7 +65,8 @@ class Load:
         while not self.over.is_set():
             number += 1
             try:
-                self.found.append((question(number), *client.ask("/recommend", question(number))))
+                asked = question(number % self.histories)
+                self.found.append((asked, *client.ask("/recommend", asked)))
             except ConnectionRefusedError:  # nobody accepts any more
                 return
             except OSError as error:
@@ -121,10 +126,10 @@ def test_sigterm_under_load_fails_no_accepted_request(folder):
 
 
 def test_a_kill_of_service_and_worker_loses_no_history(folder):
-    """A killed worker is started again, and ends with its service; what was queued is written by that of the next service."""
+    """A killed worker is started again, and ends with its service; what was queued is written by the next one."""
     before, queued = prompts_with_texts(folder), set()
     with served(folder, "--worker=True") as service:
-        load = Load(service.port, 4)
+        load = Load(service.port, 4, histories=80)  # each of them is written
         wait_for(lambda: len(load.found) > 60)
         wait_for(lambda: children_of(service.process.pid))
         (worker,) = children_of(service.process.pid)
@@ -139,8 +144,11 @@ def test_a_kill_of_service_and_worker_loses_no_history(folder):
                 queued.add(tuple(asked["history"]))
     assert len(queued) > 20
     wait_for(lambda: has_ended(worker), 120)
-    with served(folder) as service:
+    with served(folder, "--worker=False") as service:
+        next_one = Started([ROOT / "run_recbole.py", "serve", folder, "--worker_only=True"])
         wait_for(lambda: count_pending(folder) == 0, 120)
+        next_one.terminate()
+        assert next_one.wait(30) == 0
         client = Client(service.port)
         said = {client.ask("/recommend", {"history": list(history)})[1]["reasoning"] for history in queued}
         assert said <= {"used", "malformed"}
