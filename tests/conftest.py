@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.started import draws_little
-from tests.toy import write_toy
 
 LONGEST = (
     "test_planted", "test_written_commands", "test_types", "test_processes", "test_resume", "test_serve_process", "test_sweep",
@@ -36,4 +35,6 @@ def little_is_drawn() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.toy import write_toy  # imports torch, which the process that hands out the tests need not
+
     return write_toy(tmp_path_factory.mktemp("data"))

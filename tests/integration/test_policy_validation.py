@@ -19,7 +19,7 @@ def generate(self, prompts, decoding, on_batch=None, desc=""):
 
 
 def test_malformed_texts_are_drawn_again_for_validation_too(toy, monkeypatch):
-    config = toy_config(toy, stages=["1a", "1b", "1c", "2"], rl_validate_every=1, fusion_strengths=[1])
+    config = toy_config(toy, stages=["1a", "1b", "1c", "2"], rl_validate_every=1, fusion_strengths=[1], cot_retries=3)
     _, train, valid, _ = build_data(config)
     trainer = build_trainer(config, build_model(config, train))
     seen = []

@@ -49,7 +49,7 @@ def test_wheel_works_outside_the_checkout(tmp_path, toy):
     done = subprocess.run(
         [sys.executable, "-c", code, *flags],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
