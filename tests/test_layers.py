@@ -71,7 +71,7 @@ def modules(package: Path) -> dict[str, set[str]]:
     for path in package.rglob("*.py"):
         parts = path.relative_to(package).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name:  # the package's own `__init__` is its front door
+        if name and name != "__main__":  # the package's own `__init__` and `__main__` are its front doors
             found[name] = imports(path)
     return found
 

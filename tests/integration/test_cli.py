@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.host.bridge import build_config
 from rporec_recbole.host.data import build_data
 from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.version import __version__
 from tests.toy import SHORT, TEXT, write_toy
 
 
@@ -325,6 +327,14 @@ for given in {commands!r}:
     assert done.returncode == 0, done.stderr
     for hint in ("`recommend`", "`SASRec`", "`ml-100k`", "`epochs`", "`top_k`", "`BPR`", "--model=NAME is missing"):
         assert hint in done.stderr, hint
+
+
+def test_python_m_is_the_command_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rporec_recbole", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("rporec_recbole", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip().endswith(__version__)
 
 
 def test_a_shell_completes_names(tmp_path):
