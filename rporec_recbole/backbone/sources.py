@@ -19,6 +19,8 @@ from rporec_recbole.text.prompts import INSTRUCTIONS
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_DESCRIBED = ("config.json", "README.md")
+"""What a repository of a hub has beside its weights."""
 
 
 class Source(NamedTuple):
@@ -152,6 +154,12 @@ def check_weights(source: Source) -> None:
     else:
         where, whole = source.weights, [ADAPTER_WEIGHTS] if has_file(source.weights, ADAPTER) else [*_WEIGHTS]
     if not any(has_file(where, name) for name in whole):
+        # No answer of a hub reads as no file.
+        if not any(has_file(where, name) for name in (*_DESCRIBED, ADAPTER)):
+            raise BackboneError(
+                f"`backbone={source.name}` is no folder here and no model that was downloaded, and no hub says that it has "
+                f"{' or '.join(whole)} of it. Where there is no network, name a folder: `hf download {where}` fills one where there is."
+            )
         raise BackboneError(
             f"`backbone={source.name}` has none of {whole}, and weights of another form are not read. Take a model that has, or save it "
             "with `save_pretrained` and name the folder."

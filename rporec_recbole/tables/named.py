@@ -113,6 +113,13 @@ def _interactions(source: Source, text: str) -> tuple[Interactions, Place, str]:
         if found:
             return form, found[0][0], categories.pop()
     wanted = ", or ".join(_plain(form.file) for form in source.interactions)
+    atomic = [place.name for place in there if place.name.endswith(".inter")]
+    if atomic:
+        name = atomic[0].removesuffix(".inter")
+        raise DatasetError(
+            f"{text} holds {atomic[0]}: these are RecBole's own files, which need no import. Put them into dataset/{name}/, and name "
+            f"it: --dataset={name}."
+        )
     holds = ", ".join(sorted(place.name for place in there)[:8]) or "nothing"
     raise DatasetError(
         f"{text} is not {source.about}: it holds {holds}, and {wanted} is looked for. Its format: {source.documented[0]}"

@@ -66,9 +66,20 @@ def test_a_gguf_file_that_is_cut_off_or_missing(tmp_path):
 
 def test_a_gguf_file_on_a_hub(monkeypatch):
     asked = []
-    monkeypatch.setattr(sources, "has_file", lambda source, name: asked.append((source, name)))
+    monkeypatch.setattr(sources, "has_file", lambda *asks: asked.append(asks) or asks[1] == "README.md")
     assert "none of ['small-q4.gguf']" in refused("some/model-GGUF/small-q4.gguf")
-    assert asked == [("some/model-GGUF", "small-q4.gguf")]
+    assert asked[0] == ("some/model-GGUF", "small-q4.gguf")
+    assert {where for where, _ in asked} == {"some/model-GGUF"}
+
+
+@pytest.mark.parametrize("name", ["some/model", "some/model-GGUF/small-q4.gguf"])
+def test_a_hub_that_does_not_answer_is_not_a_model_without_weights(name, monkeypatch):
+    """transformers says of both that there is no such file."""
+    monkeypatch.setattr(sources, "has_file", lambda *_: False)
+    said = refused(name)
+    assert "no model that was downloaded, and no hub says" in said
+    assert f"hf download {'/'.join(name.split('/')[:2])}`" in said
+    assert "weights of another form" not in said
 
 
 def test_an_adapter_on_a_gguf_file_names_the_file_as_its_base(tmp_path):

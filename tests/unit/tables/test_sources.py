@@ -356,6 +356,15 @@ def test_kuairec(place, capsys):
     assert "1 row of the items could not be used" in said
 
 
+def test_recboles_own_files_need_no_import(place):
+    """RecBole's ml-1m.zip has the name of MovieLens' own."""
+    with zipfile.ZipFile(place / "ml-1m.zip", "w") as archive:
+        archive.writestr("ml-1m/ml-1m.inter", "user_id:token\titem_id:token\n1\t2\n")
+        archive.writestr("ml-1m/ml-1m.item", "item_id:token\tmovie_title:token_seq\n2\tHeat\n")
+    with pytest.raises(DatasetError, match=r"RecBole's own files, which need no import. Put them into dataset/ml-1m/"):
+        run("ml-1m", "ml-1m.zip")
+
+
 def test_files_that_are_not_the_source(place):
     write(place / "other.csv", "a,b\n1,2\n")
     with pytest.raises(
