@@ -66,8 +66,8 @@ def translating(say: Callable[[Exception], RPORecError | None], *kinds: type[Exc
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, in a line; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an exception of a library says, in a line without its full stop; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:

@@ -36,7 +36,10 @@ class SentenceEncoder:
                 f'`text_encoder={source}` needs sentence-transformers: pip install "rporec_recbole[encoders]", or use `lsa`.'
             ) from error
         try:
-            self._model: Any = SentenceTransformer(source, device=device, trust_remote_code=False)
+            alone = Path(source).exists() or not _hub_answers()
+            self._model: Any = SentenceTransformer(
+                source, device=device, trust_remote_code=False, local_files_only=alone
+            )
         except Exception as error:  # transformers and the hub raise many kinds; the user needs one message
             reason = first_line(error)
             raise ConfigError(
@@ -95,3 +98,14 @@ class SentenceEncoder:
                 "them. Restore the model that was there, name it with --text_encoder=FOLDER_OR_ID, or train again."
             )
         return encoder
+
+
+def _hub_answers() -> bool:
+    """Without a network each file of a model would be asked for six times, for half a minute, also where all are here already."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # of whichever library the session is made
+        return False
+    return True

@@ -35,6 +35,29 @@ def test_vectors_have_length_one_and_do_not_depend_on_company(sentence_model):
     assert encoder.encode([]).shape == (0, 24)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_hub_that_does_not_answer_is_not_asked_for_each_file(monkeypatch, answers):
+    import huggingface_hub
+    import sentence_transformers
+
+    class Session:
+        def head(self, *_, **__):
+            if not answers:
+                raise ConnectionError("Name or service not known")
+
+    asked = []
+
+    def load(source, **options):
+        asked.append(options["local_files_only"])
+        raise OSError("no such model.")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", load)
+    with pytest.raises(ConfigError, match="`text_encoder=some/encoder` cannot be loaded: no such model. Give `lsa`"):
+        SentenceEncoder("some/encoder", "cpu")
+    assert asked == [not answers]
+
+
 def test_a_run_with_it_comes_back_with_the_same_ranks(sentence_model, toy, tmp_path):
     settings = {
         **SHORT,
