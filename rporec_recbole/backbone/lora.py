@@ -84,7 +84,7 @@ def adapter_problems(folder: Path, config: Any, base: str | None = None) -> list
             adapted = get_peft_model(model, described)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             return [
-                f"the adapter does not fit its base {base}: {first_line(error).rstrip('.')}. Name the base that it was trained on {where}"
+                f"the adapter does not fit its base {base}: {first_line(error)}. Name the base that it was trained on {where}"
             ]
         weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         expected = {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -60,7 +60,7 @@ def _problem(model: Any, plain: Tensor, texts: Sequence[Sequence[int]], adapter:
         far = max(_padding(model, texts), _writing(model, texts)) / spread
     except Exception as error:
         # Whatever an architecture raises that does not take our arguments, our cache or an adapter.
-        return f"stopped with {type(error).__name__}: {first_line(error).rstrip('.')}"
+        return f"stopped with {type(error).__name__}: {first_line(error)}"
     if far < _CLOSE:
         return None
     return (
