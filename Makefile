@@ -21,10 +21,9 @@ run: install
 quick: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile tests/unit tests/test_layers.py
 
-# Processes with a thread each: models as small as those of the tests gain nothing from a second thread. There are three, for tests of
-# services and of kills wait a good deal. Types are one of the tests.
+# Two processes with a thread each: models as small as those of the tests gain nothing from a second thread. Types are one of the tests.
 test: install-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(COVERAGE)
 
 # The site, in build/site; a link to nothing is an error.
 docs: install-test
