@@ -176,7 +176,8 @@ def checked(values: dict[str, Any]) -> None:
         written |= read_yaml(file)  # later ones win
     given = {**written, **given}
     if "sweep" not in values:
-        check_names(model, dataset, [key for key in given if key not in ("model", "dataset", "run_dir", "controls")])
+        names = [key for key in given if key not in ("model", "dataset", "run_dir", "controls")]
+        check_names(model, dataset, names, [str(param.name) for param in command.params])
     check_dataset(dataset, given)
 
 

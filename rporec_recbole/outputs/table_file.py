@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ def check_output(path: Path, option: str = "--output") -> None:
         option: what names it, for the message.
 
     Raises:
-        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing, or the path is a folder itself or a file of a run.
+        ConfigError: the suffix is none of `SUFFIXES`, the folder is missing or may not be written to, or the path is a folder itself or a
+            file of a run.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
@@ -39,6 +41,8 @@ def check_output(path: Path, option: str = "--output") -> None:
         )
     if not path.parent.is_dir():
         raise ConfigError(f"`{option}={path}`: the folder {path.parent} does not exist. Make it, or name another.")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"`{option}={path}`: you may not write to the folder {path.parent.absolute()}. Name another.")
     if path.is_dir():
         raise ConfigError(f"`{option}={path}` is a folder. Name a file.")
     refuse_own_file(path)

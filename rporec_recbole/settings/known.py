@@ -120,12 +120,13 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def check_names(model: str, dataset: str, names: Iterable[str]) -> None:
+def check_names(model: str, dataset: str, names: Iterable[str], options: Iterable[str] = ()) -> None:
     """Refuses settings that nothing reads, whatever their values.
 
     Args:
         model, dataset: of the run.
         names: of the settings.
+        options: what else may have been meant.
 
     Raises:
         ConfigError: lists them, with the likely spelling.
@@ -134,7 +135,7 @@ def check_names(model: str, dataset: str, names: Iterable[str]) -> None:
         return  # they stand in its code, which is not imported yet
     allowed = known_keys(model, dataset)
     what = f"{model} on {dataset}"
-    if problems := [str(setting_problem(name, None, allowed, what)) for name in names if name not in allowed]:
+    if problems := [str(setting_problem(name, None, allowed, what, options)) for name in names if name not in allowed]:
         raise ConfigError("Settings:\n  " + "\n  ".join(problems))
 
 
@@ -175,7 +176,9 @@ def check_data_set_file(what: str, allowed: Mapping[str, Any], dataset: str, dat
         raise ConfigError(f"Settings in {path}:\n  " + "\n  ".join(problems))
 
 
-def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str) -> str | None:
+def setting_problem(
+    key: str, value: Any, allowed: Mapping[str, Any], what: str, options: Iterable[str] = ()
+) -> str | None:
     """What is wrong with one setting, None if nothing is.
 
     Args:
@@ -183,9 +186,10 @@ def setting_problem(key: str, value: Any, allowed: Mapping[str, Any], what: str)
         value: as given.
         allowed: `known_keys` of the model and the data set.
         what: these two, for the message.
+        options: what else may have been meant.
     """
     if key not in allowed:
-        return f"`{key}` is not a setting of {what}.{did_you_mean(key, allowed)}"
+        return f"`{key}` is not a setting of {what}.{did_you_mean(key, [*allowed, *options])}"
     default = allowed[key]
     kinds: tuple[type, ...] = (
         (int, float) if type(default) is float else (list, tuple) if isinstance(default, list) else (type(default),)

@@ -10,12 +10,14 @@ from rporec_recbole.errors import ConfigError, DatasetError, did_you_mean
 # Letters and digits in lower case. What stands in an earlier group is taken before what stands in a later one.
 USUAL: dict[str, tuple[tuple[str, ...], ...]] = {
     "user": (
-        ("userid", "customerid", "clientid", "buyerid", "reviewerid", "visitorid", "memberid", "accountid", "uid", "customernumber"),
+        ("userid", "customerid", "clientid", "buyerid", "reviewerid", "visitorid", "memberid", "accountid", "uid",
+         "customernumber", "customerno", "customernr", "usernumber", "userno", "clientnumber", "clientno", "membernumber", "memberno"),
         ("user", "customer", "client", "buyer", "reviewer", "visitor", "member", "account", "username"),
     ),
     "item": (
         ("itemid", "productid", "sku", "asin", "movieid", "bookid", "articleid", "isbn", "stockcode", "gameid", "songid", "trackid",
-         "videoid", "businessid", "itemcode", "productcode", "iid", "ean", "articlenumber"),
+         "videoid", "businessid", "itemcode", "productcode", "iid", "ean", "articlenumber",
+         "articleno", "articlenr", "itemnumber", "itemno", "productnumber", "productno"),
         ("item", "product", "movie", "book", "article", "game", "song", "track", "video"),
     ),
     "time": (
@@ -26,7 +28,18 @@ USUAL: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 
 TITLES = ("title", "name", "productname", "itemname", "producttitle", "movietitle", "appname", "booktitle")
-DETAILS = ("brand", "category", "categories", "genre", "genres", "description")
+DETAILS = (
+    "brand",
+    "maker",
+    "manufacturer",
+    "author",
+    "artist",
+    "category",
+    "categories",
+    "genre",
+    "genres",
+    "description",
+)
 
 _OPTIONS = {"user": "--user", "item": "--item", "time": "--time", "rating": "--rating"}
 

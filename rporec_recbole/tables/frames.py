@@ -65,4 +65,15 @@ def from_frames(
             raise DatasetError("interactions is None. Give a table of who chose what and when.")
         return import_tables(tables[0], tables[1], tables[2], request)
     except RPORecError as error:  # messages name options of the command line
-        raise type(error)(re.sub(r"--(\w+)", r"\1", str(error))) from error
+        raise type(error)(re.sub(r"--(\w+)(?:=([\w%-]+(?:,[\w%-]+)*))?", _argument, str(error))) from error
+
+
+def _argument(option: re.Match[str]) -> str:
+    """`--user=COLUMN` as an argument of `from_frames`."""
+    name, value = option.groups()
+    if name == "overwrite":
+        return "overwrite=True"
+    if value is None:
+        return str(name)
+    listed = name == "text" or "," in value
+    return f"{name}={value.split(',')!r}".replace("'", '"') if listed else f'{name}="{value}"'

@@ -18,6 +18,12 @@ from rporec_recbole.tables.table import Table
 from rporec_recbole.tables.times import moment
 from rporec_recbole.tables.writing import check_target
 
+_REPEATED = (
+    "items", "users", "name", "user", "item", "time", "rating", "text", "items_id", "users_id", "time_format", "since", "until", "separator",
+    "encoding", "columns",
+)  # fmt: skip
+"""Options that a message repeats which says what to type."""
+
 
 def import_own(path: str, options: Mapping[str, Any]) -> Imported:
     """Imports a table of interactions, with those of items and users where they are named.
@@ -33,8 +39,8 @@ def import_own(path: str, options: Mapping[str, Any]) -> Imported:
         raise ConfigError(
             "`--as_in_paper` goes with a source: `rporec import amazon-2023 REVIEWS --items=META --as_in_paper`."
         )
-    beside = "".join(f" --{key}={_quoted(options[key])}" for key in ("items", "users") if options[key] is not None)
-    request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}{beside}")
+    typed = "".join(f" --{key}={_quoted(options[key])}" for key in _REPEATED if options[key] is not None)
+    request = request_of(options, options["name"] or _name_of(path), f"rporec import {_quoted(path)}{typed}")
     if request.name and not options["overwrite"]:
         check_target(request.data_path, request.name, False)  # before any file is looked at
     encoding, quotes = options["encoding"] or "utf-8", options["quotes"]

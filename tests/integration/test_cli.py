@@ -224,6 +224,7 @@ def test_bad_words(capsys):
     assert "Did you mean `SASRec`" in fails(capsys, ["--model=SASRek", "--dataset=ml-100k"])
     assert "--dataset=NAME is missing" in fails(capsys, ["--model=SASRec"])
     assert "Write --epochs=VALUE" in fails(capsys, ["--epochs"])
+    assert "Did you mean `recommend`" in fails(capsys, ["--model=RPORec", "--dataset=ml-100k", "--recomend=recs.csv"])
 
 
 def test_broken_yaml(capsys, tmp_path, toy):

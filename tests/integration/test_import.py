@@ -168,6 +168,24 @@ def test_recommendations_that_cannot_be_written(place, capsys, given, message):
     assert sorted(path.name for path in Path("saved").glob("*")) == before
 
 
+def test_a_folder_that_may_not_be_written_to_is_seen_before_the_run(place, capsys, monkeypatch):
+    """The one who runs the tests may be allowed everything."""
+    access = os.access
+    locked = Path("locked").absolute()
+    locked.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).absolute() != locked and access(path, mode))
+    assert main(["--model=Pop", "--dataset=shop", "--recommend=locked/recs.csv", "--run_dir=seldom"]) == 2
+    assert f"you may not write to the folder {locked}" in capsys.readouterr().err
+    assert not Path("seldom").exists()
+
+
+def test_what_to_type_repeats_what_was_typed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sold.csv").write_text("who,what,when\n1,2,2024-03-05\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "sold.csv", "--name=shop", "--item=what"]) == 2
+    assert "Write: rporec import sold.csv --name=shop --item=what --user=COLUMN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("lengths", "said"),
     [

@@ -53,7 +53,7 @@ def test_a_hub_that_does_not_answer_is_not_asked_for_each_file(monkeypatch, answ
 
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", load)
-    with pytest.raises(ConfigError, match="`text_encoder=some/encoder` cannot be loaded: no such model. Give `lsa`"):
+    with pytest.raises(ConfigError, match=r"`text_encoder=some/encoder` cannot be loaded: no such model\. Give `lsa`"):
         SentenceEncoder("some/encoder", "cpu")
     assert asked == [not answers]
 

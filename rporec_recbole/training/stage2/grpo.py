@@ -137,6 +137,8 @@ def train_rl(
     steps = _Steps(backbone, rollout, optimizer, best, settings, hooks or Hooks(), processes, done, seed)
     with tempfile.TemporaryDirectory() as scratch, _as_it_was(backbone.model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")
+        # TRL asks transformers so at every step.
+        warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
         config = GRPOConfig(
             output_dir=scratch,
             max_steps=max(1, settings.rl_steps - done),

@@ -33,6 +33,11 @@ def test_an_id_is_taken_before_a_name(tmp_path):
     assert rows(done)[1][:2] == ["1", "7"]
 
 
+def test_numbers_of_customers_and_articles(tmp_path):
+    done = imported(tmp_path, "customer_no,article-nr,date,price\n1,7,2024-03-05,3\n1,8,2024-03-06,4\n")
+    assert rows(done)[1][:2] == ["1", "7"]
+
+
 @pytest.mark.parametrize(
     ("header", "options", "said"),
     [
@@ -285,10 +290,12 @@ def test_frames_with_an_index_periods_and_words_for_python(tmp_path):
         ).users
         == 2
     )
-    with pytest.raises(DatasetError, match=r"Which column is the user\?.*Write: from_frames user=COLUMN$"):
+    with pytest.raises(DatasetError, match=r'Which column is the user\?.*Write: from_frames user="COLUMN"$'):
         from_frames(frame.reset_index(drop=True), name="other", data_path=tmp_path)
-    with pytest.raises(ConfigError, match=r"Choose another name, or replace it with overwrite\."):
+    with pytest.raises(ConfigError, match=r"Choose another name, or replace it with overwrite=True\."):
         from_frames(frame, name="shop", data_path=tmp_path)
+    with pytest.raises(DatasetError, match=r'Add text=\["COLUMN", "COLUMN"\], title first'):
+        from_frames(frame, pd.DataFrame({"item": ["x"], "weight": [1]}), name="heavy", data_path=tmp_path)
     with pytest.raises(DatasetError, match="interactions is None"):
         from_frames(None, name="other", data_path=tmp_path)
 

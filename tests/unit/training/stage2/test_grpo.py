@@ -35,6 +35,12 @@ def with_e(texts, rows, tokens):
     return [float("e" in text) for text in texts]
 
 
+def test_what_trl_asks_transformers_warns_nobody(recwarn):
+    backbone, settings = nano(rl_steps=1)
+    train(backbone, settings, with_e)
+    assert [str(one.message) for one in recwarn if "gradient_checkpointing" in str(one.message)] == []
+
+
 def vowels(texts, rows, tokens):
     return [float(sum(text.count(vowel) for vowel in "aeiou")) for text in texts]
 
