@@ -6,6 +6,7 @@ import os
 import runpy
 import socket
 import sqlite3
+import subprocess
 import sys
 from unittest import mock
 
@@ -64,18 +65,14 @@ sys.exit(code)
 """
 
 
-def launch(processes, *command, **environment):
-    """What torchrun starts, without itself; a process for each rank."""
+def launch(processes, *command):
+    """What torchrun starts, without itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return [Started(command, env={**os.environ, **shared, **one}) for one in own]
-
-
-def launch_and_wait(processes, *command):
-    for process in launch(processes, *command):
+    for process in [Started(command, env={**os.environ, **shared, **one}) for one in own]:
         assert process.wait() == 0, process.stderr[-3000:]
 
 
@@ -83,7 +80,7 @@ def curve_of(processes, folder):
     script, out = folder / "worker.py", folder / f"{processes}.json"
     script.write_text(WORKER, encoding="utf-8")
     if processes > 1:
-        launch_and_wait(processes, script, out)
+        launch(processes, script, out)
     else:
         with mock.patch.object(sys, "argv", [str(script), str(out)]):
             runpy.run_path(str(script))
@@ -130,7 +127,7 @@ def test_a_whole_run_is_shared(tmp_path):
     overrides = {**SHORT, **TEXT, **FLUENT, **changes}
     alone = run("RPORec", "toy", overrides={**overrides, "run_dir": str(tmp_path / "alone")})
     flags = [f"--{key}={value}" for key, value in {**overrides, "run_dir": tmp_path / "shared"}.items()]
-    launch_and_wait(2, tmp_path / "counted.py", tmp_path, "--model=RPORec", "--dataset=toy", *flags)
+    launch(2, tmp_path / "counted.py", tmp_path, "--model=RPORec", "--dataset=toy", *flags)
     metrics, ranks = read_results(tmp_path / "shared")
     pd.testing.assert_frame_equal(ranks, read_results(alone.run_dir)[1])
     for stage in ("2", "2, round 2"):
@@ -174,19 +171,18 @@ def part(record):
 
 
 def test_a_reward_that_fails_in_a_helper_leaves_its_texts_in_the_run_folder(tmp_path):
-    """torchrun ends all processes as soon as one has failed."""
+    """Under torchrun itself, which ends all processes as soon as one has failed."""
     toy = write_toy(tmp_path / "data", users=60)
     (tmp_path / "in_helper.py").write_text(FAILS_IN_THE_HELPER, encoding="utf-8")
     overrides = {**SHORT, **TEXT, "stages": "[1a,1b,1c,2]", "data_path": toy, "run_dir": tmp_path / "run"}
     overrides["reward_weights"] = "{ndcg: 0.9, in_helper:part: 0.1}"
     flags = [f"--{key}={value}" for key, value in overrides.items()]
-    command = [ROOT / "run_recbole.py", "--model=RPORec", "--dataset=toy", *flags]
-    main, helper = launch(2, *command, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
-    assert helper.wait(120) != 0
-    with contextlib.suppress(ProcessLookupError):  # it may have seen that the other one is gone
-        main.terminate()
-    assert main.wait(60) != 0
-    assert "`in_helper:part` (ValueError: no such film)" in helper.stderr
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "run_recbole.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "--model=RPORec", "--dataset=toy", *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "`in_helper:part` (ValueError: no such film)" in done.stderr
     saved = json.loads((tmp_path / "run" / FAILURE).read_text(encoding="utf-8"))
     assert "no such film" in saved["error"]
     assert saved["rows"]

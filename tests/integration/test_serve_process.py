@@ -48,14 +48,10 @@ def question(number):
 
 
 class Load:
-    """Clients that keep their connections and note every answer, and every request that got none.
+    """Clients that keep their connections and note every answer, and every request that got none."""
 
-    They ask about so many histories, of 625.
-    """
-
-    def __init__(self, port, count=8, histories=625):
+    def __init__(self, port, count=8):
         self.port, self.found, self.unanswered, self.over = port, [], [], threading.Event()
-        self.histories = histories
         self.threads = [threading.Thread(target=self._ask, args=(100 * n,), daemon=True) for n in range(count)]
         for thread in self.threads:
             thread.start()
@@ -65,8 +61,7 @@ class Load:
         while not self.over.is_set():
             number += 1
             try:
-                asked = question(number % self.histories)
-                self.found.append((asked, *client.ask("/recommend", asked)))
+                self.found.append((question(number), *client.ask("/recommend", question(number))))
             except ConnectionRefusedError:  # nobody accepts any more
                 return
             except OSError as error:
@@ -129,7 +124,7 @@ def test_a_kill_of_service_and_worker_loses_no_history(folder):
     """A killed worker is started again, and ends with its service; what was queued is written by the next one."""
     before, queued = prompts_with_texts(folder), set()
     with served(folder, "--worker=True") as service:
-        load = Load(service.port, 4, histories=80)  # each of them is written
+        load = Load(service.port, 4)
         wait_for(lambda: len(load.found) > 60)
         wait_for(lambda: children_of(service.process.pid))
         (worker,) = children_of(service.process.pid)
