@@ -1,10 +1,24 @@
+import atexit
 import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.started import draws_little
+
+_HUB = tempfile.mkdtemp(prefix="rporec-tests-")
+os.environ["HF_HOME"] = _HUB  # what tests keep of models is not among those of whoever runs them
+
+
+@atexit.register
+def _forget(process: int = os.getpid()) -> None:
+    if os.getpid() == process:  # a fork that ends leaves it to the others
+        shutil.rmtree(_HUB, ignore_errors=True)
+
 
 LONGEST = (
     "test_planted", "test_written_commands", "test_types", "test_processes", "test_resume", "test_serve_process", "test_sweep",

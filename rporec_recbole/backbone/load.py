@@ -208,14 +208,13 @@ def _load(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any
     with one_message(source.name):
         transformers_logging.disable_progress_bar()
         tokenizer = tokenizer_of(source)
-        plain = None if is_gguf(source.weights) else True  # never the pickle that transformers would fall back to
         model = AutoModelForCausalLM.from_pretrained(
-            **arguments_for(source.weights), dtype=dtype, use_safetensors=plain
+            **arguments_for(source.weights),
+            dtype=dtype,
+            use_safetensors=True,  # never the pickle that transformers would fall back to
         )
         if is_gguf(source.weights):
-            # Its numbers are plain ones by now, and transformers would refuse to train it.
-            model.hf_quantizer.remove_quantization_config(model)
-            # What an adapter notes as its base; transformers names the folder alone.
+            # What an adapter notes as its base: the file, not the folder of its numbers.
             model.name_or_path = source.weights
         if source.is_adapter:
             from peft import PeftModel

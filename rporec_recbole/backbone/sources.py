@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import has_file
+from transformers.utils import cached_file, has_file
 
+from rporec_recbole.backbone.dequantized import dequantized
 from rporec_recbole.backbone.model import BASE
 from rporec_recbole.errors import BackboneError, first_line, translating
 from rporec_recbole.settings.types import is_embedded
@@ -123,17 +124,23 @@ def _written_out(name: str) -> str:
 
 
 def arguments_for(name: str) -> dict[str, str]:
-    """The arguments by which `from_pretrained` finds a model. A GGUF file is a file of its folder.
+    """The arguments by which `from_pretrained` finds a model. Of a GGUF file it is the folder of its numbers, made here where it is not
+    there yet.
 
     Raises:
-        BackboneError: the package that reads GGUF is missing.
+        BackboneError: the package that reads GGUF is missing, or the folder cannot be written.
+        OSError, ValueError: the file cannot be read.
     """
     if not is_gguf(name):
         return {"pretrained_model_name_or_path": name}
     if importlib.util.find_spec("gguf") is None:
         raise BackboneError(f'`backbone={name}` needs the package gguf: pip install "rporec_recbole[gguf]".')
     path = Path(name)
-    return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return {
+        "pretrained_model_name_or_path": str(
+            dequantized(path if path.is_file() else Path(cached_file(str(path.parent), path.name)))
+        )
+    }
 
 
 def check_weights(source: Source) -> None:
@@ -195,21 +202,13 @@ def tokenizer_of(source: Source) -> Any:
     """
     own = not source.is_adapter or any(Path(source.name).glob("tokenizer*"))
     name = source.name if own else source.weights
-    tokenizer = AutoTokenizer.from_pretrained(**arguments_for(name))
+    # A GGUF file says how it splits words; the class of a model family would do that by rules of its own.
+    kind = PreTrainedTokenizerFast if is_gguf(name) else AutoTokenizer
+    tokenizer = kind.from_pretrained(**arguments_for(name))
     # Where the files are missing transformers makes up a tokenizer that knows no word.
     if not set(tokenizer(INSTRUCTIONS["instruct"])["input_ids"]) - set(tokenizer.all_special_ids):
         raise BackboneError(
             f"`backbone={name}` has no tokenizer: not a word of an instruction is a token of it. Put the tokenizer files (tokenizer.json, "
             "tokenizer_config.json) beside the weights, as `tokenizer.save_pretrained` writes them."
         )
-    return _as_it_is(tokenizer) if is_gguf(name) else tokenizer
-
-
-def _as_it_is(tokenizer: Any) -> PreTrainedTokenizerFast:
-    """The same tokenizer under transformers' general class. The class of a model family rebuilds itself by its own rules
-    when it is loaded again, and then splits words in another way than the GGUF file said."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend_tokenizer,
-        chat_template=tokenizer.chat_template,
-        **{name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")},
-    )
+    return tokenizer
