@@ -70,6 +70,8 @@ def _unwritable(error: Exception, path: Path, kept: Path) -> BackboneError:
 
 def _write(path: Path, folder: Path) -> None:
     transformers_logging.disable_progress_bar()
+    lean = folder / _LEAN
+    quick = lean if write_lean(path, lean) else path  # a damaged file ends here
     tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     # The class of a model family rebuilds itself by its own rules when it is loaded again, and then splits words in another way than the
     # file said.
@@ -78,8 +80,6 @@ def _write(path: Path, folder: Path) -> None:
         chat_template=tokenizer.chat_template,
         **{name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")},
     ).save_pretrained(folder)
-    lean = folder / _LEAN
-    quick = lean if write_lean(path, lean) else path
     model = AutoModelForCausalLM.from_pretrained(str(quick.parent), gguf_file=quick.name, dtype=torch.float32)
     # They are plain numbers by now, and transformers would refuse to train what says that it is quantized.
     model.hf_quantizer.remove_quantization_config(model)

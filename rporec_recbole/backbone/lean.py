@@ -8,12 +8,15 @@ The format is that of ggml's page on GGUF (github.com/ggml-org/ggml).
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
 from transformers.integrations import GGUF_CONFIG_MAPPING
+
+from rporec_recbole.errors import BackboneError
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _START = struct.Struct("<4sIQQ")  # magic, version, number of tensors, number of entries
@@ -40,14 +43,22 @@ def write_lean(source: Path, target: Path) -> bool:
         target: of the copy.
 
     Returns:
-        Whether it was written: False for a file of another version, a damaged one, or one whose model needs the list to know how many
-        words it has.
+        Whether it was written: False for a file of another version or kind, or one whose model needs the list to know how many words it
+        has.
+
+    Raises:
+        BackboneError: the file is cut off or damaged.
     """
+    if source.stat().st_size == 0:
+        return False
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             parts = _lean_parts(data)
-        except (struct.error, KeyError, UnicodeDecodeError, RecursionError):
-            return False
+        except (struct.error, KeyError, ValueError, RecursionError, EOFError) as error:
+            raise BackboneError(
+                f"`backbone={source}` is cut off or damaged: it has {len(data):,} bytes, and what it says of itself does not fit them. Copy "
+                "or download it again."
+            ) from error
         if not parts:
             return False
         header, numbers = parts
@@ -60,9 +71,11 @@ def write_lean(source: Path, target: Path) -> bool:
 
 def _lean_parts(data: mmap.mmap) -> tuple[bytes, int] | None:
     """The header of the copy, padded, and where the weights begin in the source; None where there can be no copy."""
-    magic, version, tensors, count = _START.unpack_from(data, 0)
-    if magic != _MAGIC or version not in _VERSIONS:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # an extra
+
+    if data[: len(_MAGIC)] != _MAGIC or struct.unpack_from("<I", data, len(_MAGIC))[0] not in _VERSIONS:
         return None
+    magic, version, tensors, count = _START.unpack_from(data, 0)
     entries, at = {}, _START.size
     for _ in range(count):
         start, (name, at) = at, _text(data, at)
@@ -70,10 +83,13 @@ def _lean_parts(data: mmap.mmap) -> tuple[bytes, int] | None:
         end = _end(data, kind, at + 4)
         entries[name] = _Entry(kind, start, at + 4, end)
         at = end
-    infos = at
+    infos, needed = at, 0
     for _ in range(tensors):
         _, at = _text(data, at)
         (dimensions,) = struct.unpack_from("<I", data, at)
+        *shape, kind, offset = struct.unpack_from(f"<{dimensions}QIQ", data, at + 4)
+        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        needed = max(needed, offset + math.prod(shape) // block * size)
         at += 4 + 8 * dimensions + 4 + 8
     architecture, _ = _text(data, entries["general.architecture"].value)
     kept = [
@@ -91,12 +107,17 @@ def _lean_parts(data: mmap.mmap) -> tuple[bytes, int] | None:
     if "general.alignment" in entries:
         (alignment,) = struct.unpack_from("<I", data, entries["general.alignment"].value)
     header = _START.pack(magic, version, tensors, len(kept)) + b"".join(kept) + data[infos:at]
-    return header + bytes(-len(header) % alignment), at + -at % alignment
+    numbers = at + -at % alignment
+    if len(data) < numbers + needed:
+        raise EOFError
+    return header + bytes(-len(header) % alignment), numbers
 
 
 def _text(data: mmap.mmap, at: int) -> tuple[str, int]:
     """A text, and where it ends."""
     (length,) = struct.unpack_from("<Q", data, at)
+    if at + 8 + length > len(data):
+        raise EOFError
     return data[at + 8 : at + 8 + length].decode(), at + 8 + length
 
 

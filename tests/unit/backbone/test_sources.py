@@ -59,7 +59,7 @@ def test_a_gguf_file_that_is_cut_off_or_missing(tmp_path):
     write_gguf(tmp_path / "small.gguf")
     whole = (tmp_path / "small.gguf").read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[:-2000])
-    assert "cannot be loaded" in refused(tmp_path / "cut.gguf")
+    assert "is cut off or damaged" in refused(tmp_path / "cut.gguf")
     assert "is a local path but no model" in refused("missing.gguf")
     assert "is a local path but no model" in refused(tmp_path / "missing.gguf")
 
