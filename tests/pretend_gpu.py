@@ -1,0 +1,177 @@
+"""A GPU for tests on a machine that has none: tensors that say they lie on `cuda:0`, while their numbers lie on the processor.
+
+PyTorch's own fake tensors (`tests/fake_gpu.py`) have no numbers, so a step that looks at numbers cannot be traced with them, and
+most of this package does: which token comes next, which rows are finished. Here each operation is computed on the processor,
+so every step runs to its end and gives what the processor gives, and tensors of two devices that meet raise as CUDA raises.
+
+No part of CUDA itself runs: no kernel, no autocast, no stream, no memory of a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+CUDA = torch.device("cuda", 0)
+_STANDS_IN = torch.device("meta")  # what torch itself takes our tensors for
+_MOVES = {"aten::_to_copy", "aten::to", "aten::copy_"}
+_INDEXED = {"aten::index": 0, "aten::index_put": 1, "aten::index_put_": 1, "aten::_index_put_impl_": 1}
+
+
+class DeviceError(RuntimeError):
+    """What CUDA would have raised."""
+
+
+class OnCuda(torch.Tensor):
+    """A tensor of `cuda:0`; `numbers` are its numbers, on the processor."""
+
+    numbers: Tensor
+
+    @staticmethod
+    def __new__(cls, numbers: Tensor) -> OnCuda:
+        form = {"dtype": numbers.dtype, "layout": numbers.layout, "device": _STANDS_IN}
+        place = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset()}
+        made = torch.Tensor._make_wrapper_subclass(cls, numbers.shape, **form, **place)
+        made.numbers = numbers
+        return made
+
+    @property
+    def device(self) -> torch.device:
+        return CUDA
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    @property
+    def is_meta(self) -> bool:
+        return False
+
+    def tolist(self) -> Any:
+        return self.numbers.tolist()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied: Tensor = OnCuda(self.numbers.clone())
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied, self.requires_grad)
+        memo[id(self)] = copied
+        return copied
+
+    def data_ptr(self) -> int:
+        return self.numbers.data_ptr()
+
+    def untyped_storage(self) -> Any:
+        return self.numbers.untyped_storage()
+
+    def numpy(self, **_: Any) -> Any:
+        raise DeviceError("numpy: can't convert a tensor of cuda:0; use Tensor.cpu() first")
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"OnCuda({self.numbers})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _computed(func, args, kwargs or {})
+
+
+class _Named(TorchFunctionMode):
+    """`cuda`, wherever a call names it, becomes what stands in for it, before torch looks for a driver."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.cuda:
+            return args[0].to(_STANDS_IN)
+        if "device" not in kwargs and func is not torch.Tensor.to:
+            return func(*args, **kwargs)
+        args, kwargs = tree_map(_named, args), tree_map(_named, kwargs)
+        if func not in (torch.tensor, torch.as_tensor):
+            return func(*args, **kwargs)
+        device = kwargs.pop("device")  # numbers are read on the processor, then moved
+        made = func(*args, **kwargs)
+        return made if device is None else made.to(device)
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, str) and value.split(":")[0] == "cuda":
+        return _STANDS_IN
+    return _STANDS_IN if isinstance(value, torch.device) and value.type == "cuda" else value
+
+
+class _Computed(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _computed(func, args, kwargs or {})
+
+
+@contextmanager
+def pretend_gpu() -> Iterator[None]:
+    """What is made inside lies where it is asked to lie, `cuda` too."""
+    kept = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # torch cannot change the kind of a weight in place
+    try:
+        with _Named(), _Computed():
+            yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(kept)
+
+
+def _computed(func: Any, args: Any, named: dict[str, Any]) -> Any:
+    """What an operation gives, on the device where CUDA would leave it."""
+    flat, form = tree_flatten((args, {key: value for key, value in named.items() if key != "pin_memory"}))
+    tensors = [one for one in flat if isinstance(one, Tensor)]
+    asked = next((one for one in flat if isinstance(one, torch.device)), None)
+    if not any(isinstance(one, OnCuda) for one in tensors) and (asked is None or asked.type == "cpu"):
+        return func(*args, **named)
+    name = func._schema.name
+    on_cuda = _on_cuda(name, args, tensors) if asked is None else asked.type != "cpu"
+    generator = named.get("generator")
+    if generator is not None and on_cuda and generator.device.type == "cpu":
+        raise DeviceError(f"{name}: expected a generator of cuda and found one of cpu")
+    own_args, own_named = tree_unflatten([_own(one) for one in flat], form)
+    found = func(*own_args, **own_named)
+    written = _written(func, args, named)
+    if written:
+        return written[0] if len(written) == 1 else tuple(written)
+    return tree_map(lambda one: OnCuda(one) if isinstance(one, Tensor) else one, found) if on_cuda else found
+
+
+def _own(value: Any) -> Any:
+    """What the processor computes with."""
+    if isinstance(value, OnCuda):
+        return value.numbers
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _written(func: Any, args: Any, named: dict[str, Any]) -> list[Any]:
+    """The arguments that an operation gives back after it has written to them; none where it makes new ones."""
+    returns = func._schema.returns
+    if not returns or not all(one.alias_info is not None and one.alias_info.is_write for one in returns):
+        return []
+    arguments = func._schema.arguments
+    given = {one.name: value for one, value in zip(arguments, args, strict=False)} | named
+    return [given[one.name] for one in arguments if one.alias_info is not None and one.alias_info.is_write]
+
+
+def _on_cuda(name: str, args: Any, tensors: list[Tensor]) -> bool:
+    """Whether the operands lie there. A single number of the processor may join them, and indices may lie on the processor.
+
+    Raises:
+        DeviceError: they do not lie on one device.
+    """
+    if name in _MOVES:
+        return isinstance(tensors[0], OnCuda)
+    if name in _INDEXED:
+        own = isinstance(args[0], OnCuda)
+        if not own and any(isinstance(index, OnCuda) for index in args[1]):
+            raise DeviceError(f"{name}: indices of cuda:0 for a tensor of cpu; they should lie on cpu")
+        tensors = [args[0], *([args[2]] if _INDEXED[name] else [])]
+    found = {isinstance(one, OnCuda) for one in tensors if one.dim() or isinstance(one, OnCuda)}
+    if len(found) > 1:
+        raise DeviceError(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
+    return True in found
