@@ -114,10 +114,13 @@ def pretend_gpu() -> Iterator[None]:
     """What is made inside lies where it is asked to lie, `cuda` too."""
     kept = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # torch cannot change the kind of a weight in place
+    awaken = torch.cuda._lazy_init
+    torch.cuda._lazy_init = lambda: None  # asked wherever `_Named` is not: in the backward of an `autograd.Function`
     try:
         with _Named(), _Computed():
             yield
     finally:
+        torch.cuda._lazy_init = awaken
         torch.__future__.set_overwrite_module_params_on_conversion(kept)
 
 
