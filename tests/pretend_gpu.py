@@ -9,9 +9,11 @@ No part of CUDA itself runs: no kernel, no autocast, no stream, no memory of a G
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 CUDA = torch.device("cuda", 0)
-_STANDS_IN = torch.device("meta")  # what torch itself takes our tensors for
+_STANDS_IN = torch.device("meta", 1)  # what torch itself takes our tensors for
 _MOVES = {"aten::_to_copy", "aten::to", "aten::copy_"}
 _INDEXED = {"aten::index": 0, "aten::index_put": 1, "aten::index_put_": 1, "aten::_index_put_impl_": 1}
 
@@ -112,16 +114,55 @@ class _Computed(TorchDispatchMode):
 @contextmanager
 def pretend_gpu() -> Iterator[None]:
     """What is made inside lies where it is asked to lie, `cuda` too."""
-    kept = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # torch cannot change the kind of a weight in place
-    awaken = torch.cuda._lazy_init
-    torch.cuda._lazy_init = lambda: None  # asked wherever `_Named` is not: in the backward of an `autograd.Function`
-    try:
-        with _Named(), _Computed():
-            yield
-    finally:
-        torch.cuda._lazy_init = awaken
-        torch.__future__.set_overwrite_module_params_on_conversion(kept)
+    moved = mock.patch.object(torch.nn.Module, "to", _to)
+    with mock.patch.multiple(torch.cuda, **_driver()), moved, _without_inference_mode(), _Named(), _Computed():
+        yield
+
+
+def _to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+    """`Module.to`. torch cannot change the kind of a weight in place, so one that moves is made anew; tied ones stay tied."""
+    device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
+    made: dict[int, Tensor] = {}
+
+    def moved(own: Tensor) -> Tensor:
+        if (device is None or isinstance(own, OnCuda) == (device.type != "cpu")) and dtype in (None, own.dtype):
+            return own
+        if id(own) not in made:
+            found = own.detach().to(device or own.device, dtype if own.is_floating_point() else None)
+            made[id(own)] = torch.nn.Parameter(found, own.requires_grad) if isinstance(own, torch.nn.Parameter) else found
+        return made[id(own)]
+
+    for part in module.modules():
+        for held in (part._parameters, part._buffers):
+            held.update({name: moved(own) for name, own in held.items() if own is not None})
+    return module
+
+
+def _without_inference_mode() -> Any:
+    """torch makes no views of tensors like ours in inference mode; without gradients everything else is the same."""
+    return mock.patch.object(torch._C, "_InferenceMode", lambda on: torch.no_grad() if on else contextlib.nullcontext())
+
+
+def _driver() -> dict[str, Any]:
+    """What is asked of CUDA beside tensors: which GPUs there are, and the state of their generator, which is the last seed alone."""
+    state = [torch.zeros(8, dtype=torch.uint8)]
+
+    def seed(number: int) -> None:
+        state[0] = torch.tensor(list(int(number).to_bytes(8, "little", signed=True)), dtype=torch.uint8)
+
+    def put(new: Tensor, device: Any = 0) -> None:
+        state[0] = new
+
+    return {
+        "_lazy_init": lambda: None,  # asked wherever `_Named` is not: in the backward of an `autograd.Function`
+        "device_count": lambda: 1,
+        "set_device": lambda device: None,
+        "get_device_name": lambda device=0: "pretended",
+        "manual_seed_all": seed,
+        "get_rng_state": lambda device=0: state[0],
+        "get_rng_state_all": lambda: [state[0]],
+        "set_rng_state": put,
+    }
 
 
 def _computed(func: Any, args: Any, named: dict[str, Any]) -> Any:
@@ -129,10 +170,10 @@ def _computed(func: Any, args: Any, named: dict[str, Any]) -> Any:
     flat, form = tree_flatten((args, {key: value for key, value in named.items() if key != "pin_memory"}))
     tensors = [one for one in flat if isinstance(one, Tensor)]
     asked = next((one for one in flat if isinstance(one, torch.device)), None)
-    if not any(isinstance(one, OnCuda) for one in tensors) and (asked is None or asked.type == "cpu"):
+    if not any(isinstance(one, OnCuda) for one in tensors) and (asked is None or not _is_ours(asked)):
         return func(*args, **named)
     name = func._schema.name
-    on_cuda = _on_cuda(name, args, tensors) if asked is None else asked.type != "cpu"
+    on_cuda = _on_cuda(name, args, tensors) if asked is None else _is_ours(asked)
     generator = named.get("generator")
     if generator is not None and on_cuda and generator.device.type == "cpu":
         raise DeviceError(f"{name}: expected a generator of cuda and found one of cpu")
@@ -148,7 +189,12 @@ def _own(value: Any) -> Any:
     """What the processor computes with."""
     if isinstance(value, OnCuda):
         return value.numbers
-    return torch.device("cpu") if isinstance(value, torch.device) else value
+    return torch.device("cpu") if isinstance(value, torch.device) and _is_ours(value) else value
+
+
+def _is_ours(device: torch.device) -> bool:
+    """Whether a device is the pretended one; a plain `meta`, which transformers loads models with, is not."""
+    return device.type == "cuda" or device == _STANDS_IN
 
 
 def _written(func: Any, args: Any, named: dict[str, Any]) -> list[Any]:
