@@ -129,7 +129,9 @@ def _to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
             return own
         if id(own) not in made:
             found = own.detach().to(device or own.device, dtype if own.is_floating_point() else None)
-            made[id(own)] = torch.nn.Parameter(found, own.requires_grad) if isinstance(own, torch.nn.Parameter) else found
+            made[id(own)] = (
+                torch.nn.Parameter(found, own.requires_grad) if isinstance(own, torch.nn.Parameter) else found
+            )
         return made[id(own)]
 
     for part in module.modules():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.cache_utils import Cache
 
 from rporec_recbole.backbone.kv_cache import ATTENTION, InPlaceLayer, Place
 from rporec_recbole.backbone.losses import cot_loss
@@ -57,7 +58,7 @@ def reasoning(head: FusedHead) -> Reasoning:
 
 
 def test_tensors_of_two_devices_do_not_meet(mode):
-    with pytest.raises(RuntimeError, match="two devices, cuda:0, cpu|two devices, cuda:0 and cpu"):
+    with pytest.raises(RuntimeError, match="two devices, cuda:0 and cpu"):
         numbers(2) + torch.empty(2)
 
 
@@ -108,8 +109,6 @@ def test_a_pass_of_the_engine_over_few_tokens_and_many_old_ones(mode):
     )  # fmt: skip
     model = on_fake_gpu(Qwen3ForCausalLM(config).eval())
     model.set_attn_implementation(ATTENTION)
-    from transformers.cache_utils import Cache
-
     place = Place(slice(0, ROWS), 0, 4, 8, ROWS)
     cache = Cache(layers=[InPlaceLayer(place) for _ in range(2)])
     out = model(
