@@ -18,6 +18,7 @@ from recbole.config import Config
 from rporec_recbole.backbone.engine import Generated, generate_tokens
 from rporec_recbole.backbone.entropy import cot_entropies
 from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.backbone.trial import trial_problem
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.model.encoder import LSAEncoder
 from rporec_recbole.model.fusedhead import FusedHead
@@ -33,6 +34,7 @@ from rporec_recbole.serve.retriever import Retriever
 from rporec_recbole.serve.run_index import build_index
 from rporec_recbole.settings.reader import default_settings
 from rporec_recbole.training.stage2.grpo import Hooks, train_rl
+from rporec_recbole.training.stage2.shared_prompts import shared_prompts
 from rporec_recbole.training.state.snapshots import random_states, restore_random_states
 from tests.integration.reasoned import with_texts
 from tests.pretend_gpu import CUDA, DeviceError, pretend_gpu
@@ -214,8 +216,7 @@ def test_exact_and_indexed_search(reasoned):
 # --- the backbone -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gemma3, two kinds of layers", "lfm2"])
-@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize(("name", "temperature"), [("gemma3, two kinds of layers", 0.7), ("lfm2", 0.0)])
 def test_the_engine_writes_the_same_texts(name, temperature):
     prompts = [engine_prompts()[row] for row in (1, 3, 5, 7)]  # two of them are one
     names = [str(number) for number in range(len(prompts))]
@@ -265,6 +266,7 @@ def test_a_step_of_grpo_and_its_snapshot(lora, tmp_path):
         kept: list[Any] = []
         with on(device):
             backbone, settings = nano(device, lora=lora, rl_learning_rate=0.01, kl_weight=0.1, rl_keep_every=1)
+            assert shared_prompts(backbone.model) is not None, "what fails there is only slower"
             backbone.save(tmp_path / device.type)
             stage = {"max_new_tokens": 3, "reference": str(tmp_path / device.type), "seed": 0}
             train_rl(backbone, WORDS, vowels, settings, **stage, hooks=Hooks(keep=kept.append))
@@ -277,6 +279,11 @@ def test_a_step_of_grpo_and_its_snapshot(lora, tmp_path):
                     torch.testing.assert_close(weight, learned[device][name])
     for name, weight in learned[CPU].items():
         torch.testing.assert_close(weight, learned[CUDA][name], rtol=1e-3, atol=1e-3)
+
+
+def test_an_architecture_is_tried_out_where_it_will_run():
+    with gpu():
+        assert trial_problem(nano(CUDA)[0].model.config, CUDA, adapter=False) == []
 
 
 def test_what_is_drawn_to_make_an_adapter_changes_no_other_draw():
