@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from recbole.config import Config
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-CUDA = torch.device("cuda", 0)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 _STANDS_IN = torch.device("meta", 1)  # what torch itself takes our tensors for
 _MOVES = {"aten::_to_copy", "aten::to", "aten::copy_"}
 _INDEXED = {"aten::index": 0, "aten::index_put": 1, "aten::index_put_": 1, "aten::_index_put_impl_": 1}
@@ -117,6 +120,30 @@ def pretend_gpu() -> Iterator[None]:
     moved = mock.patch.object(torch.nn.Module, "to", _to)
     with mock.patch.multiple(torch.cuda, **_driver()), moved, _without_inference_mode(), _Named(), _Computed():
         yield
+
+
+@contextmanager
+def gpu() -> Iterator[None]:
+    """`pretend_gpu`, which RecBole and accelerate find."""
+    own = Config._init_device
+
+    def found(config: Any) -> None:
+        own(config)
+        config.final_config_dict["device"] = CUDA
+
+    with pretend_gpu(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "_init_device", found)
+        patch.setattr(PartialState, "default_device", CUDA)
+        patch.setenv("ACCELERATE_TORCH_DEVICE", "cuda:0")
+        try:
+            yield
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def on(device: torch.device) -> Any:
+    """`gpu` for `CUDA`, and nothing for the processor."""
+    return gpu() if device == CUDA else contextlib.nullcontext()
 
 
 def _to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
