@@ -39,7 +39,7 @@ def attach_lora(model: Any, rank: int, alpha: int, seed: int) -> Any:
         task_type=TaskType.CAUSAL_LM,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of GPUs, which `fork_rng` would leave seeded
         return get_peft_model(model, config)
 
 

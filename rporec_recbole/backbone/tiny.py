@@ -107,7 +107,7 @@ def build_tiny(
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of GPUs, which `fork_rng` would leave seeded
         model = Qwen3ForCausalLM(config)
     _begin_with_words(model, tokenizer)
     return model

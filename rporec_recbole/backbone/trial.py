@@ -40,7 +40,7 @@ def trial_problem(config: Any, device: torch.device, adapter: bool) -> list[str]
     """
     texts, found = _texts(min(_WORDS, config.get_text_config(decoder=True).vocab_size)), []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # not those of GPUs, which `fork_rng` would leave seeded
         for model, plain in itertools.islice(_copies(config, device, texts), 2):  # a refusal needs a second opinion
             problem = _problem(model, plain, texts, adapter)
             if problem is None:

@@ -160,6 +160,7 @@ def train_rl(
             report_to=[],
             disable_tqdm=True,
         )
+        config._n_gpu = min(1, config.n_gpu)  # others that this process sees are not its own; TRL refuses them
         backbone.model.config.name_or_path = reference  # where TRL finds the reference policy
         left = order[done * settings.rl_prompts :] or order
         trainer = GRPOTrainer(
