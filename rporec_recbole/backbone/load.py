@@ -173,7 +173,7 @@ def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings, writer: Wr
 
 def _chat(settings: BackboneSettings) -> bool:
     # A compact prompt is for a model that was trained on that very form.
-    return settings.chat_template == "auto" and settings.prompt_style == "instruct"
+    return settings.chat_template == "auto" and settings.prompt_style != "compact"
 
 
 def _length_problems(config: Any, prompts: PromptEncoder, settings: BackboneSettings) -> list[str]:
