@@ -64,6 +64,7 @@ WORDS = {
     "fusion_learns": ("reasoning", "head"),
     "fusion_loss": ("catalogue", "negatives"),
     "fusion_schedule": ("constant", "linear"),
+    "fusion_keeps": ("best", "last"),
     "rl_schedule": ("constant", "linear"),
     "rl_loss": RL_LOSSES,
     "reward_candidates": ("catalogue", "negatives"),
@@ -208,6 +209,7 @@ class FusionSettings:
     fusion_learns: str
     fusion_loss: str
     fusion_schedule: str
+    fusion_keeps: str
     cot_dropout: float
     fusion_strengths: list
     realign_learning_rate_factor: float

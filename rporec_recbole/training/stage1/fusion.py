@@ -141,7 +141,8 @@ def train_fusion(
     """Trains the fusion's weights, or with `fusion_learns: head` all of the head's, at full strength, and keeps the epoch with the lowest
     validation loss.
 
-    Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing.
+    Epoch 0, the fusion as it came, takes part: reasoning that does not help on validation changes nothing. With `fusion_keeps: last` the last
+    epoch is kept, and nothing ends it early.
 
     Args:
         head: only `head.fusion` and `head.expert` change, unless all of it learns; both count in full.
@@ -205,7 +206,7 @@ def train_fusion(
                 items = head.item_vectors()
         score = _loss(head, items, valid)
         on_epoch(epoch, total / max(1, len(train)), score)
-        if valid is None or score < best:
+        if valid is None or settings.fusion_keeps == "last" or score < best:
             best, best_epoch = score, epoch
             best_weights = copy.deepcopy(parts.state_dict())
         elif epoch - best_epoch >= settings.fusion_patience:
