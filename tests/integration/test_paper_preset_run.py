@@ -76,7 +76,9 @@ def test_bad_choices_are_one_message(toy, models, capsys):
         "rechead": "fused", "text_encoder": "lsa", "rl_loss": "ppo", "rl_entropy_quantile": 0, "gate_limit": 2, "tag_reading": "loose",
     }  # fmt: skip
     arguments = {**SMALL, **models, **given, "data_path": toy}
-    assert main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
+    assert (
+        main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
+    )
     said = capsys.readouterr().err
     for one in ("`rl_loss=ppo`", "`rl_entropy_quantile", "`gate_limit", "`tag_reading"):
         assert one.replace("=ppo`", "='ppo'`") in said
@@ -85,8 +87,14 @@ def test_bad_choices_are_one_message(toy, models, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"rechead": "fused"}, ["`text_base=answer` is for `rechead=text` (here fused)", "`fusion_learns=head` is for"]),
-        ({"text_encoder": "lsa"}, ["`head_encoder=trained` needs a sentence encoder", "`text_vector_length=own` needs"]),
+        (
+            {"rechead": "fused"},
+            ["`text_base=answer` is for `rechead=text` (here fused)", "`fusion_learns=head` is for"],
+        ),
+        (
+            {"text_encoder": "lsa"},
+            ["`head_encoder=trained` needs a sentence encoder", "`text_vector_length=own` needs"],
+        ),
         ({"hidden_size": 64}, ["`hidden_size=64` must be 32, the size of the text encoder's vectors"]),
         ({"cot_samples": 2}, ["`fusion_learns=head` reads each text anew at every step"]),
         ({"cot_temperature": 0}, ["`evaluation_texts=drawn` needs a `cot_temperature` above 0"]),
@@ -94,7 +102,9 @@ def test_bad_choices_are_one_message(toy, models, capsys):
 )
 def test_what_does_not_go_together_is_refused_before_the_first_stage(toy, models, given, said, capsys):
     arguments = {**SMALL, **models, **given, "data_path": toy}
-    assert main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
+    assert (
+        main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
+    )
     message = capsys.readouterr().err
     for one in said:
         assert one in message

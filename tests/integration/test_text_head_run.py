@@ -93,3 +93,35 @@ def test_items_without_training_interactions_are_cold(toy, rechead):
     )
     model.restart_head()
     assert model.head.learned.sum() < len(trained) + 1
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"text_base": "answer"},
+        {"text_base": "answer", "item_vectors": "raw"},
+        {"gate_limit": 0.1, "gate_layers": 3},
+        {"reasoning_map": "none"},
+        {"mixing": "postnorm"},
+        {"mixing_reads": "last"},
+        {"malformed_texts": "read", "cot_dropout": 0.5},
+        {"history_text": "prompt", "item_text_style": "named"},
+        {"fusion_learns": "head"},
+        {"head_loss": "negatives", "kept_negatives": True, "lr_schedule": "linear"},
+        {"fusion_loss": "negatives", "fusion_schedule": "linear", "fusion_keeps": "last"},
+        {"evaluation_texts": "drawn", "cot_top_p": 0.9, "tag_reading": "lenient", "prompt_ratings": False},
+    ],
+    ids=lambda alone: ", ".join(alone),
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensor")
+def test_each_form_can_be_had_apart(toy, alone):
+    """A short training with one choice of the paper's release, everything else being ours: it learns and ranks."""
+    fused = alone.keys() & {"head_loss", "fusion_loss", "evaluation_texts"}
+    overrides = {"rechead": "fused" if fused else "text", "text_size": 16, "stages": ["1a", "1c"], **alone}
+    config, model, train, valid, test = toy_model(toy, **overrides)
+    trainer = build_trainer(config, model)
+    before = {name: weight.clone() for name, weight in model.head.named_parameters()}
+    trainer.fit(train, valid, saved=False)
+    changed = {name for name, weight in model.head.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed
+    assert 0 <= trainer.evaluate(test, load_best_model=False)["ndcg@10"] <= 1

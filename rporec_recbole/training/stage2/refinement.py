@@ -165,7 +165,7 @@ class Refinement:
         trainer.positions.add("2", self.ends[batch.prompts])
         everybodys = self.processes.gather([dict(self._parts)])
         parts = {name: float(np.mean([one[name] for one in everybodys])) for name in self._parts}
-        numbers = {**parts, **watched(batch, self.prompts, self.popular)}
+        numbers = {**parts, **watched(batch, self.prompts, self.popular, self.model.reasoner.parse)}
         numbers |= {name: of_trl[name] for name in _OF_TRL if name in of_trl}
         self._flat.append(numbers["flat groups"])
         for name, value in numbers.items():
