@@ -51,7 +51,7 @@ class SentenceEncoder:
             ) from error
         self.source, self._unit = source, unit
         self._vectors: dict[str, np.ndarray] = {}
-        self.size = len(self._model.encode(_PROBE))
+        self.size = len(self._model.encode(_PROBE, show_progress_bar=False))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """`[len(texts), D]` float32, 0 for a blank text. Known texts are not encoded again."""

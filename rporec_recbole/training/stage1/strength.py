@@ -141,13 +141,13 @@ def try_strengths(
 
 
 def fresh_reasoning(head: RecHead, new: nn.Module) -> None:
-    """Puts new weights for fusion and expert into a head; how popular items are stays.
+    """Puts new weights for fusion, expert and encoders of reasoning into a head; how popular items are stays.
 
     Args:
         head: gets them.
         new: a head of the same settings that has learned nothing.
     """
-    parts = ("fusion.", "expert.")
+    parts = ("fusion.", "expert.", "towers.cot_", "towers.answer_")
     weights = {
         name: one
         for name, one in new.state_dict().items()
