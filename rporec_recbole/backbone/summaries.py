@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from rporec_recbole.backbone.model import Backbone
+from rporec_recbole.backbone.running import context_length
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.text.completions import ANSWER, ANSWER_END
 
@@ -27,13 +28,14 @@ class Summarizer:
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        context, room = context_length(backbone.model.config), backbone.prompts.max_tokens
         model = copy.deepcopy(backbone.model).requires_grad_(False).eval()
         self._frozen = Backbone(
             model,
             backbone.tokenizer,
             backbone.name,
             batch_tokens=backbone.batch_tokens,
-            max_prompt_tokens=backbone.prompts.max_tokens,
+            max_prompt_tokens=room if context is None else max(1, min(room, context - TOKENS)),
         )
 
     def __call__(self, cots: Sequence[str]) -> list[str]:

@@ -129,7 +129,7 @@ class RPORec(SequentialRecommender):
         )
         writer: TextGenerator = backbone
         if limits.generation_engine == "vllm":
-            longest = max(limits.max_new_tokens, self.settings.rl.rl_max_new_tokens or 0)
+            longest = self.settings.longest_texts.max_new_tokens
             writer = VLLMEngine(backbone, max_new_tokens=longest, memory=limits.vllm_memory)
         if limits.grounded_answers:
             lines = backbone.ground(self.catalogue.lines, self._has_repeats)

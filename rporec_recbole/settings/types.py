@@ -6,6 +6,7 @@ Only `settings/reader.py` reads a config; everything behind it takes plain argum
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -254,6 +255,12 @@ class Settings:
     backbone: BackboneSettings
     fusion: FusionSettings
     rl: RLSettings
+
+    @property
+    def longest_texts(self) -> BackboneSettings:
+        """Those of the backbone, with room for the completions of stage 2 where these may be longer than others."""
+        longest = max(self.backbone.max_new_tokens, self.rl.rl_max_new_tokens or 0)
+        return dataclasses.replace(self.backbone, max_new_tokens=longest)
 
 
 def is_embedded(backbone: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -31,9 +30,8 @@ def check_work(model: RPORec, dataset: Any, stages: Collection[str], processes: 
         RewardError: a reward part of somebody else's does not do what a part must.
     """
     if model.backbone is None and {"1b", "1c"} & set(stages):
-        limits, of_rl = model.settings.backbone, model.settings.rl.rl_max_new_tokens or 0
-        longest = max(limits.max_new_tokens, of_rl if "2" in stages else 0)
-        check_backbone(dataclasses.replace(limits, max_new_tokens=longest), torch.device(model.device))
+        settings = model.settings
+        check_backbone(settings.longest_texts if "2" in stages else settings.backbone, torch.device(model.device))
     _check_positions(model.settings, dataset, stages)
     if "2" in stages:
         _check_sharing(model.settings.rl, processes)

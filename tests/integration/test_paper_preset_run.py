@@ -96,6 +96,7 @@ def test_bad_choices_are_one_message(toy, models, capsys):
             ["`head_encoder=trained` needs a sentence encoder", "`text_vector_length=own` needs"],
         ),
         ({"hidden_size": 64}, ["`hidden_size=64` must be 32, the size of the text encoder's vectors"]),
+        ({"rl_max_new_tokens": 1000}, ["`max_new_tokens=1000` (or `rl_max_new_tokens`) make 1256 tokens"]),
         ({"cot_samples": 2}, ["`fusion_learns=head` reads each text anew at every step"]),
         ({"cot_temperature": 0}, ["`evaluation_texts=drawn` needs a `cot_temperature` above 0"]),
     ],
