@@ -113,3 +113,13 @@ def sentence_model(folder, tokenizer):
     transformer = models.Transformer(str(folder / "bert"))
     SentenceTransformer(modules=[transformer, models.Pooling(24)], device="cpu").save(str(folder / "model"))
     return folder / "model"
+
+
+def static_encoder(path: Path, tokenizer: PreTrainedTokenizerFast, width: int) -> Path:
+    """A folder as sentence-transformers keeps one: a mean of random token vectors, whose length is not 1."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    torch.manual_seed(0)
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=width)], device="cpu").save(str(path))
+    return path

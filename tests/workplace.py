@@ -26,6 +26,7 @@ from rporec_recbole.cli import main
 from rporec_recbole.commands import compare
 from rporec_recbole.data.files import read_tensors, write_tensors
 from rporec_recbole.settings import properties
+from tests.backbones import static_encoder
 from tests.gguf_file import write_gguf
 from tests.toy import SHORT, write_toy
 from tests.unit.backbone.test_rendering import PLAIN, STARTS
@@ -40,6 +41,8 @@ IMPORTED = "rporec import purchases.csv --items=products.csv --name=shop"
 """Run once too; others train on what it makes."""
 
 _FILMS = {"title": "movie_title", "genre": "class", "year": "release_year"}
+_WIDTH = 32
+_SHORT_PRESET = {"hidden_size": _WIDTH, "inner_size": 48, "fusion_epochs": 1, "rl_epochs": 1}
 _SHORT = {**SHORT, "epochs": 1, "warmup_examples": 32}
 
 
@@ -219,6 +222,7 @@ def _write_models(place: Path) -> None:
     transformer = models.Transformer(str(place / "bert"))
     encoder = SentenceTransformer(modules=[transformer, models.Pooling(24)], device="cpu")
     encoder.save(str(place / "sentence-transformers" / "all-MiniLM-L6-v2"))
+    static_encoder(place / "sentence-transformers" / "static-retrieval-mrl-en-v1", words, _WIDTH)
 
 
 def _write_properties(folder: Path) -> None:
@@ -228,7 +232,7 @@ def _write_properties(folder: Path) -> None:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         short = {**_SHORT, "trials": 2}
         known = short if path.name == "RPORec.yaml" and path.parent.name == "model" else values.keys() & short.keys()
-        own = {key: short[key] for key in known} if path.parent.name != "presets" else {}
+        own = {key: short[key] for key in known} if path.parent.name != "presets" else dict(_SHORT_PRESET)
         own |= {"epochs": 1} if path.name == "overall.yaml" else {}
         path.write_text(yaml.safe_dump({**values, **own}, sort_keys=False), encoding="utf-8")
 

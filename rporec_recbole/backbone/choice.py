@@ -46,6 +46,16 @@ class Stop:
         return self.has_ended is not None and self.has_ended(tokens[-_TAIL:])
 
 
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """`[..., V]` with 0 for all but the likeliest tokens, as few of them as together have `top_p`; the likeliest always stays.
+
+    Not scaled to a sum of 1. A. Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
+    """
+    sinking, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = sinking.cumsum(dim=-1) - sinking
+    return torch.zeros_like(probabilities).scatter(-1, order, sinking.masked_fill(before >= top_p, 0.0))
+
+
 class Choice:
     """Turns logits into tokens.
 
@@ -56,7 +66,7 @@ class Choice:
     """
 
     def __init__(self, decoding: Decoding, identities: Sequence[str] | None, logprobs: bool) -> None:
-        self.temperature, self.logprobs = decoding.temperature, logprobs
+        self.temperature, self.top_p, self.logprobs = decoding.temperature, decoding.top_p, logprobs
         self._draws: Tensor | None = None
         if decoding.temperature > 0:
             assert identities is not None, "sampling needs an identity per row"
@@ -80,7 +90,10 @@ class Choice:
         else:
             at = torch.tensor(written)[:, None] + torch.arange(logits.shape[1])
             draws = self._draws[torch.tensor(rows)[:, None], at.clamp_(max=self._draws.shape[1] - 1)]
-            cumulative = torch.softmax(logits.float() / self.temperature, dim=-1).double().cumsum_(dim=-1)
+            probabilities = torch.softmax(logits.float() / self.temperature, dim=-1).double()
+            if self.top_p < 1:
+                probabilities = nucleus(probabilities, self.top_p)
+            cumulative = probabilities.cumsum_(dim=-1)
             wanted = draws.to(logits.device)[..., None] * cumulative[..., -1:]
             chosen = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
         if not self.logprobs:

@@ -173,7 +173,7 @@ def _backbone(model: Any, tokenizer: Any, settings: BackboneSettings, writer: Wr
 
 def _chat(settings: BackboneSettings) -> bool:
     # A compact prompt is for a model that was trained on that very form.
-    return settings.chat_template == "auto" and settings.prompt_style == "instruct"
+    return settings.chat_template == "auto" and settings.prompt_style != "compact"
 
 
 def _length_problems(config: Any, prompts: PromptEncoder, settings: BackboneSettings) -> list[str]:
@@ -181,7 +181,7 @@ def _length_problems(config: Any, prompts: PromptEncoder, settings: BackboneSett
     context, total = context_length(config), settings.max_prompt_tokens + settings.max_new_tokens
     if context is not None and total > context:
         problems.append(
-            f"`max_prompt_tokens={settings.max_prompt_tokens}` and `max_new_tokens={settings.max_new_tokens}` make {total} "
+            f"`max_prompt_tokens={settings.max_prompt_tokens}` and `max_new_tokens={settings.max_new_tokens}` (or `rl_max_new_tokens`) make {total} "
             f"tokens, and {settings.backbone} reads at most {context}. Lower one of them"
         )
     fixed = prompts.overhead + prompts.count(INSTRUCTIONS[settings.prompt_style])

@@ -130,6 +130,8 @@ class VLLMEngine:
             "include_stop_str_in_output": True,
             "stop_token_ids": sorted({*self._backbone.end_tokens, *(grounding.opened.tokens if grounding else ())}),
         }
+        if decoding.temperature > 0 and decoding.top_p < 1:
+            shared["top_p"] = decoding.top_p
         parameters = [SamplingParams(**shared, seed=_seed(identity, decoding)) for identity in identities]
         tokens = [{"prompt_token_ids": [*ids, *begin]} for ids in self._backbone.prompts.encode(prompts)]
         return [

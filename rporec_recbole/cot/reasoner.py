@@ -40,6 +40,7 @@ class Reasoner:
         template: renders prompts.
         store: keeps every completion as soon as it exists.
         ask_helpers: asked to help with more than `SHARED` texts; None where there is nobody.
+        parse: reads what was written (`completions.PARSERS`).
 
     Attributes:
         at_once: texts that this process claims at once; other processes on the same store write others meanwhile.
@@ -52,12 +53,13 @@ class Reasoner:
         template: PromptTemplate,
         store: CoTStore,
         ask_helpers: AskHelpers | None = None,
+        parse: Callable[[str], Completion] = parse_completion,
     ) -> None:
         self.generator = generator
         self.template = template
         self.store = store
         self.at_once = _AT_ONCE
-        self._ask_helpers = ask_helpers
+        self._ask_helpers, self.parse = ask_helpers, parse
         self.written = 0
         self._parsed: dict[str, Completion] = {}
 
@@ -95,7 +97,7 @@ class Reasoner:
         writer = self.generator.fingerprint
         keys = [completion_key(prompt, writer, decoding) for prompt in prompts]
         unknown = [key for key in keys if key not in self._parsed]
-        self._parsed.update({key: parse_completion(text) for key, text in self.store.get(unknown).items()})
+        self._parsed.update({key: self.parse(text) for key, text in self.store.get(unknown).items()})
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._parsed}
         # Longest first, as the generator would have it: then parts of the work are as quick as the whole.
         missing = dict(sorted(missing.items(), key=lambda entry: -len(entry[1])))
@@ -110,7 +112,7 @@ class Reasoner:
                 else:  # other processes are writing all of them
                     time.sleep(_PAUSE)
                     found = self.store.get(missing)
-                    self._parsed.update({key: parse_completion(text) for key, text in found.items()})
+                    self._parsed.update({key: self.parse(text) for key, text in found.items()})
                 missing = {key: prompt for key, prompt in missing.items() if key not in self._parsed}
         except BaseException:
             self.store.release()
@@ -124,6 +126,6 @@ class Reasoner:
             batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
             self.store.put(batch, writer, decoding)
             self.written += len(batch)
-            self._parsed.update({key: parse_completion(text) for key, (_, text) in batch.items()})
+            self._parsed.update({key: self.parse(text) for key, (_, text) in batch.items()})
 
         self.generator.generate(texts, decoding, keep, desc)

@@ -44,6 +44,7 @@ class Decoding:
         instead: how a completion that came out malformed is drawn again; None leaves it.
         guesses: how many lines of the catalogue are guessed for the answer; 0 leaves the answer to free writing.
         lines: digest of those lines (`Grounding.digest`).
+        top_p: below 1, draws are from the likeliest tokens that together have this probability.
     """
 
     temperature: float = 0.0
@@ -53,12 +54,14 @@ class Decoding:
     instead: Decoding | None = None
     guesses: int = 0
     lines: str = ""
+    top_p: float = 1.0
 
     @property
     def identity(self) -> dict[str, float | int | str]:
         """The fields that determine the text; those of grounded answers only where there are such, as in older stores."""
         named = ["temperature", "max_new_tokens"]
         named += ["seed", "sample"] if self.temperature > 0 else []
+        named += ["top_p"] if self.temperature > 0 and self.top_p < 1 else []
         named += ["guesses", "lines"] if self.guesses else []
         return {name: getattr(self, name) for name in named}
 

@@ -255,14 +255,14 @@ class RPORecDataset(SequentialDataset):
         pairs = rows[self.uid_field] * self.item_num + rows[self.iid_field]
         return len(torch.unique(pairs)) < len(pairs)
 
-    def catalogue(self, fields: list[str], max_characters: int) -> Catalogue:
-        """Item texts of the named columns of the `.item` file.
+    def catalogue(self, fields: list[str], max_characters: int, named: bool = False) -> Catalogue:
+        """Item texts of these columns of the `.item` file; arguments as for `build_catalogue`.
 
         Raises:
             DatasetError: a column does not exist.
         """
         tokens = [str(token) for token in self.field2id_token[self.iid_field]]
-        return build_catalogue(item_texts(self.config, fields, tokens), tokens, fields, max_characters)
+        return build_catalogue(item_texts(self.config, fields, tokens), tokens, fields, max_characters, named)
 
     @property
     def item_counter(self) -> Any:

@@ -37,7 +37,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """`[len(texts), D]` float32, rows of length 1 (or 0)."""
+        """`[len(texts), D]` float32, rows of length 1 (or 0), unless the encoder keeps lengths of its own."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -45,7 +45,9 @@ class TextEncoder(Protocol):
         ...
 
 
-def make_encoder(source: str, texts: Sequence[str], size: int, seed: int, device: str) -> TextEncoder:
+def make_encoder(
+    source: str, texts: Sequence[str], size: int, seed: int, device: str, unit: bool = True
+) -> TextEncoder:
     """The encoder that `text_encoder` names.
 
     Args:
@@ -54,21 +56,22 @@ def make_encoder(source: str, texts: Sequence[str], size: int, seed: int, device
         size: dimension of `lsa`; other encoders have their own.
         seed: of `lsa`.
         device: where a neural encoder runs.
+        unit: vectors of a neural encoder have length 1; otherwise their own.
 
     Raises:
         ConfigError: the encoder cannot be loaded.
     """
-    return LSAEncoder.fit(texts, size, seed) if source == "lsa" else SentenceEncoder(source, device)
+    return LSAEncoder.fit(texts, size, seed) if source == "lsa" else SentenceEncoder(source, device, unit)
 
 
-def load_encoder(source: str, folder: Path, device: str) -> TextEncoder:
+def load_encoder(source: str, folder: Path, device: str, unit: bool = True) -> TextEncoder:
     """What `save` wrote; arguments as `make_encoder`.
 
     Raises:
         RunFolderError: a file is missing or damaged.
         ConfigError: the encoder cannot be loaded.
     """
-    return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(source, folder, device)
+    return LSAEncoder.load(folder) if source == "lsa" else SentenceEncoder.load(source, folder, device, unit)
 
 
 def unseen_texts(vectors: Tensor, what: str, settings: TextSettings) -> str | None:

@@ -5,7 +5,7 @@ Letters in shapes: B rows, T positions, K items of a tail, D size of a text vect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,10 +27,17 @@ class HistoryText:
         encoder: of items, histories and reasoning alike.
         lines: text of each item, by item id; 0 is padding.
         length: K, how many of the newest items are read.
+        render: item ids, oldest first, to a text; None: their lines, the newest item first.
     """
 
-    def __init__(self, encoder: TextEncoder, lines: Sequence[str], length: int) -> None:
-        self._encoder = encoder
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        lines: Sequence[str],
+        length: int,
+        render: Callable[[Sequence[int]], str] | None = None,
+    ) -> None:
+        self._encoder, self._render = encoder, render
         self._lines = lines
         self._length = length
         self._row: dict[bytes, int] = {bytes(4 * length): 0}  # the empty tail: the zero vector
@@ -43,12 +50,23 @@ class HistoryText:
 
     def newest(self, histories: Tensor) -> Tensor:
         """Whole histories, `[B, T] -> [B, D]`; padding 0 may stand anywhere."""
+        return self._vectors(self._newest_tails(histories), histories)
+
+    def texts(self, histories: Tensor) -> list[str]:
+        """The text up to each position, `[B, T] -> B * T`, row after row; empty at padding, which stands on the right."""
+        return [self._text(tail.tobytes()) for tail in self._tails(self._ids(histories))]
+
+    def newest_texts(self, histories: Tensor) -> list[str]:
+        """The texts of whole histories, `[B, T] -> B`; padding 0 may stand anywhere."""
+        return [self._text(tail.tobytes()) for tail in self._newest_tails(histories)]
+
+    def _newest_tails(self, histories: Tensor) -> np.ndarray:
         ids = self._ids(histories)
         packed = np.take_along_axis(ids, np.argsort(ids > 0, axis=1, kind="stable"), axis=1)  # padding to the left
         tails = np.zeros((len(ids), self._length), dtype=np.int32)
         shown = min(self._length, ids.shape[1])
         tails[:, self._length - shown :] = packed[:, ids.shape[1] - shown :]
-        return self._vectors(tails, histories)
+        return tails
 
     def read(self, histories: Tensor) -> None:
         """Encodes what `everywhere` of these histories will ask for."""
@@ -89,5 +107,8 @@ class HistoryText:
         return np.array([self._row[key] for key in keys], dtype=np.int64)
 
     def _text(self, tail: bytes) -> str:
+        if self._render is not None:
+            shown = [int(item) for item in np.frombuffer(tail, dtype=np.int32) if item]
+            return self._render(shown) if shown else ""
         # Newest first: an encoder that cuts long texts off then loses the oldest items.
         return "\n".join(self._lines[item] for item in np.frombuffer(tail, dtype=np.int32)[::-1] if item)

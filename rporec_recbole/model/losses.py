@@ -203,6 +203,7 @@ def negatives_loss(
     offset: Tensor | None,
     negatives: int,
     candidates: Tensor | None = None,
+    others: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of each target among itself and a few others: what RPORec's paper trains its head with.
 
@@ -212,21 +213,28 @@ def negatives_loss(
     Args: as in `recommendation_loss`, but for
         negatives: items drawn for each position, from torch's global generator.
         candidates: targets must be among them.
+        others: `[P, K]` item ids that are taken in the place of a draw; they need not be candidates.
 
     Raises:
         TrainingError: there is one candidate alone.
     """
     with torch.autocast(users.device.type, enabled=False):
         users, items = users.float(), items.float()
-        pool = _taking_part(candidates, items).nonzero().flatten()
-        if len(pool) < 2:
-            raise TrainingError("There is one item to learn from; a loss over negatives needs two.")
-        others = torch.randint(len(pool) - 1, (len(users), negatives)).to(pool.device)
-        place = torch.searchsorted(pool, targets)
-        ids = torch.cat([targets[:, None], pool[others + (others >= place[:, None])]], dim=1)
+        if others is None:
+            others = _drawn(_taking_part(candidates, items).nonzero().flatten(), targets, negatives)
+        ids = torch.cat([targets[:, None], others], dim=1)
         scores = torch.bmm(F.embedding(ids, items), users[:, :, None]).squeeze(2)
         if offset is not None:
             history = _history_of(seen, seen_rows, seen_until)
             repeated = (history[:, :, None] == ids[:, None, :]).any(dim=1)
             scores = scores + torch.where(repeated, offset.float()[:, None], 0.0)
         return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum") / max(1, len(targets))
+
+
+def _drawn(pool: Tensor, targets: Tensor, count: int) -> Tensor:
+    """`[P, count]` items of a sorted pool, drawn with replacement for each target, never itself."""
+    if len(pool) < 2:
+        raise TrainingError("There is one item to learn from; a loss over negatives needs two.")
+    numbers = torch.randint(len(pool) - 1, (len(targets), count)).to(pool.device)
+    place = torch.searchsorted(pool, targets)
+    return pool[numbers + (numbers >= place[:, None])]

@@ -123,6 +123,11 @@ class RecHead(nn.Module, ABC):
         if self.expert is not None:
             self.expert.strength.fill_(1.0)
 
+    @property
+    def reads_malformed(self) -> bool:
+        """Whether completions that are not well-formed are read too, as far as their vectors are not 0."""
+        return False
+
     @abstractmethod
     def item_vectors(self) -> Tensor:
         """e_i of all items, `[N, H]`."""
@@ -149,6 +154,10 @@ class RecHead(nn.Module, ABC):
 
     def read_history(self, histories: Tensor) -> Tensor | None:
         """What the fusion reads of histories, `[B, T] -> [B, 2D]`; padding 0 may stand anywhere. None: nothing."""
+        return None
+
+    def read_texts(self, cots: Sequence[str], answers: Sequence[str]) -> Tensor | None:
+        """`Reasoning.vectors` of B texts, `[B, 2D]`, from encoders of the head's own; None: the text encoder's vectors are read."""
         return None
 
     def prepare(self, histories: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,20 @@ from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
+from rporec_recbole.data.kept_negatives import KeptNegatives
 from rporec_recbole.data.ratings import Ratings
 from rporec_recbole.data.score_budget import rows_at_once
-from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.answer_match import AnswerMatcher
 from rporec_recbole.model.answers import Guesses, read_guesses
-from rporec_recbole.model.encoder import TextEncoder, make_encoder, unseen_texts
-from rporec_recbole.model.fusedhead import FusedHead
-from rporec_recbole.model.history_text import HistoryText
+from rporec_recbole.model.encoder import TextEncoder, unseen_texts
+from rporec_recbole.model.item_text import read_item_text
 from rporec_recbole.model.losses import negatives_loss, recommendation_loss, sampled_recommendation_loss
+from rporec_recbole.model.new_head import history_text, new_head
 from rporec_recbole.model.rechead import Reasoning, RecHead, distinct, mean_reasoning
 from rporec_recbole.model.texthead import TextHead
 from rporec_recbole.settings.reader import settings_from
 from rporec_recbole.text.catalogue import Catalogue
-from rporec_recbole.text.completions import Completion
+from rporec_recbole.text.completions import PARSERS, Completion
 from rporec_recbole.text.prompts import PromptTemplate, Rating
 
 _SCORING_ROWS = 1024
@@ -68,7 +69,7 @@ class RPORec(SequentialRecommender):
         self.catalogue: Catalogue | None = None
         self.encoder: TextEncoder | None = None
         if not self.settings.text.ids_only:
-            self._read_item_text(config, dataset)
+            self.catalogue, self.encoder = read_item_text(config, dataset, self.settings.text, self.seed, self.logger)
         item_text = None
         if self.encoder is not None and self.catalogue is not None:
             item_text = torch.from_numpy(self.encoder.encode(self.catalogue.lines))
@@ -88,33 +89,13 @@ class RPORec(SequentialRecommender):
 
     def new_head(self, item_text: Tensor | None) -> RecHead:
         """A head that has learned nothing, by the run's settings; `item_text`, `[N, D]`, or None for a head of ids only."""
-        head = self.settings.head
-        sizes: dict[str, Any] = {
-            "hidden_size": head.hidden_size,
-            "layers": head.n_layers,
-            "heads": head.n_heads,
-            "inner_size": head.inner_size,
-            "dropout": head.dropout,
-            "initializer_range": head.initializer_range,
-            "history_bias": head.history_bias,
-            "hears_answers": self.settings.fusion.fusion_hears_answers,
-        }
-        if head.rechead == "fused":
-            shown = self.settings.text.prompt_items if self.settings.fusion.fusion_reads_history else 0
-            return FusedHead(self.n_items, item_text, id_dropout=head.id_dropout, history_items=shown, **sizes)
-        assert item_text is not None, "settings refuse a text head without item text"
-        return TextHead(item_text, self._history_text(), **sizes)
-
-    def _history_text(self) -> HistoryText:
-        assert self.encoder is not None, "a text head needs an encoder"
-        assert self.catalogue is not None, "a text head needs item text"
-        return HistoryText(self.encoder, self.catalogue.lines, self.settings.text.prompt_items)
+        return new_head(self.settings, self.n_items, item_text, self.catalogue, self.encoder)
 
     def use_encoder(self, encoder: TextEncoder) -> None:
         """Puts another text encoder in place, one that was saved with the head's weights."""
         self.encoder = encoder
         if isinstance(self.head, TextHead):
-            self.head.history_text = self._history_text()
+            self.head.history_text = history_text(self.settings, self.catalogue, encoder)
 
     def learn_from(self, max_rung: int) -> None:
         """Later losses learn from positions up to a rung of the ladder; items that stand on none of these are cold."""
@@ -129,27 +110,10 @@ class RPORec(SequentialRecommender):
         self.learn_from(self.max_rung)
         self.reasoning_on = False
 
-    def _read_item_text(self, config: Any, dataset: Any) -> None:
-        text = self.settings.text
-        if not text.item_text_fields:
-            there = (
-                []
-                if dataset.item_feat is None
-                else [name for name in dataset.item_feat.columns if name != dataset.iid_field]
-            )
-            raise DatasetError(
-                f"RPORec needs item text, and nothing says which columns of {config['dataset']}.item hold it. Name them, "
-                f'title first: --item_text_fields="[title,...]" (loaded columns: {there or "none"}), or run the trunk '
-                "alone with --ids_only=True."
-            )
-        self.catalogue = dataset.catalogue(text.item_text_fields, text.title_characters)
-        if self.catalogue.untitled:
-            self.logger.warning(
-                f"{self.catalogue.untitled} of {len(self.catalogue) - 1} items have no {text.item_text_fields[0]}; their id stands in for it."
-            )
-        self.encoder = make_encoder(
-            text.text_encoder, self.catalogue.lines[1:], text.text_size, self.seed, str(config["device"])
-        )
+    @cached_property
+    def negatives(self) -> KeptNegatives:
+        """The `sampled_negatives` items beside each target that are drawn once and kept."""
+        return KeptNegatives(self.n_items, self.settings.head.sampled_negatives, self.seed)
 
     def connect(self, backbone: Backbone, store: CoTStore) -> None:
         """Gives the model its language model and the store of what it writes."""
@@ -161,15 +125,17 @@ class RPORec(SequentialRecommender):
             limits.prompt_style,
             limits.max_prompt_tokens - backbone.prompts.overhead,
             backbone.prompts.count,
+            self.settings.text.prompt_ratings,
         )
         writer: TextGenerator = backbone
         if limits.generation_engine == "vllm":
-            writer = VLLMEngine(backbone, max_new_tokens=limits.max_new_tokens, memory=limits.vllm_memory)
+            longest = self.settings.longest_texts.max_new_tokens
+            writer = VLLMEngine(backbone, max_new_tokens=longest, memory=limits.vllm_memory)
         if limits.grounded_answers:
             lines = backbone.ground(self.catalogue.lines, self._has_repeats)
             self._guessing = {"guesses": limits.answer_guesses, "lines": lines}
         self.backbone = backbone
-        self.reasoner = Reasoner(writer, template, store, self.ask_helpers)
+        self.reasoner = Reasoner(writer, template, store, self.ask_helpers, PARSERS[self.settings.text.tag_reading])
 
     # --- losses -----------------------------------------------------------------------------------------------------
 
@@ -193,6 +159,10 @@ class RPORec(SequentialRecommender):
         head = self.settings.head
         exact = head.head_loss == "catalogue" and self.n_items <= head.full_softmax_items
         estimated = negatives_loss if head.head_loss == "negatives" else sampled_recommendation_loss
+        if head.head_loss == "negatives" and head.kept_negatives:
+            estimated = partial(
+                negatives_loss, others=self.negatives.of(window_positions(interaction)[learned], targets[learned])
+            )
         loss = (recommendation_loss if exact else estimated)(
             self.head.user_vectors(states, None),
             items,
@@ -223,11 +193,21 @@ class RPORec(SequentialRecommender):
         return None if self.ratings is None else self.ratings.of(rows)
 
     def encode_texts(self, completions: Sequence[Completion]) -> Tensor:
-        """`[enc(cot); enc(answer)]` of B completions, `[B, 2D]`, on the model's device."""
+        """`[enc(cot); enc(answer)]` of B completions as the head reads them, `[B, 2D]`, on the model's device."""
         assert self.encoder is not None, "reasoning needs item text"
-        cot = self.encoder.encode([one.cot for one in completions])
-        answer = self.encoder.encode([one.answer for one in completions])
+        cots, answers = self.read_sections(completions)
+        with torch.no_grad():
+            own = self.head.read_texts(cots, answers)
+        if own is not None:
+            return own
+        cot, answer = self.encoder.encode(cots), self.encoder.encode(answers)
         return torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
+
+    def read_sections(self, completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
+        """What is read as cot and as answer of B completions; of a malformed one nothing, or with `malformed_texts: read` its text as cot."""
+        whole = self.settings.head.malformed_texts == "read"
+        cots = [one.text if whole and not one.well_formed else one.cot for one in completions]
+        return cots, [one.answer for one in completions]
 
     def encode_completions(self, completions: Sequence[Completion], histories: Tensor) -> Reasoning:
         """Completions as the head reads them, on the model's device.
@@ -285,12 +265,15 @@ class RPORec(SequentialRecommender):
         self, temperature: float = 0.0, seed: int = 0, sample: int = 0, instead: Decoding | None = None
     ) -> Decoding:
         """How the backbone writes for this model, within its limits and with the answers that it may give."""
-        return Decoding(temperature, self.settings.backbone.max_new_tokens, seed, sample, instead, **self._guessing)
+        limits = self.settings.backbone
+        top_p = limits.cot_top_p if temperature > 0 else 1.0
+        return Decoding(temperature, limits.max_new_tokens, seed, sample, instead, top_p=top_p, **self._guessing)
 
     @property
     def evaluation_decoding(self) -> Decoding:
-        """How the texts of an evaluation are written: greedily for one a user, drawn for several."""
-        if self.settings.backbone.cot_samples == 1:
+        """How the texts of an evaluation are written: greedily for one a user, drawn for several or with `evaluation_texts: drawn`."""
+        limits = self.settings.backbone
+        if limits.cot_samples == 1 and limits.evaluation_texts == "greedy":
             return self.decoding(instead=self._again(0))
         return self.fusion_decoding
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line
@@ -18,17 +20,18 @@ _KEPT_TEXTS = 50_000
 
 
 class SentenceEncoder:
-    """Unit vectors of a sentence-transformers model (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019).
+    """Vectors of a sentence-transformers model (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019).
 
     Args:
         source: hub id or folder. Code from the hub is never run.
         device: where the model runs, such as `cpu`.
+        unit: vectors have length 1; otherwise the length that the model gives them.
 
     Raises:
         ConfigError: the package is missing or the model cannot be loaded.
     """
 
-    def __init__(self, source: str, device: str) -> None:
+    def __init__(self, source: str, device: str, unit: bool = True) -> None:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
@@ -46,12 +49,12 @@ class SentenceEncoder:
                 f"`text_encoder={source}` cannot be loaded: {reason}. Give `lsa`, a sentence-transformers folder, or a hub "
                 "id that is downloaded already or reachable."
             ) from error
-        self.source = source
+        self.source, self._unit = source, unit
         self._vectors: dict[str, np.ndarray] = {}
-        self.size = len(self._model.encode(_PROBE))
+        self.size = len(self._model.encode(_PROBE, show_progress_bar=False))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """`[len(texts), D]` float32, rows of length 1, or 0 for a blank text. Known texts are not encoded again."""
+        """`[len(texts), D]` float32, 0 for a blank text. Known texts are not encoded again."""
         if not len(texts):
             return np.zeros((0, self.size), dtype=np.float32)
         wanted = [text for text in dict.fromkeys(texts) if text.strip()]
@@ -60,11 +63,15 @@ class SentenceEncoder:
             self._vectors, missing = {}, wanted
         if missing:
             made = self._model.encode(
-                missing, normalize_embeddings=True, show_progress_bar=len(missing) > 2000 and watched()
+                missing, normalize_embeddings=self._unit, show_progress_bar=len(missing) > 2000 and watched()
             )
             self._vectors.update(zip(missing, np.asarray(made, dtype=np.float32), strict=True))
         blank = np.zeros(self.size, dtype=np.float32)
         return np.stack([self._vectors.get(text, blank) for text in texts])
+
+    def trainable(self) -> nn.Module:
+        """A copy of the model that can be trained: texts to `[B, D]`, of the length that the model gives them."""
+        return _Trainable(copy.deepcopy(self._model))
 
     def save(self, folder: Path) -> None:
         """Writes `encoder.json`: the model's name, for people, and what it makes of one sentence. The weights stay where they are."""
@@ -73,13 +80,14 @@ class SentenceEncoder:
         write_text(folder / _FILE, json.dumps(kept))
 
     @classmethod
-    def load(cls, source: str, folder: Path, device: str) -> SentenceEncoder:
+    def load(cls, source: str, folder: Path, device: str, unit: bool = True) -> SentenceEncoder:
         """The encoder that `save` described, wherever it lies now.
 
         Args:
             source: hub id or folder.
             folder: that `save` wrote to.
             device: where it runs.
+            unit: as when it was saved.
 
         Raises:
             ConfigError: its model cannot be loaded.
@@ -90,7 +98,7 @@ class SentenceEncoder:
             probe = np.asarray(kept["probe"], dtype=np.float32)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{folder / _FILE} cannot be read ({error}). Run the training again.") from error
-        encoder = cls(source, device)
+        encoder = cls(source, device, unit)
         found = encoder.encode([_PROBE])[0]
         if found.shape != probe.shape or not np.allclose(found, probe, atol=1e-2):
             raise RunFolderError(
@@ -98,6 +106,20 @@ class SentenceEncoder:
                 "them. Restore the model that was there, name it with --text_encoder=FOLDER_OR_ID, or train again."
             )
         return encoder
+
+
+class _Trainable(nn.Module):
+    """Texts to `[B, D]`, with a gradient."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(True)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        features = self.model.preprocess(list(texts))
+        device = next(self.model.parameters()).device
+        on_device = {name: one.to(device) if isinstance(one, Tensor) else one for name, one in features.items()}
+        return self.model(on_device)["sentence_embedding"]
 
 
 def _hub_answers() -> bool:

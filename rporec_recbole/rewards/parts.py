@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.errors import ConfigError, RewardError
-from rporec_recbole.rewards import ranking_parts, text_parts
+from rporec_recbole.rewards import paper_parts, ranking_parts, text_parts
 from rporec_recbole.rewards.record import RewardRecord
 from rporec_recbole.settings.named_code import find_code, names_code
 
@@ -25,7 +25,13 @@ PARTS: dict[str, Part] = {
     "compression": text_parts.compression,
     "semantic_consistency": text_parts.semantic_consistency,
     "entropy_gap": text_parts.entropy_gap,
+    "cleanliness": paper_parts.cleanliness,
+    "summary_compression": paper_parts.summary_compression,
+    "summary_consistency": paper_parts.summary_consistency,
+    "entropy_gap_uncapped": paper_parts.entropy_gap_uncapped,
 }
+SUMMARIZED = {"summary_compression", "summary_consistency"}
+"""The parts that read `RewardRecord.summaries`, for which a second language model is kept."""
 
 
 def find_part(name: str) -> Part:

@@ -6,6 +6,7 @@ malformed and earns 0. Letters in shapes: B completions, R positions, N items.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,9 @@ from rporec_recbole.data.files import write_text
 from rporec_recbole.errors import RewardError
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import find_part, pay
-from rporec_recbole.rewards.record import Positions, RewardRecord, TextVectors
+from rporec_recbole.rewards.record import Positions, RewardRecord, Summaries, TextVectors
 from rporec_recbole.text.catalogue import Catalogue
-from rporec_recbole.text.completions import Completion, parse_completion, render_completion
+from rporec_recbole.text.completions import PARSERS, Completion, parse_completion, render_completion
 from rporec_recbole.text.mentions import Mentions
 
 Score = Callable[[Sequence[int], Sequence[Completion]], Tensor]
@@ -31,6 +32,8 @@ Encode = Callable[[Sequence[Completion]], TextVectors]
 """Completions in, their text vectors out."""
 Entropies = Callable[[Sequence[str], Sequence[Sequence[int]]], list[Tensor]]
 """Prompts and tokens of completions in, entropies of each cot out; see `backbone.entropy.cot_entropies`."""
+Summarize = Callable[[Sequence[str]], Sequence[str]]
+"""Cots in, one summary each out; see `backbone.summaries.Summarizer`."""
 
 FAILURE = "reward_failure.json"
 _GRID = 1 << 20
@@ -44,6 +47,9 @@ class RecheadReward:
         score: see `Score`.
         encode: see `Encode`; called for parts that read text vectors only.
         entropies: see `Entropies`; called for parts that read entropies only.
+        summarize: see `Summarize`; called for parts that read summaries only. None: there is nobody to ask.
+        candidates: `[R, C]` items that the target of each position is ranked among, itself one of them; None: all.
+        tag_reading: how tags are read, among `PARSERS`.
         catalogue: texts of all items.
         weights: part -> weight; see `parts.find_part`.
         gates: names among `GATES`.
@@ -71,8 +77,12 @@ class RecheadReward:
         limits: QualityLimits,
         folder: Path,
         observe: Callable[[dict[str, float]], None] | None = None,
+        summarize: Summarize | None = None,
+        candidates: Tensor | None = None,
+        tag_reading: str = "strict",
     ) -> None:
         self.positions = positions
+        self._summarize, self._candidates, self._parse = summarize, candidates, PARSERS[tag_reading]
         self._score, self._encode, self._entropies = score, encode, entropies
         self._catalogue, self._mentions = catalogue, Mentions(catalogue)
         self._parts = {name: (weight, find_part(name)) for name, weight in weights.items()}
@@ -135,7 +145,7 @@ class RecheadReward:
     def _record(
         self, texts: Sequence[str], positions: Sequence[int], tokens: Sequence[Sequence[int]] | None
     ) -> RewardRecord:
-        completions = [parse_completion(text) for text in texts]
+        completions = [self._parse(text) for text in texts]
         prompts = [self.positions.prompts[row] for row in positions]
 
         def entropies() -> list[Tensor]:
@@ -143,19 +153,32 @@ class RecheadReward:
                 raise RewardError("Entropies need the completions as tokens, and only their texts were given.")
             return self._entropies(prompts, tokens)
 
+        def summaries() -> Summaries:
+            if self._summarize is None:
+                raise RewardError("Summaries need a language model that writes them, and none was given.")
+            written = self._summarize([one.cot for one in completions])
+            asked = zip(completions, written, strict=True)
+            return Summaries(written, self._encode([dataclasses.replace(one, cot=text) for one, text in asked]).cot)
+
+        rows = torch.as_tensor(list(positions), dtype=torch.int64)
+        scores = self._score(positions, completions).cpu()
+        if self._candidates is not None:
+            ranked = self._candidates[rows]
+            scores = torch.full_like(scores, -torch.inf).scatter(1, ranked, scores.gather(1, ranked))
         return RewardRecord(
             prompts=prompts,
             completions=completions,
             histories=[self.positions.histories[row] for row in positions],
             shown=[self.positions.shown[row] for row in positions],
-            targets=self.positions.targets[torch.as_tensor(list(positions), dtype=torch.int64)].cpu(),
-            scores=self._score(positions, completions).cpu(),
+            targets=self.positions.targets[rows].cpu(),
+            scores=scores,
             catalogue=self._catalogue,
             mentions=self._mentions,
             k=self._k,
             limits=self._limits,
             make_vectors=lambda: self._encode(completions),
             make_entropies=entropies,
+            make_summaries=summaries,
         )
 
     def _fail(
@@ -204,4 +227,5 @@ def trial_record(catalogue: Catalogue, encode: Encode, k: int, limits: QualityLi
         limits=limits,
         make_vectors=lambda: encode(completions),
         make_entropies=lambda: [torch.tensor([0.1, 0.9]), torch.zeros(0)],
+        make_summaries=lambda: Summaries(["They chose it.", ""], encode(completions).cot),
     )

@@ -19,6 +19,18 @@ from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.mentions import Mentions
 
 
+class Summaries(NamedTuple):
+    """What a frozen language model makes of cots in few words.
+
+    Attributes:
+        texts: B summaries; empty where it wrote none, or where there is no cot.
+        vectors: `[B, D]` of them, from the encoder of `TextVectors`.
+    """
+
+    texts: Sequence[str]
+    vectors: Tensor
+
+
 class TextVectors(NamedTuple):
     """Completions as the head's own text encoder sees them; rows have length 1, or 0 where it knows no word.
 
@@ -61,13 +73,14 @@ class RewardRecord:
         shown: B lists, the newest items of each history, those that its prompt shows.
         targets: `[B]` the true next items.
         scores: `[B, N]` of the frozen head in eval mode, as the evaluation ranks them: `-inf` for padding and for items
-            that it hides.
+            that it hides; with `reward_candidates: negatives` for all but the target and its negatives.
         catalogue: texts of all items.
         mentions: finds the catalogue's titles in texts.
         k: depth of the ranking parts (`reward_k`).
         limits: of texts (`quality_limits`).
         make_vectors: see `vectors`.
         make_entropies: see `entropies`.
+        make_summaries: see `summaries`.
     """
 
     prompts: Sequence[str]
@@ -82,13 +95,14 @@ class RewardRecord:
     limits: QualityLimits
     make_vectors: Callable[[], TextVectors]
     make_entropies: Callable[[], list[Tensor]]
+    make_summaries: Callable[[], Summaries]
 
     def __len__(self) -> int:
         return len(self.completions)
 
     @cached_property
     def ranks(self) -> Tensor:
-        """`[B]` rank of each target over the full catalogue; 1 is best."""
+        """`[B]` rank of each target among all candidates; 1 is best."""
         return target_rank(self.scores, self.targets)
 
     @cached_property
@@ -100,3 +114,8 @@ class RewardRecord:
     def entropies(self) -> list[Tensor]:
         """B tensors: entropy, in nats, of the policy's distribution at each token of the cot; empty without a cot."""
         return self.make_entropies()
+
+    @cached_property
+    def summaries(self) -> Summaries:
+        """Summaries of the cots, by the language model as it was when the stage began."""
+        return self.make_summaries()

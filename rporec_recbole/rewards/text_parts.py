@@ -1,12 +1,13 @@
 """Parts of the reward that look at the text alone.
 
 Conciseness, compression, semantic consistency and the entropy gap are named by the paper (Gao et al., arXiv 2605.21967);
-where a docstring says "our reading", the formula is ours.
+where a docstring says "our reading", the formula is ours. `paper_parts.py` has the formulas of the paper's release.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -71,12 +72,21 @@ def entropy_gap(record: RewardRecord) -> Tensor:
     The paper's formula, in nats, with H the entropy of the policy over its vocabulary at the rollout's temperature:
     `mean(top ceil(n / 5) of H_1..H_n) - mean(H_1..H_n)`. That it counts up to 1 is ours; no cot gives 0.
     """
+    return uncertain_gap(record.entropies).clamp(0, 1)
+
+
+def uncertain_gap(of_texts: Sequence[Tensor]) -> Tensor:
+    """`mean(top ceil(n / 5) of H_1..H_n) - mean(H_1..H_n)` of each text, `[B]`; 0 without tokens.
+
+    Args:
+        of_texts: B tensors of entropies, in nats.
+    """
     gaps = []
-    for entropies in record.entropies:
+    for entropies in of_texts:
         entropies = entropies.double()
         top = entropies.topk(math.ceil(_UNCERTAIN * len(entropies))).values
         gaps.append((top.mean() - entropies.mean()).item() if len(entropies) else 0.0)
-    return _numbers(gaps).clamp(0, 1)
+    return _numbers(gaps)
 
 
 def _cot_words(record: RewardRecord) -> list[int]:

@@ -115,6 +115,7 @@ class Recommender:
                     guesses=model.guesses,
                     kept=_KEPT,
                     limit=limits.pending,
+                    parse=model.reasoner.parse,
                 )
         model.backbone = model.reasoner = None  # the request path has no use for a language model
         self._model, self._head = model, model.head

@@ -59,6 +59,7 @@ class StoredReasoning:
         guesses: completions to the items that their answers speak of (`RPORec.guesses`).
         kept: encoded reasoning that is remembered, the most lately used.
         limit: prompts that may wait.
+        parse: reads what was written (`completions.PARSERS`).
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class StoredReasoning:
         guesses: Callable[[Sequence[Completion]], Guesses | None],
         kept: int,
         limit: int,
+        parse: Callable[[str], Completion] = parse_completion,
     ) -> None:
         self.template = template
         self._folder, self._path = folder, store
         self._writer, self._decodings, self._encode, self._guesses = writer, list(decodings), encode, guesses
-        self._kept, self._limit = kept, limit
+        self._kept, self._limit, self._parse = kept, limit, parse
         self._found: OrderedDict[str, Found] = OrderedDict()
         self._waiting: set[str] = set()  # what this process has seen in the queue: not asked again on every request
         self._store: Any = None
@@ -166,14 +168,14 @@ class StoredReasoning:
         """What a `Reasoner` makes of the texts that are there; None where one is missing."""
         if text is None:
             return None
-        first = last = parse_completion(text)
+        first = last = self._parse(text)
         while decoding.instead is not None and not last.well_formed:
             decoding = decoding.instead
             key = completion_key(prompt, self._writer, decoding)
             text = self._store.get([key]).get(key)
             if text is None:
                 return None
-            last = parse_completion(text)
+            last = self._parse(text)
         return last if last.well_formed else first
 
     def _keys(self, key: str, prompt: str) -> list[str]:
@@ -206,7 +208,7 @@ def as_reasoning(rows: Sequence[Found | None], history: Tensor | None, device: A
         history: what the fusion reads of their histories (`RecHead.read_history`).
         device: of the head.
     """
-    if not any(row is not None and row.well_formed for row in rows):
+    if not any(row is not None and (row.well_formed or bool(row.vector.any())) for row in rows):
         return None
     nothing = next(torch.zeros_like(row.vector) for row in rows if row is not None)
     heard = [None if row is None else row.guesses for row in rows]

@@ -53,7 +53,9 @@ def work(path: str | Path, stop: Callable[[], bool], limits: Limits | None = Non
                     time.sleep(_PAUSE)
                     continue
                 # A new one each time: a reasoner remembers all that it has seen.
-                reasoner = Reasoner(model.reasoner.generator, model.reasoner.template, store)
+                reasoner = Reasoner(
+                    model.reasoner.generator, model.reasoner.template, store, parse=model.reasoner.parse
+                )
                 written += _write(reasoner, prompts, decodings, pending)
     return written
 

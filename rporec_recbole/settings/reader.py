@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 from rporec_recbole.errors import ConfigError, did_you_mean
 from rporec_recbole.settings.properties import properties_dir, read_yaml
 from rporec_recbole.settings.types import (
+    OF_TEXT_HEAD,
     QUALITY_LIMITS,
     QUALITY_REASONS,
     REWARD_GATES,
@@ -18,12 +19,20 @@ from rporec_recbole.settings.types import (
     REWARDS,
     STAGES,
     TINY,
+    WORDS,
     Settings,
     is_embedded,
 )
 
 _POSITIVE = "a whole number of at least 1"
 _SHARE = "a number from 0 up to, but not including, 1"
+
+
+def _one_of(*words: str) -> tuple[Callable[[Any], bool], str]:
+    named = [f"`{word}`" for word in words]
+    return lambda v: v in words, f"{', '.join(named[:-1])} or {named[-1]}"
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         [
@@ -63,6 +72,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "refresh_epochs",
             "gradient_accumulation",
             "warmup_passes",
+            "gate_layers",
+            "rl_max_new_tokens",
         ],
         (lambda v: v >= 1, _POSITIVE),
     ),
@@ -89,6 +100,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "warmup_examples",
             "rl_validate_every",
             "cot_retries",
+            "rl_epochs",
         ),
         (lambda v: v >= 0, "a whole number of at least 0"),
     ),
@@ -97,23 +109,18 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 <= s <= 1 for s in v),
         "a list of numbers from 0 to 1",
     ),
-    "lr_schedule": (lambda v: v in ("constant", "cosine"), "`constant` or `cosine`"),
-    "ladder_early": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
+    **dict.fromkeys(
+        ("ladder_early", "gate_limit", "cot_top_p", "rl_entropy_quantile", "vllm_memory"),
+        (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
+    ),
+    **{name: _one_of(*words) for name, words in WORDS.items()},
     "group_size": (lambda v: v >= 2, "a whole number of at least 2 (rewards are compared inside a group)"),
     "stages": (lambda v: all(s in STAGES for s in v), f"a list of stages among {list(STAGES)}"),
-    "rechead": (lambda v: v in ("fused", "text"), "`fused` or `text`"),
-    "head_loss": (lambda v: v in ("catalogue", "negatives"), "`catalogue` or `negatives`"),
     "text_encoder": (lambda v: v.strip() != "", "`lsa`, or a sentence-transformers id or folder"),
-    "prompt_style": (lambda v: v in ("compact", "instruct"), "`compact` or `instruct`"),
     "backbone": (
         lambda v: v in TINY or (v.strip() != "" and not is_embedded(v)),
         f"one of {', '.join(TINY)}, a folder, a .gguf file or a Hugging Face id (write ./NAME for a folder of such a name)",
     ),
-    "chat_template": (lambda v: v in ("auto", "never"), "`auto` or `never`"),
-    "generation_engine": (lambda v: v in ("transformers", "vllm"), "`transformers` or `vllm`"),
-    "rollout_engine": (lambda v: v in ("transformers", "vllm"), "`transformers` or `vllm`"),
-    "vllm_memory": (lambda v: 0 < v <= 1, "a number above 0, up to 1"),
-    "backbone_dtype": (lambda v: v in ("auto", "float32", "bfloat16"), "`auto`, `float32` or `bfloat16`"),
     "reward": (lambda v: v in REWARDS, f"one of {list(REWARDS)}"),
     "reward_weights": (
         lambda v: (
@@ -174,6 +181,19 @@ def settings_from(config: Any) -> Settings:
         head = parts["head"]
         if head.hidden_size % (2 * head.n_heads):
             problems.append(f"`hidden_size={head.hidden_size}` must be a multiple of twice `n_heads={head.n_heads}`")
+        if head.rechead != "text":
+            given = {**vars(head), **vars(parts["text"]), **vars(parts["fusion"])}
+            problems += [
+                f"`{name}={given[name]}` is for `rechead=text` (here {head.rechead}); leave it at {usual} or set `rechead` to text"
+                for name, usual in OF_TEXT_HEAD.items()
+                if given[name] != usual
+            ]
+        for name, lsa in {"head_encoder": "frozen", "text_vector_length": "unit"}.items():
+            value = getattr(head, name, None) or getattr(parts["text"], name, None)
+            if parts["text"].text_encoder == "lsa" and value != lsa:
+                problems.append(
+                    f"`{name}={value}` needs a sentence encoder, and `text_encoder` is lsa; leave it at {lsa} or name an encoder"
+                )
         if head.rechead == "text" and parts["text"].ids_only:
             problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
         backbone = parts["backbone"]
@@ -185,6 +205,15 @@ def settings_from(config: Any) -> Settings:
         if backbone.cot_samples > 1 and backbone.cot_temperature == 0:
             problems.append(
                 f"`cot_samples={backbone.cot_samples}` texts are drawn and need a `cot_temperature` above 0; set `cot_samples` to 1 or raise it"
+            )
+        if parts["fusion"].fusion_learns == "head" and backbone.cot_samples > 1:
+            problems.append(
+                f"`fusion_learns=head` reads each text anew at every step, and `cot_samples={backbone.cot_samples}` makes a mean of several; "
+                "set `cot_samples` to 1 or `fusion_learns` to reasoning"
+            )
+        if backbone.evaluation_texts == "drawn" and backbone.cot_temperature == 0:
+            problems.append(
+                "`evaluation_texts=drawn` needs a `cot_temperature` above 0; raise it or set `evaluation_texts` to greedy"
             )
         if backbone.stream_passes and backbone.prompt_style != "compact":
             problems.append(

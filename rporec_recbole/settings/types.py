@@ -6,6 +6,7 @@ Only `settings/reader.py` reads a config; everything behind it takes plain argum
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +32,59 @@ REWARD_PARTS = (
     "compression",
     "semantic_consistency",
     "entropy_gap",
+    "cleanliness",
+    "summary_compression",
+    "summary_consistency",
+    "entropy_gap_uncapped",
 )
 REWARD_GATES = ("format", "length", "repetition", "copying", "unfounded", "empty", "stuffing")
 QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
 QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
+RL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
+WORDS = {
+    "rechead": ("fused", "text"),
+    "head_loss": ("catalogue", "negatives"),
+    "text_base": ("history", "answer"),
+    "reasoning_map": ("learned", "none"),
+    "mixing": ("prenorm", "postnorm"),
+    "mixing_reads": ("history", "last"),
+    "head_encoder": ("frozen", "trained"),
+    "item_vectors": ("mapped", "raw"),
+    "malformed_texts": ("ignored", "read"),
+    "lr_schedule": ("constant", "cosine", "linear"),
+    "item_text_style": ("line", "named"),
+    "history_text": ("items", "prompt"),
+    "tag_reading": ("strict", "lenient"),
+    "text_vector_length": ("unit", "own"),
+    "prompt_style": ("compact", "instruct", "attributes"),
+    "chat_template": ("auto", "never"),
+    "generation_engine": ("transformers", "vllm"),
+    "rollout_engine": ("transformers", "vllm"),
+    "backbone_dtype": ("auto", "float32", "bfloat16"),
+    "evaluation_texts": ("greedy", "drawn"),
+    "fusion_learns": ("reasoning", "head"),
+    "fusion_loss": ("catalogue", "negatives"),
+    "fusion_schedule": ("constant", "linear"),
+    "fusion_keeps": ("best", "last"),
+    "rl_schedule": ("constant", "linear"),
+    "rl_loss": RL_LOSSES,
+    "reward_candidates": ("catalogue", "negatives"),
+}
+"""Settings that are one of a few words."""
+OF_TEXT_HEAD = {
+    "text_base": "history",
+    "gate_limit": 1.0,
+    "gate_layers": 1,
+    "reasoning_map": "learned",
+    "mixing": "prenorm",
+    "mixing_reads": "history",
+    "head_encoder": "frozen",
+    "item_vectors": "mapped",
+    "malformed_texts": "ignored",
+    "history_text": "items",
+    "fusion_learns": "reasoning",
+}
+"""Settings that mean something to the text head alone, with what they are for the other."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +114,16 @@ class HeadSettings:
     history_bias: bool
     id_dropout: float
     head_loss: str
+    kept_negatives: bool
+    text_base: str
+    gate_limit: float
+    gate_layers: int
+    reasoning_map: str
+    mixing: str
+    mixing_reads: str
+    head_encoder: str
+    item_vectors: str
+    malformed_texts: str
     logit_budget: int
     full_softmax_items: int
     sampled_negatives: int
@@ -87,8 +147,13 @@ class TextSettings:
     ids_only: bool
     title_characters: int
     prompt_items: int
+    prompt_ratings: bool
+    item_text_style: str
+    history_text: str
+    tag_reading: str
     text_encoder: str
     text_size: int
+    text_vector_length: str
 
 
 @dataclass(frozen=True)
@@ -124,6 +189,8 @@ class BackboneSettings:
     generation_batch_tokens: int
     vllm_memory: float
     cot_temperature: float
+    cot_top_p: float
+    evaluation_texts: str
     cot_samples: int
     cot_retries: int
 
@@ -140,6 +207,10 @@ class FusionSettings:
     fusion_patience: int
     fusion_batch_size: int
     fusion_learning_rate: float
+    fusion_learns: str
+    fusion_loss: str
+    fusion_schedule: str
+    fusion_keeps: str
     cot_dropout: float
     fusion_strengths: list
     realign_learning_rate_factor: float
@@ -151,6 +222,7 @@ class RLSettings:
 
     rounds: int
     rl_steps: int
+    rl_epochs: int
     rl_validate_every: int
     rl_validation_users: int
     rl_patience: int
@@ -158,13 +230,18 @@ class RLSettings:
     rl_prompts: int
     group_size: int
     rl_learning_rate: float
+    rl_schedule: str
+    rl_loss: str
+    rl_entropy_quantile: float
     rl_temperature: float
+    rl_max_new_tokens: int | None
     rollout_engine: str
     kl_weight: float
     reward: str
     reward_weights: dict
     reward_gates: list
     reward_k: int
+    reward_candidates: str
 
 
 @dataclass(frozen=True)
@@ -178,6 +255,12 @@ class Settings:
     backbone: BackboneSettings
     fusion: FusionSettings
     rl: RLSettings
+
+    @property
+    def longest_texts(self) -> BackboneSettings:
+        """Those of the backbone, with room for the completions of stage 2 where these may be longer than others."""
+        longest = max(self.backbone.max_new_tokens, self.rl.rl_max_new_tokens or 0)
+        return dataclasses.replace(self.backbone, max_new_tokens=longest)
 
 
 def is_embedded(backbone: Any) -> bool:

@@ -28,15 +28,18 @@ class Catalogue:
         items: one `ItemText` per id, `items[0]` is padding.
         fields: names of the columns that the texts come from, title first.
         untitled: how many items had no title.
+        named: whether a line names the column of each attribute, as in `Heat | genre: Crime`.
     """
 
     items: Sequence[ItemText]
     fields: tuple[str, ...]
     untitled: int = 0
+    named: bool = False
     lines: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lines", tuple(describe(item) for item in self.items))
+        names = self.fields[1:] if self.named else ()
+        object.__setattr__(self, "lines", tuple(describe(item, names) for item in self.items))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -64,9 +67,17 @@ def clean_text(text: str, max_characters: int) -> str:
     return head if len(head) <= max_characters else cleaned[:max_characters]
 
 
-def describe(item: ItemText) -> str:
-    """`title | attribute | attribute`, missing attributes left out; the form in which answers name an item."""
-    return " | ".join(part for part in (item.title, *item.attributes) if part)
+def describe(item: ItemText, names: Sequence[str] = ()) -> str:
+    """`title | attribute | attribute`, missing attributes left out; the form in which answers name an item.
+
+    Args:
+        item: in words.
+        names: of its attributes, which then stand in front of them, as in `name: attribute`.
+    """
+    attributes = item.attributes
+    if names:
+        attributes = tuple(f"{name}: {part}" for name, part in zip(names, attributes, strict=True) if part)
+    return " | ".join(part for part in (item.title, *attributes) if part)
 
 
 def title_of(line: str) -> str:
@@ -75,7 +86,11 @@ def title_of(line: str) -> str:
 
 
 def build_catalogue(
-    columns: Sequence[Sequence[str]], tokens: Sequence[str], fields: Sequence[str], max_characters: int = 80
+    columns: Sequence[Sequence[str]],
+    tokens: Sequence[str],
+    fields: Sequence[str],
+    max_characters: int = 80,
+    named: bool = False,
 ) -> Catalogue:
     """Builds a catalogue from raw columns.
 
@@ -84,6 +99,7 @@ def build_catalogue(
         tokens: the items' original tokens; row 0 is padding.
         fields: the columns' names.
         max_characters: see `clean_text`.
+        named: see `Catalogue`.
     """
     items = [ItemText("", tuple("" for _ in fields[1:]))]
     untitled = 0
@@ -93,4 +109,4 @@ def build_catalogue(
             untitled += 1
             title = f"item {clean_text(str(tokens[index]), max_characters)}"
         items.append(ItemText(title, tuple(attributes)))
-    return Catalogue(items, tuple(fields), untitled)
+    return Catalogue(items, tuple(fields), untitled, named)

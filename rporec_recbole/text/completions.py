@@ -1,4 +1,4 @@
-"""The only parser of what the language model writes: `<think>...</think><answer>...</answer>`.
+"""The only parser of what the language model writes: `<think>...</think><answer>...</answer>`. It reads strictly, or as the paper's release does.
 
 Behind a grounded answer stands what else the model might have answered, and how sure it was. A program writes that tail; the
 model cannot, because its own text ends with `</answer>`:
@@ -71,6 +71,40 @@ def parse_completion(text: str) -> Completion:
         return Completion(text)
     guesses = _guesses(text[answer_end.end() :], guess)
     return Completion(text[: answer_end.end()] if guesses else text, cot, guess, True, guesses)
+
+
+def parse_leniently(text: str) -> Completion:
+    """Parses a completion as the paper's release does: the tags must stand in order, and that is all; never raises on a string.
+
+    The last tags that make an order count, counted from the end; tags may be repeated, and sections may be empty. What
+    `parse_completion` calls well-formed is read alike by both.
+    """
+    strict = parse_completion(text)
+    places = None if strict.well_formed else _lenient_places(text)
+    if places is None:
+        return strict
+    think, think_end, answer, answer_end = places
+    cot = text[think + len(THINK) : think_end].strip()
+    return Completion(text, cot, text[answer + len(ANSWER) : answer_end].strip(), True)
+
+
+PARSERS = {"strict": parse_completion, "lenient": parse_leniently}
+"""How tags are read (`tag_reading`): name -> text to `Completion`."""
+
+
+def characters_outside(text: str) -> int:
+    """How many characters stand in front of `<think>` and behind `</answer>`, as `parse_leniently` finds these; all without them."""
+    places = _lenient_places(text)
+    return len(text) if places is None else places[0] + len(text) - places[3] - len(ANSWER_END)
+
+
+def _lenient_places(text: str) -> tuple[int, int, int, int] | None:
+    """Where the four tags begin: each the last one in front of the one that follows. None if they stand in no such order."""
+    answer_end = text.rfind(ANSWER_END)
+    answer = text.rfind(ANSWER, 0, max(0, answer_end))
+    think_end = text.rfind(THINK_END, 0, max(0, answer))
+    think = text.rfind(THINK, 0, max(0, think_end))
+    return None if think < 0 else (think, think_end, answer, answer_end)
 
 
 def _guesses(tail: str, answer: str) -> tuple[Guess, ...]:

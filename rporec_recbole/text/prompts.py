@@ -19,6 +19,11 @@ Reason briefly about the evidence, the preference behind it and the intent, then
 Write exactly: <think>evidence, preference, intent</think><answer>title | category | year or brand</answer>
 
 """,
+    "attributes": """Below is what a user chose, oldest first, with the attributes of each item.
+Think about it briefly, then recommend the item that the user will choose next: between <answer> and </answer>, and nothing else
+there, guess all of its attributes, in the form of the lines below.
+
+""",
 }
 """What stands before the history, by style of prompt."""
 
@@ -43,10 +48,11 @@ class PromptTemplate:
     Attributes:
         catalogue: item texts.
         max_items: the newest so many items are shown; older ones are dropped.
-        style: `instruct` explains the task and the schema, for pretrained models; `compact` shows the history alone,
+        style: `attributes` asks for the attributes of the next item, as the paper's prompt does; `instruct` explains the task and the schema, for pretrained models; `compact` shows the history alone,
             for a model that was trained on this very form.
         max_tokens: a longer prompt loses its oldest items first, never its end or its instruction.
         count_tokens: how many tokens a text has.
+        show_ratings: whether the user's ratings are shown.
     """
 
     catalogue: Catalogue
@@ -54,6 +60,7 @@ class PromptTemplate:
     style: str = "compact"
     max_tokens: int = 1 << 30
     count_tokens: Callable[[str], int] = len
+    show_ratings: bool = True
     _line_tokens: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def prompt(self, history: Sequence[int], ratings: Sequence[Rating] | None = None) -> str:
@@ -79,7 +86,7 @@ class PromptTemplate:
 
     def _kept(self, history: Sequence[int], ratings: Sequence[Rating] | None) -> list[tuple[int, str]]:
         """(item, line) of what fits, oldest first."""
-        rated = list(ratings) if ratings is not None else [None] * len(history)
+        rated = list(ratings) if ratings is not None and self.show_ratings else [None] * len(history)
         newest = [(item, rating) for item, rating in zip(history, rated, strict=True) if item != 0][-self.max_items :]
         room = self.max_tokens - (self._tokens(self._instruction) if self._instruction else 0)
         kept: list[tuple[int, str]] = []

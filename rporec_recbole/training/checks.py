@@ -30,7 +30,8 @@ def check_work(model: RPORec, dataset: Any, stages: Collection[str], processes: 
         RewardError: a reward part of somebody else's does not do what a part must.
     """
     if model.backbone is None and {"1b", "1c"} & set(stages):
-        check_backbone(model.settings.backbone, torch.device(model.device))
+        settings = model.settings
+        check_backbone(settings.longest_texts if "2" in stages else settings.backbone, torch.device(model.device))
     _check_positions(model.settings, dataset, stages)
     if "2" in stages:
         _check_sharing(model.settings.rl, processes)

@@ -103,7 +103,8 @@ class RPORecTrainer(Trainer):
             raise ConfigError(f"`stages={asked}` leaves nothing to do. Name at least one of {list(STAGES)}.")
         lessons = self.settings.backbone
         beside = "1b" in wanted and lessons.cot_weight > 0 and lessons.warmup_examples > 0
-        if "1a" not in wanted and not beside:
+        whole = "1c" in wanted and self.settings.fusion.fusion_learns == "head"
+        if "1a" not in wanted and not (beside or whole):
             raise ConfigError(
                 f"`stages={asked}` trains no trunk, so everything would rest on random weights: 1b trains it beside its texts, and "
                 f"`cot_weight={lessons.cot_weight:g}` and `warmup_examples={lessons.warmup_examples}` must both be above 0 for that. Add `1a`."

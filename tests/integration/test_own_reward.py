@@ -94,7 +94,7 @@ def test_without_stage_2_nobody_needs_the_module(toy):
 @pytest.mark.parametrize("given", [{"overrides": {"reward": "paper"}}, {"config_files": [str(preset_file("paper"))]}])
 def test_the_papers_reward_by_flag_and_by_preset(given):
     settings = settings_from(build_config("RPORec", "ml-100k", **given)).rl
-    assert settings.reward_weights["entropy_gap"] == 0.1
+    assert settings.reward_weights["entropy_gap_uncapped"] == 0.1
     assert settings.reward_gates == ["format"]
 
 

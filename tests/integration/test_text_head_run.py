@@ -1,6 +1,4 @@
-"""Whole runs with the text head, the paper's preset, and items that no training interaction names."""
-
-import json
+"""Whole runs with the text head, the names in the paper's preset, and items that no training interaction names."""
 
 import numpy as np
 import pandas as pd
@@ -54,7 +52,7 @@ def test_text_head_without_text(toy):
         settings_from(toy_config(toy, rechead="text", ids_only=True))
 
 
-def test_paper_preset(toy, tmp_path):
+def test_paper_preset():
     path = preset_file("paper")
     assert path == properties_dir() / "presets/paper.yaml"
     values = read_yaml(path)
@@ -63,16 +61,6 @@ def test_paper_preset(toy, tmp_path):
     settings = settings_from(config)
     assert (settings.head.rechead, settings.head.sampled_negatives, settings.rl.group_size) == ("text", 49, 4)
     assert all(config[key] == value for key, value in values.items() if key != "stages")
-    small = {
-        **SHORT, **TEXT, "backbone": "tiny", "text_encoder": "lsa", "prompt_style": "compact", "max_prompt_tokens": 128,
-        "data_path": toy, "run_dir": tmp_path / "run",
-    }  # fmt: skip
-    arguments = ["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in small.items())]
-    assert main(arguments) == 0
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert list(metrics["stages"]) == ["data", "1a", "1c", "2", "2b", "strength", "evaluation"]
-    written = read_yaml(tmp_path / "run/config.yaml")
-    assert (written["rechead"], written["head_loss"], written["train_batch_size"]) == ("text", "negatives", 6)
 
 
 def test_unknown_preset(capsys):
@@ -105,3 +93,35 @@ def test_items_without_training_interactions_are_cold(toy, rechead):
     )
     model.restart_head()
     assert model.head.learned.sum() < len(trained) + 1
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"text_base": "answer"},
+        {"text_base": "answer", "item_vectors": "raw"},
+        {"gate_limit": 0.1, "gate_layers": 3},
+        {"reasoning_map": "none"},
+        {"mixing": "postnorm"},
+        {"mixing_reads": "last"},
+        {"malformed_texts": "read", "cot_dropout": 0.5},
+        {"history_text": "prompt", "item_text_style": "named"},
+        {"fusion_learns": "head"},
+        {"head_loss": "negatives", "kept_negatives": True, "lr_schedule": "linear"},
+        {"fusion_loss": "negatives", "fusion_schedule": "linear", "fusion_keeps": "last"},
+        {"evaluation_texts": "drawn", "cot_top_p": 0.9, "tag_reading": "lenient", "prompt_ratings": False},
+    ],
+    ids=lambda alone: ", ".join(alone),
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensor")
+def test_each_form_can_be_had_apart(toy, alone):
+    """A short training with one choice of the paper's release, everything else being ours: it learns and ranks."""
+    fused = alone.keys() & {"head_loss", "fusion_loss", "evaluation_texts"}
+    overrides = {"rechead": "fused" if fused else "text", "text_size": 16, "stages": ["1a", "1c"], **alone}
+    config, model, train, valid, test = toy_model(toy, **overrides)
+    trainer = build_trainer(config, model)
+    before = {name: weight.clone() for name, weight in model.head.named_parameters()}
+    trainer.fit(train, valid, saved=False)
+    changed = {name for name, weight in model.head.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed
+    assert 0 <= trainer.evaluate(test, load_best_model=False)["ndcg@10"] <= 1

@@ -1,4 +1,4 @@
-"""Whatever a backbone writes: every part stays in [0, 1], every gate is open or closed, nothing raises."""
+"""Whatever a backbone writes: every part but one stays in [0, 1], every gate is open or closed, nothing raises."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from rporec_recbole.model.encoder import LSAEncoder
 from rporec_recbole.rewards.gates import GATES
 from rporec_recbole.rewards.parts import PARTS
 from rporec_recbole.rewards.rechead_reward import trial_record
-from rporec_recbole.rewards.record import TextVectors
+from rporec_recbole.rewards.record import Summaries, TextVectors
 from rporec_recbole.text.catalogue import Catalogue, ItemText
 from rporec_recbole.text.completions import TAGS, parse_completion, render_completion
 
@@ -44,10 +44,13 @@ def test_range(texts, data):
             torch.from_numpy(ENCODER.encode([one.answer for one in completions])),
         ),
         make_entropies=lambda: [torch.tensor(data.draw(some)) for _ in texts],
+        make_summaries=lambda: Summaries(
+            short := [data.draw(PIECES) for _ in texts], torch.from_numpy(ENCODER.encode(short))
+        ),
     )
-    for part in PARTS.values():
+    for name, part in PARTS.items():
         value = part(record)
         assert value.shape == (len(texts),)
-        assert ((value >= 0) & (value <= 1)).all()
+        assert ((value >= 0) & (value <= (12 if name == "entropy_gap_uncapped" else 1))).all()
     for gate in GATES.values():
         assert set(gate(record).tolist()) <= {0.0, 1.0}

@@ -53,7 +53,7 @@ class BackboneStages:
         trainer = self.trainer
         begun = trainer.progress.folder  # a run that was killed in this stage goes on with the prompts that it had
         backbone = make_backbone(
-            trainer.settings.backbone,
+            trainer.settings.longest_texts if "2" in trainer.wanted else trainer.settings.backbone,
             [*trainer.model.catalogue.lines, *texts],
             trainer.device,
             trainer.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from rporec_recbole.model.rporec import RPORec
 from rporec_recbole.rewards.rechead_reward import Score
 from rporec_recbole.text.completions import Completion
 from rporec_recbole.text.prompts import PromptTemplate, Rating
-from rporec_recbole.training.stage1.fusion import FusionRows, fusion_rows
+from rporec_recbole.training.stage1.fusion import FusionRows, RowTexts, fusion_rows
 
 HistoryRow = tuple[list[int], list[Rating] | None]
 """A history and its ratings, None on a data set without ratings; `PromptTemplate.prompt` takes the two."""
@@ -79,7 +80,11 @@ def reasoned_rows(
     """Fusion rows with reasoning that the backbone writes blind to the target, and its texts (stages 1c and 2b)."""
     reasoning, written = model.reasoning(rows, decoding, desc)
     histories, targets = rows[model.ITEM_SEQ].to(model.device), rows[model.ITEM_ID].to(model.device)
-    return fusion_rows(model.head, histories, reasoning, targets), [text for texts in written for text in texts]
+    found = fusion_rows(model.head, histories, reasoning, targets)
+    if model.settings.fusion.fusion_learns == "head":
+        cots, answers = model.read_sections([texts[0] for texts in written])
+        found = dataclasses.replace(found, texts=RowTexts(histories, cots, answers))
+    return found, [text for texts in written for text in texts]
 
 
 def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tuple[FusionRows, list[Completion]]:
@@ -91,7 +96,11 @@ def fusion_texts(model: RPORec, dataset: Any, ends: np.ndarray, desc: str) -> tu
         ends: `[P]` timeline indices of the positions.
         desc: label of the progress bar.
     """
-    return reasoned_rows(model, dataset.histories(ends), model.fusion_decoding, desc)
+    found, written = reasoned_rows(model, dataset.histories(ends), model.fusion_decoding, desc)
+    if model.settings.fusion.fusion_loss == "negatives":
+        kept = model.negatives.of(torch.from_numpy(ends), found.targets)
+        found = dataclasses.replace(found, negatives=kept)
+    return found, written
 
 
 def frozen_scorer(model: RPORec, dataset: Any, ends: np.ndarray, hide_seen: bool) -> Score:

@@ -141,13 +141,13 @@ def try_strengths(
 
 
 def fresh_reasoning(head: RecHead, new: nn.Module) -> None:
-    """Puts new weights for fusion and expert into a head; how popular items are stays.
+    """Puts new weights for fusion, expert and encoders of reasoning into a head; how popular items are stays.
 
     Args:
         head: gets them.
         new: a head of the same settings that has learned nothing.
     """
-    parts = ("fusion.", "expert.")
+    parts = ("fusion.", "expert.", "towers.cot_", "towers.answer_")
     weights = {
         name: one
         for name, one in new.state_dict().items()
@@ -162,7 +162,8 @@ def _ranks(head: RecHead, rows: FusionRows, hide_seen: bool) -> np.ndarray:
     items, found = head.item_vectors(), []
     for index in torch.arange(len(rows)).split(rows_at_once(_ROWS, len(items))):
         some = rows.at(index)
-        scores = head.scores_of(some.states, items, some.seen, some.reasoning)
+        states, reasoning = some.read(head, items)
+        scores = head.scores_of(states, items, some.seen, reasoning)
         if hide_seen:
             scores = scores.scatter(1, _hidden(some.seen, some.targets), -torch.inf)
         found.append(target_rank(scores, some.targets))

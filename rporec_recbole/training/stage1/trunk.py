@@ -46,13 +46,16 @@ class Validation:
 def learning_rate_factor(step: int, warmup: int, total: int, schedule: str) -> float:
     """What the learning rate is multiplied with at an optimiser step, counted from 0.
 
-    Linear from 1 / warmup to 1 over the first `warmup` steps; then constant, or half a cosine down to a tenth at `total`.
+    Linear from 1 / warmup to 1 over the first `warmup` steps; then constant, half a cosine down to a tenth at `total`, or linear down to 0
+    there.
     """
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "constant":
         return 1.0
     done = min(1.0, (step - warmup) / max(1, total - warmup))
+    if schedule == "linear":
+        return 1.0 - done
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -147,6 +147,8 @@ def train_rl(
             max_completion_length=max_new_tokens,
             learning_rate=settings.rl_learning_rate,
             lr_scheduler_type="constant",
+            loss_type=settings.rl_loss,
+            top_entropy_quantile=settings.rl_entropy_quantile,
             temperature=settings.rl_temperature,
             beta=settings.kl_weight,
             gradient_checkpointing=device.type == "cuda" and backbone.parameters > 100_000_000,
@@ -251,6 +253,11 @@ class _Steps(TrainerCallback):
             self._validate()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.settings.rl_schedule == "linear":
+            # Not the trainer's own schedule: after an interruption its steps are those that are left.
+            left = 1 - (self.done + state.global_step) / self.settings.rl_steps
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.settings.rl_learning_rate * left
         set_seed(
             self.seed + self.done + state.global_step
         )  # TRL shuffles the rows of a step, and their sum has an order

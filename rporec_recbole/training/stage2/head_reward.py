@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from rporec_recbole.backbone.entropy import cot_entropies
+from rporec_recbole.backbone.summaries import Summarizer
 from rporec_recbole.cot.quality import QualityLimits
 from rporec_recbole.model.rporec import RPORec
-from rporec_recbole.rewards.parts import check_parts
+from rporec_recbole.rewards.parts import SUMMARIZED, check_parts
 from rporec_recbole.rewards.rechead_reward import RecheadReward, Score, trial_record
 from rporec_recbole.rewards.record import Positions, TextVectors
 from rporec_recbole.text.completions import Completion
@@ -25,6 +27,7 @@ def head_reward(
     *,
     folder: Path,
     observe: Callable[[dict[str, float]], None] | None = None,
+    candidates: Tensor | None = None,
 ) -> RecheadReward:
     """What the settings pay for on given positions.
 
@@ -34,12 +37,14 @@ def head_reward(
         score: `rows.frozen_scorer` of the same positions.
         folder: where a failure is written.
         observe: see `RecheadReward`.
+        candidates: see `RecheadReward`.
 
     Raises:
         ConfigError: a part does not exist.
     """
     assert model.reasoner is not None, "no backbone is connected"
     assert model.catalogue is not None, "reasoning needs item text"
+    assert model.backbone is not None, "no backbone is connected"
     settings = model.settings.rl
     histories, template = history_rows(model, rows), model.reasoner.template
 
@@ -64,7 +69,24 @@ def head_reward(
         limits=QualityLimits(**model.settings.backbone.quality_limits),
         folder=folder,
         observe=observe,
+        summarize=Summarizer(model.backbone) if SUMMARIZED & settings.reward_weights.keys() else None,
+        candidates=candidates,
+        tag_reading=model.settings.text.tag_reading,
     )
+
+
+def kept_candidates(model: RPORec, ends: Tensor, targets: Tensor) -> Tensor | None:
+    """What the targets of positions are ranked among, `[R, 1 + K]` item ids, the target first; None: the whole catalogue.
+
+    Args:
+        model: gives settings and negatives.
+        ends: `[R]` timeline indices.
+        targets: `[R]` item ids.
+    """
+    if model.settings.rl.reward_candidates == "catalogue":
+        return None
+    targets = targets.cpu()
+    return torch.cat([targets[:, None], model.negatives.of(ends, targets)], dim=1)
 
 
 def check_reward(model: RPORec) -> None:
@@ -82,5 +104,10 @@ def check_reward(model: RPORec) -> None:
 
 
 def _vectors(model: RPORec, completions: Sequence[Completion]) -> TextVectors:
-    cot, answer = model.encode_texts(completions).cpu().chunk(2, dim=1)
+    """Under the frozen text encoder, whatever the head reads them with."""
+    assert model.encoder is not None, "reasoning needs item text"
+    cot, answer = (
+        torch.from_numpy(model.encoder.encode(texts))
+        for texts in ([one.cot for one in completions], [one.answer for one in completions])
+    )
     return TextVectors(cot, answer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import CoTStore
@@ -15,10 +17,11 @@ from rporec_recbole.data import ladder
 from rporec_recbole.data.seen import past_items
 from rporec_recbole.evaluation.answers import K, described
 from rporec_recbole.evaluation.ranking import ndcg_at, target_rank
+from rporec_recbole.settings.types import RLSettings
 from rporec_recbole.training.stage1.answers import answer_measure
 from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows, row_scorer
 from rporec_recbole.training.stage2.grpo import Hooks, train_rl
-from rporec_recbole.training.stage2.head_reward import head_reward
+from rporec_recbole.training.stage2.head_reward import head_reward, kept_candidates
 from rporec_recbole.training.stage2.rollout import Batch
 from rporec_recbole.training.stage2.signs import WATCHED, signs_of_hacking
 from rporec_recbole.training.stage2.watch import PopularItems, watched
@@ -44,7 +47,7 @@ class Refinement:
     def __init__(self, trainer: Any, train_data: Any, valid_data: Any, number: int) -> None:
         self.trainer, self.model, self.dataset = trainer, trainer.model, train_data.dataset
         self.valid_data, self.number = valid_data, number
-        self.settings = trainer.settings.rl
+        self.settings = self._in_steps(trainer.settings.rl)
         self.processes = Processes(self.model.backbone.device)
         self._by_answers = "2b" in trainer.wanted and self.model.head.expert is not None
         self._warned: dict[str, str] = {}
@@ -53,12 +56,14 @@ class Refinement:
         self._flat: list[float] = []
         self._before = (number - 1) * self.settings.rl_steps  # steps of the rounds before
         self.ends = self._positions()
+        rows = self.dataset.histories(self.ends)
         self.reward = head_reward(
             self.model,
-            self.dataset.histories(self.ends),
+            rows,
             frozen_scorer(self.model, self.dataset, self.ends, bool(trainer.config["hide_seen"])),
             folder=trainer.reward_folder,
             observe=self._parts.update,
+            candidates=kept_candidates(self.model, torch.from_numpy(self.ends), rows[self.model.ITEM_ID]),
         )
         self.prompts = self.reward.positions.prompts
         counter = self.dataset.item_counter
@@ -80,7 +85,7 @@ class Refinement:
                 self.prompts,
                 self.reward,
                 self.settings,
-                max_new_tokens=trainer.settings.backbone.max_new_tokens,
+                max_new_tokens=self.settings.rl_max_new_tokens or trainer.settings.backbone.max_new_tokens,
                 reference=reference,
                 seed=trainer.seed + self.number - 1,
                 writer=model.reasoner.generator if self.settings.rollout_engine == "vllm" else None,
@@ -104,6 +109,13 @@ class Refinement:
             "warnings": list(self._warned.values()),
             "seconds_of": done.seconds,
         }
+
+    def _in_steps(self, settings: RLSettings) -> RLSettings:
+        """The settings with `rl_steps` in the place of `rl_epochs`, where these count; an epoch's last step takes prompts of the next."""
+        if not settings.rl_epochs:
+            return settings
+        prompts = settings.rl_epochs * len(self.dataset.positions(ladder.RL))
+        return dataclasses.replace(settings, rl_steps=max(1, prompts // settings.rl_prompts))
 
     def _positions(self) -> np.ndarray:
         """Timeline indices, `[P]`: as many as the steps of a round ask for, if there are so many."""
@@ -132,7 +144,7 @@ class Refinement:
         prompts = [model.reasoner.template.prompt(*row) for row in history_rows(model, rows)]
 
         def score(step: int) -> float:
-            policy = Reasoner(model.backbone, model.reasoner.template, CoTStore())
+            policy = Reasoner(model.backbone, model.reasoner.template, CoTStore(), parse=model.reasoner.parse)
             completions = policy.complete(prompts, model.evaluation_decoding, "2 validation")
             answers = measure(completions, targets.cpu(), hidden)
             for name in (f"hit@{K}", f"ndcg@{K}"):
@@ -153,7 +165,7 @@ class Refinement:
         trainer.positions.add("2", self.ends[batch.prompts])
         everybodys = self.processes.gather([dict(self._parts)])
         parts = {name: float(np.mean([one[name] for one in everybodys])) for name in self._parts}
-        numbers = {**parts, **watched(batch, self.prompts, self.popular)}
+        numbers = {**parts, **watched(batch, self.prompts, self.popular, self.model.reasoner.parse)}
         numbers |= {name: of_trl[name] for name in _OF_TRL if name in of_trl}
         self._flat.append(numbers["flat groups"])
         for name, value in numbers.items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rporec_recbole.cot.quality import copied_share
 from rporec_recbole.text.catalogue import Catalogue, title_of
-from rporec_recbole.text.completions import parse_completion
+from rporec_recbole.text.completions import Completion, parse_completion
 from rporec_recbole.text.mentions import names
 from rporec_recbole.training.stage2.rollout import Batch
 
@@ -38,13 +38,19 @@ class PopularItems:
         return any(names(answer, popular) for popular in self._popular)
 
 
-def watched(batch: Batch, prompts: Sequence[str], popular: PopularItems) -> dict[str, float]:
+def watched(
+    batch: Batch,
+    prompts: Sequence[str],
+    popular: PopularItems,
+    parse: Callable[[str], Completion] = parse_completion,
+) -> dict[str, float]:
     """The numbers of one step.
 
     Args:
         batch: its completions.
         prompts: what `batch.prompts` counts.
         popular: see `PopularItems`.
+        parse: reads the completions (`completions.PARSERS`).
 
     Returns:
         `well_formed`, `popularity`: shares of the completions that are well-formed, whose answer names a popular item;
@@ -52,7 +58,7 @@ def watched(batch: Batch, prompts: Sequence[str], popular: PopularItems) -> dict
         words of cot and answer that stand in runs of four or more which the prompt holds word for word; `length`: mean
         number of tokens; `flat groups`: share of the groups whose rewards are equal; `reward`: mean.
     """
-    parsed = [parse_completion(text) for text in batch.texts]
+    parsed = [parse(text) for text in batch.texts]
     answers = [one.answer for one in parsed if one.well_formed]
     copied = [
         copied_share(f"{one.cot} {one.answer}", prompts[number])

@@ -115,7 +115,9 @@ def restore(model: Any, folder: Path, store: CoTStore | None = None) -> None:
             f"{folder} was written in format {state.get('format')}, this version reads format {_FORMAT}. Use the version that wrote it."
         )
     if model.encoder is not None:
-        model.use_encoder(load_encoder(model.settings.text.text_encoder, folder / ENCODER, str(model.device)))
+        text = model.settings.text
+        unit = text.text_vector_length == "unit"
+        model.use_encoder(load_encoder(text.text_encoder, folder / ENCODER, str(model.device), unit))
     load_head(model, folder / HEAD)
     if state.get("has_backbone"):
         if not (folder / BACKBONE).is_dir():

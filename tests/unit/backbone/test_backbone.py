@@ -138,7 +138,7 @@ KINDS = {
 
 
 def folder_of(kind, path, template=None):
-    tokenizer = train_tokenizer([*TEXTS, *INSTRUCTIONS.values()] * 2, 500)
+    tokenizer = train_tokenizer([*TEXTS, INSTRUCTIONS["compact"], INSTRUCTIONS["instruct"]] * 2, 500)
     tokenizer.chat_template = template
     config = KINDS[kind][0]
     config.vocab_size = len(tokenizer)

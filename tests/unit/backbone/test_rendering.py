@@ -23,7 +23,9 @@ EXPECTED = "<|im_start|>user\nFilm 3 | Drama<|im_end|>\n<|im_start|>assistant\n"
 
 
 def tokenizer(template=None):
-    made = train_tokenizer([*INSTRUCTIONS.values(), "Film 3 of the Drama", "Comedy Crime 1984"] * 3, 500)
+    made = train_tokenizer(
+        [INSTRUCTIONS["compact"], INSTRUCTIONS["instruct"], "Film 3 of the Drama", "Comedy Crime 1984"] * 3, 500
+    )
     made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "[INST]"]})
     made.chat_template = template
     return made

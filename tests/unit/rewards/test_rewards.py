@@ -46,7 +46,7 @@ def record(*texts, scores=None, targets=None, **changes):
         shown=[[2, 3]] * count,
         targets=torch.ones(count, dtype=torch.int64) if targets is None else torch.tensor(targets),
         scores=torch.zeros(count, 4) if scores is None else torch.tensor(scores),
-        **{"make_vectors": unasked, "make_entropies": unasked, **changes},
+        **{"make_vectors": unasked, "make_entropies": unasked, "make_summaries": unasked, **changes},
     )
 
 
@@ -104,28 +104,34 @@ def test_names_in_the_settings_are_the_names_that_exist():
 def test_paper_mixture():
     paper = default_settings(reward="paper").rl
     assert paper.reward_weights == {
-        "format": 0.1, "ndcg": 0.5, "conciseness": 0.1, "compression": 0.1, "semantic_consistency": 0.1, "entropy_gap": 0.1,
+        "format": 0.1, "ndcg": 0.5, "cleanliness": 0.1, "summary_compression": 0.1, "summary_consistency": 0.1,
+        "entropy_gap_uncapped": 0.1,
     }  # fmt: skip
-    assert paper.reward_gates == ["format"]
+    assert (paper.reward_gates, paper.reward_candidates) == (["format"], "negatives")
     assert read_yaml(preset_file("paper"))["reward"] == "paper"
     assert default_settings(reward="paper", reward_gates=["format", "length"]).rl.reward_gates == ["format", "length"]
 
 
 def test_paper_mixture_by_hand(tmp_path):
-    scores = torch.tensor([[-torch.inf, 1.0, 2.0, 0.0]])
+    # Four items; among the target and the one negative that is better than it, the target is second: NDCG = 1 / log2(3).
+    scores = torch.tensor([[-torch.inf, 1.0, 2.0, 9.0]])
     paper = default_settings(reward="paper").rl
+    cot, summary, outside = "Toy Story, so animation of the 1990s.", "animation", 20
+    vectors = {cot: [1.0, 0.0], summary: [0.6, 0.8]}
     pay = reward(
         tmp_path,
         scores,
         torch.tensor([1]),
         weights=paper.reward_weights,
         gates=paper.reward_gates,
-        encode=lambda _: TextVectors(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])),
-        entropies=lambda prompts, tokens: [torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0])],
+        encode=lambda texts: TextVectors(torch.tensor([vectors[one.cot] for one in texts]), torch.zeros(1, 2)),
+        entropies=lambda prompts, tokens: [torch.tensor([0.0, 0.0, 0.0, 9.0, 0.0])],
+        summarize=lambda cots: [summary],
+        candidates=torch.tensor([[1, 2]]),
     )
-    # 7 words of cot; 11 of prompt; gap 0.5 - 0.1.
-    expected = 0.1 + 0.5 * 0.6309297 + 0.1 * (23 - 7) / 20 + 0.1 * (1 - 7 / 11) + 0.1 * 0.6 + 0.1 * 0.4
-    assert pay([GOOD], [0], [[1, 2, 3, 4, 5]]) == [pytest.approx(expected, abs=1e-6)]
+    # 9 of 37 characters; cosine 0.6, above 0.5; gap 9 - 9 / 5.
+    expected = 0.1 + 0.5 * 0.6309297 + 0.1 * (1 - outside / 100) + 0.1 * 9 / 37 + 0.1 * 1 + 0.1 * 7.2
+    assert pay(["w" * outside + GOOD], [0], [[1, 2, 3, 4, 5]]) == [pytest.approx(expected, abs=1e-6)]
 
 
 def test_entropies_need_tokens(tmp_path):

@@ -105,9 +105,10 @@ def test_the_best_policy_is_kept_and_patience_ends_the_stage():
     assert not equal(backbone.weights(), at[6])
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_going_on_from_a_snapshot_ends_with_equal_weights(lora):
+@pytest.mark.parametrize(("lora", "paper"), [(False, False), (True, False), (False, True)])
+def test_going_on_from_a_snapshot_ends_with_equal_weights(lora, paper):
     changes = {"rl_steps": 5, "rl_keep_every": 2, "rl_validate_every": 2, "rl_learning_rate": 0.01, "lora": lora}
+    changes |= {"rl_schedule": "linear", "rl_loss": "grpo", "rl_entropy_quantile": 0.2} if paper else {}
     kept, scores = [], iter([0.1, 0.2, 0.1, 0.1])
     hooks = Hooks(validate=lambda step: next(scores), keep=kept.append)
     whole, settings = nano(**changes)
