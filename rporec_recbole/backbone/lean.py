@@ -43,8 +43,7 @@ def write_lean(source: Path, target: Path) -> bool:
         target: of the copy.
 
     Returns:
-        Whether it was written: False for a file of another version or kind, or one whose model needs the list to know how many words it
-        has.
+        Whether it was written: False for a file of another version or kind, and where only the list says how many words there are.
 
     Raises:
         BackboneError: the file is cut off or damaged.
@@ -54,7 +53,9 @@ def write_lean(source: Path, target: Path) -> bool:
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             parts = _lean_parts(data)
-        except (struct.error, KeyError, ValueError, RecursionError, EOFError) as error:
+        except (KeyError, ValueError, RecursionError):  # of a kind that is not known here
+            return False
+        except (struct.error, EOFError) as error:
             raise BackboneError(
                 f"`backbone={source}` is cut off or damaged: it has {len(data):,} bytes, and what it says of itself does not fit them. Copy "
                 "or download it again."
@@ -88,8 +89,8 @@ def _lean_parts(data: mmap.mmap) -> tuple[bytes, int] | None:
         _, at = _text(data, at)
         (dimensions,) = struct.unpack_from("<I", data, at)
         *shape, kind, offset = struct.unpack_from(f"<{dimensions}QIQ", data, at + 4)
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        needed = max(needed, offset + math.prod(shape) // block * size)
+        weights, stored = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]  # of a block: how many, and in how many bytes
+        needed = max(needed, offset + math.prod(shape) // weights * stored)
         at += 4 + 8 * dimensions + 4 + 8
     architecture, _ = _text(data, entries["general.architecture"].value)
     kept = [

@@ -138,3 +138,20 @@ def test_a_file_of_another_kind(tmp_path, home, damage):
     with pytest.raises(BackboneError, match=r"cannot be loaded|cut off or damaged"):
         check_backbone(default_settings(backbone=str(path)).backbone)
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((b"qwen2", b"qwenX"), r"architecture qwenX is not supported"),
+        ((b"tokenizer.ggml.", b"tokenizer.gone."), r"cannot be loaded"),
+    ],
+)
+def test_a_whole_file_that_is_not_understood_is_not_called_damaged(tmp_path, home, change, said):
+    path = tmp_path / "other.gguf"
+    write_gguf(path)
+    path.write_bytes(path.read_bytes().replace(*change))
+    with pytest.raises(BackboneError, match=said) as caught:
+        check_backbone(default_settings(backbone=str(path)).backbone)
+    assert "damaged" not in str(caught.value)
+    assert list(home.iterdir()) == []
