@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -34,6 +35,10 @@ _WHERE = {
 _LIGHT = frozenset(["cli", "commands", "cot", "errors", "settings", "tables", "text", "version"])
 """Rooms that need neither torch nor RecBole, which take seconds to import: what the command line reads before it knows that there is
 something to do, and what shows a run's texts."""
+
+# What trains and watches for us would tell its makers of each run; nobody who installs this has been asked.
+for _reports in ("HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_reports, "1")
 
 __all__ = ["LoadedRun", "Run", "RunResult", "__version__", "from_frames", "load_run", "register", "run"]
 
