@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# torch 2.13.0, `torch.nn.functional.linear_cross_entropy` on a CPU in float32: its chunks ("auto", the default of `LinearCrossEntropyOptions()`) have four
-# to sixteen rows, so the matrix of classes is read again for every few of them. Its documentation calls chunks a win where there are at
+# torch 2.13.0, `torch.nn.functional.linear_cross_entropy` on a CPU in float32: its chunks ("auto", the default of `LinearCrossEntropyOptions()`) may have
+# four rows alone, so the matrix of classes is read again for each of them. Its documentation calls chunks a win where there are at
 # least as many rows as features, and more classes than features. The loss over a whole catalogue or vocabulary is such a case: with 512 rows of 256
 # features and 32,000 classes it takes several times as long as without chunks, for equal numbers. With `batch_chunk_size=128` it is as fast as
 # without, and the memory is small all the same. Name the size of a chunk.
