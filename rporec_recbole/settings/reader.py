@@ -188,8 +188,10 @@ def settings_from(config: Any) -> Settings:
                 for name, usual in OF_TEXT_HEAD.items()
                 if given[name] != usual
             ]
-        for name, lsa in {"head_encoder": "frozen", "text_vector_length": "unit"}.items():
-            value = getattr(head, name, None) or getattr(parts["text"], name, None)
+        for name, value, lsa in (
+            ("head_encoder", head.head_encoder, "frozen"),
+            ("text_vector_length", parts["text"].text_vector_length, "unit"),
+        ):
             if parts["text"].text_encoder == "lsa" and value != lsa:
                 problems.append(
                     f"`{name}={value}` needs a sentence encoder, and `text_encoder` is lsa; leave it at {lsa} or name an encoder"

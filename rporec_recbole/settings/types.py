@@ -40,7 +40,6 @@ REWARD_PARTS = (
 REWARD_GATES = ("format", "length", "repetition", "copying", "unfounded", "empty", "stuffing")
 QUALITY_REASONS = ("format", "length", "repetition", "copying", "unfounded", "leak")
 QUALITY_LIMITS = ("min_words", "max_words", "repetition", "copying")
-RL_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 WORDS = {
     "rechead": ("fused", "text"),
     "head_loss": ("catalogue", "negatives"),
@@ -67,7 +66,7 @@ WORDS = {
     "fusion_schedule": ("constant", "linear"),
     "fusion_keeps": ("best", "last"),
     "rl_schedule": ("constant", "linear"),
-    "rl_loss": RL_LOSSES,
+    "rl_loss": ("grpo", "bnpo", "dr_grpo", "dapo"),
     "reward_candidates": ("catalogue", "negatives"),
 }
 """Settings that are one of a few words."""

@@ -71,11 +71,11 @@ def test_the_copies_of_the_encoder_have_learned_and_the_items_have_not(finished,
     assert (abs((own**2).sum(axis=1) - 1) > 1e-3).any()  # of their own length
 
 
-def test_bad_choices_are_one_message(toy, models, capsys):
+def test_bad_choices_are_one_message(toy, models, tmp_path, capsys):
     given = {
         "rechead": "fused", "text_encoder": "lsa", "rl_loss": "ppo", "rl_entropy_quantile": 0, "gate_limit": 2, "tag_reading": "loose",
     }  # fmt: skip
-    arguments = {**SMALL, **models, **given, "data_path": toy}
+    arguments = {**SMALL, **models, **given, "data_path": toy, "run_dir": tmp_path / "run"}
     assert (
         main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
     )
@@ -101,8 +101,8 @@ def test_bad_choices_are_one_message(toy, models, capsys):
         ({"cot_temperature": 0}, ["`evaluation_texts=drawn` needs a `cot_temperature` above 0"]),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_the_first_stage(toy, models, given, said, capsys):
-    arguments = {**SMALL, **models, **given, "data_path": toy}
+def test_what_does_not_go_together_is_refused_before_the_first_stage(toy, models, given, said, tmp_path, capsys):
+    arguments = {**SMALL, **models, **given, "data_path": toy, "run_dir": tmp_path / "run"}
     assert (
         main(["--model=RPORec", "--dataset=toy", "--preset=paper", *(f"--{k}={v}" for k, v in arguments.items())]) == 2
     )
