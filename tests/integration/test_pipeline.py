@@ -141,13 +141,14 @@ def test_same_seed_same_ranks_and_config_repeats_the_run(finished, tmp_path):
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_recboles_own_api_gives_the_same_metrics(finished, toy):
+def test_recboles_own_api_gives_the_same_metrics(finished, toy, tmp_path, monkeypatch):
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
     from rporec_recbole.host.bridge import hidden_arguments
 
+    monkeypatch.chdir(tmp_path)  # RecBole writes saved/ where it is started
     with hidden_arguments():
         config = Config(model="RPORec", dataset="toy", config_dict={**SHORT, **TEXT, "data_path": str(toy)})
     init_seed(config["seed"], config["reproducibility"])
