@@ -18,6 +18,7 @@ COMMANDS = (
     "import",
     "run",
     "compare",
+    "split",
     "controls",
     "recommend",
     "fit",

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pandas as pd
 import torch
 import yaml
 from torch.distributed.run import get_args_parser
@@ -81,6 +82,9 @@ def prepare(place: Path) -> Path:
     for command, name in TRAINED.items():
         assert execute(command, place) == 0
         next((place / "saved").glob("*-ml-100k-*")).rename(place / "saved" / name)
+    lists = pd.read_parquet(place / "saved" / "OTHER_RUN" / "lists.parquet")  # as another system would bring them
+    lists.to_parquet(place / "FILE.parquet")
+    lists.to_csv(place / "FILE.csv", index=False)
     _let_answers_count(place / "saved" / "RUN" / "head.safetensors")
     (place / "RUN").symlink_to("saved/RUN")
     assert execute(IMPORTED, place) == 0

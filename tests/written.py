@@ -21,6 +21,7 @@ MEANT = {
     "--model=MODEL": "--model=SASRec",
     "--model=A,B": "--model=SASRec,Pop",
     "--dataset=DATASET": "--dataset=ml-100k",
+    "DATASET": "ml-100k",
     "--dataset=NAME": "--dataset=ml-100k",
     "--preset=NAME": "--preset=paper",
     "--reference=NAME": "--reference=SASRec",

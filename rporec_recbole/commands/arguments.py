@@ -112,7 +112,7 @@ def spelt_out(command: Command, arguments: Sequence[str]) -> list[str]:
         if name == "--config_files":  # RecBole's users write them one after another, too
             while waiting and waiting[0].endswith((".yaml", ".yml")):
                 value += f" {waiting.pop(0)}"
-        if given.setdefault(name, value) != value:
+        if given.setdefault(name, value) != value and not (option and option.multiple):
             raise ConfigError(f"`{name}` is given twice, as {given[name]} and {value}. Give it once.")
         found.append(f"{name}={value}")
     return found

@@ -35,8 +35,12 @@ The third reads the models from a file:
 
 Tables: mean with a 95 % interval over users, spread over seeds, paired difference to the reference (the first model, unless
 --reference names another) with interval, randomization test adjusted by Holm, Cohen's d, wins/ties/losses; by activity of the
-user and popularity of the target; weights and training time. Metrics are ndcg, hit, mrr, recall, precision and map, each @K.
+user and popularity of the target; coverage, Gini, novelty, diversity, debiased recall and calibration of the lists
+(docs/beyond_accuracy.md); weights and training time. Metrics are ndcg, hit, mrr, recall, precision and map, each @K.
 Written as comparison.md, .csv, .tex, .json and .png.
+
+--lists ranks what another system recommends to the users of `rporec split`: a table (Parquet, CSV, JSON lines) of user_id, item_id,
+and score (more is better) or rank (1 is best). What is wrong with it is counted, or refused where it would make a wrong number.
 """
 _METRICS = ["ndcg@10", "hit@10"]
 
@@ -48,6 +52,7 @@ _METRICS = ["ndcg@10", "hit@10"]
     short_help="Set finished runs side by side, with paired tests.",
     usages=(
         'rporec compare RUN RUN [...] [--reference=NAME] [--metrics="[ndcg@10,hit@10]"] [--output=FOLDER]',
+        "rporec compare RUN [...] --lists=NAME:FILE.parquet [--lists=OTHER:FILE.csv]",
         "rporec --model=A,B,... --dataset=NAME [--seeds=3] [--reference=NAME] [--run_dir=FOLDER] [--key=value ...]",
         "rporec --compare=FILE.yaml [--key=value ...]",
     ),
@@ -58,15 +63,47 @@ _METRICS = ["ndcg@10", "hit@10"]
 @click.option(
     "--output", default="saved/comparison", metavar="FOLDER", show_default=True, help="Where tables and plot go."
 )
-def command(folders: Sequence[str], reference: str | None, metrics: Any, output: str) -> None:
+@click.option(
+    "--lists",
+    multiple=True,
+    metavar="NAME:FILE",
+    help="Lists of another system, ranked among the runs under this name; may be given several times.",
+)
+@click.option(
+    "--data_path", metavar="DIR", help="Where the data set's folder is now, if it moved since the runs were made."
+)
+def command(
+    folders: Sequence[str],
+    reference: str | None,
+    metrics: Any,
+    output: str,
+    lists: Sequence[str],
+    data_path: str | None,
+) -> None:
     """Compares finished runs, prints the table and writes all forms of it."""
     if not folders:
         raise ConfigError("Write `rporec compare RUN RUN ...` with the folders of finished runs.")
 
     from rporec_recbole.evaluation.comparable import named_runs, read_run
 
+    others = _named_files(lists)
     runs = named_runs([read_run(folder) for folder in folders])
-    _compare(runs, metrics, reference, Path(output))
+    _compare(runs, metrics, reference, Path(output), others, data_path)
+
+
+def _named_files(given: Sequence[str]) -> dict[str, str]:
+    """Name -> file, of `NAME:FILE`."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, file = one.partition(":")
+        if not name.strip() or not file.strip():
+            raise ConfigError(f"`--lists={one}` must be a name and a file, such as --lists=RecTools:lists.parquet.")
+        if name in found:
+            raise ConfigError(
+                f"`--lists` has two files of the name {name}: {found[name]} and {file}. Name one otherwise."
+            )
+        found[name] = file
+    return found
 
 
 def train_and_compare(values: dict[str, Any]) -> None:
@@ -116,15 +153,22 @@ def _seeds(given: Any, first: Any) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def _compare(runs: dict[str, Any], metrics: Any, reference: str | None, folder: Path) -> None:
-    from rporec_recbole.evaluation.compare import compare
+def _compare(
+    runs: dict[str, Any],
+    metrics: Any,
+    reference: str | None,
+    folder: Path,
+    others: dict[str, str] | None = None,
+    data_path: str | None = None,
+) -> None:
     from rporec_recbole.evaluation.tables import to_terminal
     from rporec_recbole.runs.comparison import write_comparison
+    from rporec_recbole.runs.lists import compare_with_lists
 
     if not isinstance(metrics, (list, tuple)) or not metrics:
         raise ConfigError(f'`--metrics={metrics!r}` must be a list such as "[ndcg@10,hit@10]".')
     try:
-        comparison = compare(runs, [str(metric).lower() for metric in metrics], reference)
+        comparison = compare_with_lists(runs, [str(metric).lower() for metric in metrics], reference, others, data_path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     paths = write_comparison(comparison, folder)

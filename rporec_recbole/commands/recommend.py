@@ -120,6 +120,8 @@ def write_and_say(run_dir: str, output: str, **options: Any) -> None:
     for sentence in _said(written, read_config(Path(run_dir)), asked):
         print(f"rporec: {sentence}", file=sys.stderr)
     print(f"{written.rows:,} recommendations for {written.users:,} users are in {output}")
+    if written.measures:
+        print(", ".join(f"{name} {value:.4f}" for name, value in written.measures.items()))
 
 
 def _said(written: Any, config: Mapping[str, Any], asked: bool) -> list[str]:

@@ -15,7 +15,7 @@ from rporec_recbole.settings.named_code import names_code
 from rporec_recbole.settings.properties import preset_file, read_yaml
 
 _SEARCH = ("trials", "sampler", "pruner", "metric", "storage", "study")
-_TEXTS = ("gpu_id", "text_encoder")
+TEXTS = ("gpu_id", "text_encoder")
 """Settings that are no options below and whose values are never read as anything but text."""
 
 HELP = """\
@@ -107,7 +107,7 @@ A search (--sweep) is shared by any number of processes started with the very sa
 @click.pass_context
 def command(ctx: click.Context, **_: Any) -> None:
     """Trains and evaluates a model, or searches its settings, and prints the summary."""
-    values = {**given_options(ctx), **settings_of(ctx.args, _TEXTS)}
+    values = {**given_options(ctx), **settings_of(ctx.args, TEXTS)}
     output = values.pop("recommend", None)
     if output is not None and (several(values) or "sweep" in values):
         raise ConfigError("`--recommend` is of one run. Recommend afterwards: rporec recommend RUN --output=FILE")

@@ -93,6 +93,10 @@ class RPORecDataset(SequentialDataset):
             self.ratings = Ratings(field, f"{field}{self.config['LIST_SUFFIX']}", values)
         super()._fill_nan()
 
+    def unrated(self) -> np.ndarray | None:
+        """Which interactions have no rating in the file, `[R]`, before the split; None on data without ratings."""
+        return None if self.ratings is None else self._rated == 0
+
     def data_augmentation(self) -> None:
         """One slim row per (history, next item): where the history ends and how long it is, no lists yet."""
         self._aug_presets()

@@ -104,7 +104,7 @@ def give_samples(config: Any, interactions: tuple[np.ndarray, np.ndarray], loade
                 weights = np.bincount(items, minlength=size)
             weights[0] = 0
             by_time = getattr(dataset, "time_split", None)
-            seen = by_time.until(split) if by_time is not None else _without((users, items), later)
+            seen = by_time.until(split) if by_time is not None else without((users, items), later)
             loader.samples = Samples(weights, config["seed"], split, _with_lists(seen, dataset), targets)
             found[split] = _digest(loader.samples, targets, wanted["sample_num"], bool(config["hide_seen"]), dataset)
         later.append(targets)
@@ -128,10 +128,15 @@ def install() -> None:
     NegSampleEvalDataLoader._neg_sampling = draw_the_same
 
 
-def _without(
+def without(
     pairs: tuple[np.ndarray, np.ndarray], later: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interactions without those of later splits; what was chosen twice and is later once stays."""
+    """Interactions without those of later splits, each pair once; what was chosen twice and is later once stays.
+
+    Args:
+        pairs: `[I]` users and `[I]` items.
+        later: the same of each later split.
+    """
     size = int(pairs[1].max(initial=0)) + 1
     codes, times = np.unique(pairs[0].astype(np.int64) * size + pairs[1], return_counts=True)
     for users, items in later:

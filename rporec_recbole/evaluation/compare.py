@@ -8,7 +8,7 @@ several ranked lists counts once for each in the means, which so are RecBole's o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,21 +69,23 @@ class Entry:
 
     Attributes:
         name: of the model.
-        seeds: that were run.
+        seeds: that were run; none of another system's lists, which are one file.
         folders: run folders, in the order of the seeds.
-        parameters: weights, the backbone's included.
-        seconds: of training, mean over seeds.
+        parameters: weights, the backbone's included; None where nobody knows.
+        seconds: of training, mean over seeds; likewise.
         results: metric -> result.
         groups: group -> (mean, difference to the reference or None) on the first metric.
+        beyond: measure of the lists (`evaluation.beyond`) -> mean over seeds, and its standard deviation; gaps where a run has no lists.
     """
 
     name: str
     seeds: list[int]
     folders: list[str]
-    parameters: int
-    seconds: float
+    parameters: int | None
+    seconds: float | None
     results: dict[str, Result]
     groups: dict[str, tuple[float, Interval | None]]
+    beyond: dict[str, tuple[float, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Comparison:
         reference: name of the model that the others are compared with.
         entries: the models, in the order given.
         groups: group -> number of its users.
+        notes: what a reader of the numbers has to know.
+        lists: what was found in the lists of other systems (`runs.outside.Checked`).
     """
 
     dataset: str
@@ -109,6 +113,8 @@ class Comparison:
     reference: str
     entries: list[Entry]
     groups: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    lists: list[dict[str, Any]] = field(default_factory=list)
 
 
 def compare(
@@ -184,10 +190,10 @@ def compare(
         entries.append(
             Entry(
                 name,
-                [int(run.facts["seed"]) for run in its],
+                [int(run.facts["seed"]) for run in its if run.facts["seed"] is not None],
                 [str(run.folder) for run in its],
-                int(its[0].facts["parameters"] + its[0].facts.get("backbone", {}).get("parameters", 0)),
-                float(np.mean([_training_seconds(run.facts) for run in its])),
+                _parameters(its[0].facts),
+                float(np.mean([_training_seconds(run.facts) for run in its])) if its[0].facts["stages"] else None,
                 results,
                 {
                     group: _in_group(found[name], None if name == reference else found[reference], draws)
@@ -250,6 +256,11 @@ def groups_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         found[f"{what} more than {high:,}"] = kept & (numbers > high)
     found["cold targets"] = (rows["item_popularity"] == 0) & alone
     return {name: np.asarray(mask) for name, mask in found.items() if mask.any()}
+
+
+def _parameters(facts: Mapping[str, Any]) -> int | None:
+    own = facts["parameters"]
+    return None if own is None else int(own + facts.get("backbone", {}).get("parameters", 0))
 
 
 def _training_seconds(facts: Mapping[str, Any]) -> float:

@@ -68,6 +68,21 @@ def with_lists(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: rows[name].fillna(1).astype(int) if name in rows else 1 for name in OF_LISTS})
 
 
+def k_of(metric: str) -> int:
+    """How many places a metric looks at.
+
+    Args:
+        metric: as for `metric_values`.
+
+    Raises:
+        ValueError: the metric is of another kind.
+    """
+    name, _, digits = metric.lower().partition("@")
+    if name not in METRICS or not digits.isdigit() or int(digits) < 1:
+        raise ValueError(f"The metric {metric!r} must be one of {', '.join(f'{m}@K' for m in METRICS)}.")
+    return int(digits)
+
+
 def metric_values(ranks: Numbers, metric: str, places: Numbers = 1, targets: Numbers = 1) -> np.ndarray:
     """What each target adds to the metric of its list; of a list with one target that is the metric itself.
 
@@ -82,10 +97,8 @@ def metric_values(ranks: Numbers, metric: str, places: Numbers = 1, targets: Num
     Raises:
         ValueError: the metric is of another kind.
     """
-    name, _, digits = metric.lower().partition("@")
-    if name not in METRICS or not digits.isdigit() or int(digits) < 1:
-        raise ValueError(f"The metric {metric!r} must be one of {', '.join(f'{m}@K' for m in METRICS)}.")
-    k, rank = int(digits), np.asarray(ranks, dtype=float)
+    k, rank = k_of(metric), np.asarray(ranks, dtype=float)
+    name = metric.lower().partition("@")[0]
     place, count = (np.broadcast_to(np.asarray(one), rank.shape) for one in (places, targets))
     possible = np.minimum(count, k)
     if name in ("hit", "mrr"):

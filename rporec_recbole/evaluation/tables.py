@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rporec_recbole.evaluation.beyond import MEASURES
 from rporec_recbole.evaluation.compare import Comparison, Entry, Result
 from rporec_recbole.evaluation.significance import Interval
 
@@ -28,6 +29,8 @@ def to_terminal(comparison: Comparison) -> str:
     """Aligned columns, one block a metric, then groups and costs."""
     blocks = [heading(comparison)]
     blocks += [f"{title}\n{_aligned(table)}" for title, table in _tables(comparison)]
+    if comparison.notes:
+        blocks.append("\n".join(comparison.notes))
     return "\n\n".join(blocks)
 
 
@@ -38,11 +41,13 @@ def to_markdown(comparison: Comparison) -> str:
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
         lines = [head, ["---"] * len(head), *escaped]
         parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in lines))
+    if comparison.notes:
+        parts.append("## notes\n\n" + "\n".join(f"- {note}" for note in comparison.notes))
     return "\n\n".join(parts) + "\n"
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One row for each model and metric, numbers in full."""
+    """One row for each model and metric, and for each measure of its lists, numbers in full."""
     out = io.StringIO()
     records = _records(comparison)
     writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
@@ -95,10 +100,37 @@ def _tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
     if comparison.groups:
         title = f"{comparison.metrics[0]} by group (minus {comparison.reference}; * where its 95 % interval excludes 0)"
         tables.append((title, _by_group(comparison)))
+    tables += _beyond_accuracy(comparison)
     costs = [["model", "seeds", "weights", "training seconds"]]
-    costs += [[one.name, _seeds(one), f"{one.parameters:,}", f"{one.seconds:,.1f}"] for one in comparison.entries]
+    costs += [
+        [one.name, _seeds(one), _known(one.parameters, ","), _known(one.seconds, ",.1f")] for one in comparison.entries
+    ]
     tables.append(("cost", costs))
     return tables
+
+
+def _beyond_accuracy(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
+    """A table for each k of which any lists are measured; a measure that no model has is no column."""
+    tables = []
+    there = {name for entry in comparison.entries for name in entry.beyond}
+    for k in sorted({int(name.partition("@")[2]) for name in there}):
+        names = [f"{measure}@{k}" for measure in MEASURES if f"{measure}@{k}" in there]
+        rows = [["model", *(name.partition("@")[0] for name in names)]]
+        for entry in comparison.entries:
+            cells = [entry.beyond.get(name, (None, None)) for name in names]
+            spreads = ["" if spread is None else f" ± {spread:.4f}" for _, spread in cells]
+            rows.append(
+                [
+                    entry.name,
+                    *(f"{_known(value, '.4f')}{spread}" for (value, _), spread in zip(cells, spreads, strict=True)),
+                ]
+            )
+        tables.append((f"beyond accuracy, the best {k} (calibration_kl and gini: less is more even)", rows))
+    return tables
+
+
+def _known(number: float | None, form: str) -> str:
+    return "–" if number is None else f"{number:{form}}"
 
 
 def _row(name: str, result: Result) -> list[str]:
@@ -163,12 +195,19 @@ def _records(comparison: Comparison) -> list[dict[str, Any]]:
                     "over_seeds": result.over_seeds,
                     "reference": comparison.reference,
                     **dict(zip(columns, numbers, strict=True)),
-                    "seeds": _seeds(entry),
-                    "parameters": entry.parameters,
-                    "training_seconds": entry.seconds,
+                    **_costs(entry),
                 }
             )
+        for name, (value, spread) in entry.beyond.items():
+            gaps = dict.fromkeys(records[0])
+            records.append(
+                {**gaps, "model": entry.name, "metric": name, "value": value, "over_seeds": spread, **_costs(entry)}
+            )
     return records
+
+
+def _costs(entry: Entry) -> dict[str, Any]:
+    return {"seeds": _seeds(entry), "parameters": entry.parameters, "training_seconds": entry.seconds}
 
 
 def _seeds(entry: Entry) -> str:

@@ -13,6 +13,7 @@ Points = Sequence[tuple[int, float]]
 FILES = {
     "metrics.json": "all figures in full precision, seconds by stage, versions",
     "ranks.parquet": "the rank of every hidden item, user by user",
+    "lists.parquet": "the 20 best items of every user whose item was hidden",
     "config.yaml": "every setting; --config_files=config.yaml repeats the run",
     "curves.png": "all curves of the training",
     "log.txt": "everything that was said while it ran",

@@ -21,6 +21,8 @@ from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.ids import check_ids
 from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
+from rporec_recbole.evaluation.comparable import mode_of
+from rporec_recbole.evaluation.lists import TopLists, best_lists
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
@@ -144,11 +146,15 @@ def _checked_interactions(config: Config, path: Path) -> dict[str, str]:
     return fields
 
 
-def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
+def build_data(config: Config, keep_rows: bool = False) -> tuple[Any, Any, Any, Any]:
     """Data set and the three loaders: (dataset, train, valid, test).
 
     `dataset.training_counts` says how often each user and each item stands in the training part: field -> `[N]`;
     `dataset.digest` stands for all that was loaded (`data.digest`), `dataset.samples` for what a sampled evaluation draws (`data.samples`).
+
+    Args:
+        config: RecBole's config.
+        keep_rows: leave the rows as they were before the split in `dataset.rows_read`, times in full precision.
 
     Raises:
         DatasetError: a file is missing or malformed, nothing is left after filtering, or RecBole cannot do with the data what the
@@ -165,6 +171,8 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
             f"`{config['dataset']}` has {dataset.item_num - 1:,} items, and `topk={config['topk']}` asks for the best {most:,}. Lower it."
         )
     dataset.digest = digest_of(dataset)
+    if keep_rows:
+        dataset.rows_read = dataset.inter_feat.copy()
     # Now: RecBole puts prefix rows in the place of interactions.
     users, items = (dataset.inter_feat[field].to_numpy() for field in (dataset.uid_field, dataset.iid_field))
     with _one_message(config):
@@ -235,6 +243,8 @@ class RankCollector(Collector):
         super().__init__(config)
         self._dataset = dataset
         self._rows: list[tuple[Any, ...]] = []
+        self._lists: list[TopLists] = []
+        self.keeps_lists = False
 
     def eval_batch_collect(self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any) -> None:
         """Collects one batch; see RecBole's `Collector`."""
@@ -250,6 +260,8 @@ class RankCollector(Collector):
             # A sampled evaluation: the candidates of a list stand one behind the other.
             users = torch.unique_consecutive(users)
         self._rows.append(tuple(one.cpu().numpy() for one in (users.to(device)[found.rows], *found[1:])))
+        if self.keeps_lists:
+            self._lists.append(best_lists(users, scores_tensor))
 
     def _put_in_order(self, found: ListRanks, lists: int) -> None:
         """Which of the best items are targets, `[B, K]`, and how many targets there are, in the place of what RecBole has just noted."""
@@ -258,6 +270,11 @@ class RankCollector(Collector):
         seen = found.ranks <= k
         noted[found.rows[seen], found.ranks[seen] - 1] = 1
         noted[found.rows, k] = found.targets.to(noted.dtype)
+
+    def take_lists(self) -> TopLists | None:
+        """The best items of the lists ranked since the last call, if they were kept (`keeps_lists`)."""
+        parts, self._lists = self._lists, []
+        return TopLists(*(np.concatenate(one) for one in zip(*parts, strict=True))) if parts else None
 
     def take(self, split: str) -> pd.DataFrame:
         """The ranks collected since the last call, as a table (see `evaluation.ranks`)."""
@@ -282,7 +299,9 @@ class RankCollector(Collector):
         )
 
 
-def evaluated(trainer: Any, loader: Any, split: str, *, best: bool) -> tuple[dict[str, float], pd.DataFrame]:
+def evaluated(
+    trainer: Any, loader: Any, split: str, *, best: bool, lists: bool = False
+) -> tuple[dict[str, float], pd.DataFrame]:
     """Evaluates a split: RecBole's metrics, and the ranks that they are made of.
 
     Chance begins at the run's seed each time, so that models which draw while they rank come back with the same ranks.
@@ -292,7 +311,13 @@ def evaluated(trainer: Any, loader: Any, split: str, *, best: bool) -> tuple[dic
         loader: of the split.
         split: its name.
         best: bring back the weights of the best epoch first.
+        lists: keep the best items of each list, for `take_lists` of the collector. Those of drawn candidates are nobody's lists, and not kept.
     """
     init_seed(trainer.config["seed"], trainer.config["reproducibility"])
-    found = trainer.evaluate(loader, load_best_model=best, show_progress=False) or {}
-    return {metric: float(value) for metric, value in found.items()}, trainer.eval_collector.take(split)
+    collector = trainer.eval_collector
+    collector.keeps_lists = lists and mode_of(trainer.config["eval_args"], split) == "full"
+    try:
+        found = trainer.evaluate(loader, load_best_model=best, show_progress=False) or {}
+    finally:
+        collector.keeps_lists = False
+    return {metric: float(value) for metric, value in found.items()}, collector.take(split)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rporec_recbole.data.histories import JSON_SUFFIXES, Histories, histories_of, read_histories
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.evaluation.beyond import Tally
 from rporec_recbole.evaluation.ranking import top_of
 from rporec_recbole.outputs.asked import (
     ALL,
@@ -30,11 +31,13 @@ from rporec_recbole.outputs.asked import (
 from rporec_recbole.outputs.table_file import check_output, table_writer
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.finished import load_run as restored
+from rporec_recbole.runs.known import known_of
 from rporec_recbole.runs.titles import raw_titles
 from rporec_recbole.settings.bars import progress_bar
 
 SCHEMA = {"user_id": "string", "rank": "int32", "item_id": "string", "score": "float32", "title": "string"}
 FALLBACKS = ("none", "popular")
+_MEASURED = 10  # of each list
 Columns = dict[str, np.ndarray]
 
 
@@ -49,6 +52,7 @@ class Recommended:
         skipped_users: users for whom nothing could be ranked, and who were left out.
         filtered: users whom a filter had left out of the training, and who were ranked from what they have.
         popular: users for whom nothing could be ranked, and who got the most popular items.
+        measures: of the lists' best items (`evaluation.beyond`): how much of the catalogue they show, how evenly, how new it is.
     """
 
     users: int
@@ -57,6 +61,7 @@ class Recommended:
     skipped_users: int
     filtered: int = 0
     popular: int = 0
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def recommend(
@@ -116,12 +121,17 @@ def recommend(
         with hiding(run, split, hide_seen, read is not None):
             asked = _asked(run, users, read, split, lenient)
             popular = asked.without if fallback == "popular" else []
+            tally = Tally(
+                run.dataset.item_num - 1,
+                min(top_k, _MEASURED),
+                known_of(run.config, run.dataset, run.loaders, texts=False),
+            )
             count = 0
             with (
                 table_writer(output, SCHEMA) as append,
                 progress_bar(total=asked.count, desc="recommend", unit="user") as bar,
             ):
-                for columns, named in _tables(run, asked, popular, top_k):
+                for columns, named in _tables(run, asked, popular, top_k, tally):
                     append(columns)
                     count += len(columns["rank"])
                     bar.update(named)
@@ -135,6 +145,7 @@ def recommend(
         0 if popular else len(asked.without),
         asked.filtered,
         len(popular),
+        tally.values(),
     )
 
 
@@ -229,8 +240,10 @@ def _asked(run: LoadedRun, users: Sequence[str] | None, read: Histories | None, 
     return users_of_data(run, users, lenient) if split == ALL else users_of_split(run, users, split, lenient)
 
 
-def _tables(run: LoadedRun, asked: Asked, popular: Sequence[str], k: int) -> Iterator[tuple[Columns, int]]:
-    """Columns of users in order, with the number of users; one empty table where there is nobody.
+def _tables(
+    run: LoadedRun, asked: Asked, popular: Sequence[str], k: int, tally: Tally | None = None
+) -> Iterator[tuple[Columns, int]]:
+    """Columns of users in order, with the number of users; one empty table where there is nobody. The tally gets what stands in them.
 
     Raises:
         ConfigError: nothing can be ranked for any of those who were asked for.
@@ -245,13 +258,18 @@ def _tables(run: LoadedRun, asked: Asked, popular: Sequence[str], k: int) -> Ite
     none = np.zeros(0, dtype=object)
     yield _columns(none, np.zeros((0, 1)), np.zeros((0, 1), dtype=int), tokens, titles), 0
     for names, scores in asked.parts:
-        yield _columns(names, *_best(scores, k), tokens, titles), len(names)
+        values, ids = _best(scores, k)
+        if tally is not None:
+            tally.add(np.where(values == -np.inf, 0, ids), np.zeros(len(ids), dtype=np.int64))
+        yield _columns(names, values, ids, tokens, titles), len(names)
     best = _most_popular(run, k)
     size = max(1, 1 + (1 << 18) // k)
     for first in range(0, len(popular), size):
         names = np.array(popular[first : first + size], dtype=object)
-        values = np.full((len(names), len(best)), np.nan)
-        yield _columns(names, values, np.tile(best, (len(names), 1)), tokens, titles), 0
+        values, ids = np.full((len(names), len(best)), np.nan), np.tile(best, (len(names), 1))
+        if tally is not None:
+            tally.add(ids, np.zeros(len(ids), dtype=np.int64))
+        yield _columns(names, values, ids, tokens, titles), 0
 
 
 def _best(scores: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,12 +17,14 @@ import torch
 from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.data.digest import WORDS, check_digest, digest_of_words
 from rporec_recbole.errors import ConfigError, RunFolderError
+from rporec_recbole.evaluation.lists import TopLists
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data, evaluated
 from rporec_recbole.host.models import trusted
 from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
+from rporec_recbole.runs.known import lists_of
 from rporec_recbole.runs.located import located
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.state import checkpoint
@@ -58,14 +60,18 @@ class LoadedRun:
         Returns:
             the metrics, and the ranks as in `ranks.parquet`.
         """
+        return self.ranked(split)[:2]
+
+    def ranked(self, split: str) -> tuple[dict[str, float], pd.DataFrame, TopLists | None]:
+        """As `evaluate`, with the best items of each list; None where the run ranks no full lists."""
         with logging_to(None):
             trainer = build_trainer(self.config, self.model)
             trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
             collector.data_collect(self.loaders["train"])
-            found = evaluated(trainer, self.loaders[split], split, best=False)
+            found = evaluated(trainer, self.loaders[split], split, best=False, lists=True)
             trainer.tensorboard.close()
         shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
-        return found
+        return *found, collector.take_lists()
 
     def answers(self, split: str) -> dict[str, float]:
         """What the writer itself knows of a split, see `AnswerMeasure`; missing texts are written."""
@@ -233,12 +239,15 @@ def add_test(path: str | Path) -> dict[str, Any]:
     if "test" in metrics:
         return metrics
     run = load_run(folder)
-    found, table = run.evaluate("test")
+    found, table, kept = run.ranked("test")
+    lists, beyond = lists_of(run.config, run.dataset, run.loaders, kept, table)
     if getattr(run.model, "reads_reasoning", False):
         metrics.setdefault("answers", {})["test"] = run.answers("test")
     if getattr(run.model, "reasoner", None) is not None:
         run.model.reasoner.store.close()
     metrics["test"] = found
+    if beyond:
+        metrics["beyond"] = {"test": beyond}
     others = ranks[ranks["split"] != "test"]  # a process that died between the two files
-    write_results(folder, metrics, together([others, table]))
+    write_results(folder, metrics, together([others, table]), lists)
     return metrics

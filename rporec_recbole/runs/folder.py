@@ -4,6 +4,7 @@ config.yaml       complete; `--config_files=config.yaml` repeats the run, from a
 metrics.json      results in full precision, stages with seconds, versions
 ranks.parquet     split, user_id, item_id, rank, user_activity, item_popularity: one row for each target; where a user has several, also
                   place and targets (`evaluation.ranks`)
+lists.parquet     user_id, rank, item_id, score: the 20 best items of each list of the test split (`evaluation.lists`)
 positions.parquet stage, user_id, item_id, place: what each stage learned from (RPORec only)
 log.txt           everything that was logged
 tensorboard/      the same curves as events
@@ -31,6 +32,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rporec_recbole.data.files import new_folder, unwritable, write_json, write_table, write_text
 from rporec_recbole.errors import ConfigError, RunFolderError, first_line, translating
+from rporec_recbole.evaluation.lists import FILE as LISTS
 from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.places import changed
 from rporec_recbole.settings.properties import read_yaml
@@ -183,7 +185,10 @@ def refuse_own_file(output: Path) -> None:
     Raises:
         ConfigError: it is one of a run's own.
     """
-    own = output.name in (CONFIG, METRICS, RANKS, LOG, CURVES, REPORT) or output.suffix in (".safetensors", ".sqlite")
+    own = output.name in (CONFIG, METRICS, RANKS, LISTS, LOG, CURVES, REPORT) or output.suffix in (
+        ".safetensors",
+        ".sqlite",
+    )
     if (own or output.name in _OF_STAGES) and (output.parent / CONFIG).is_file():
         raise ConfigError(f"`--output={output}` is a file of the run itself, and would be lost. Choose another.")
 
@@ -308,12 +313,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config if config["model"] != "RPORec" else {**_BEFORE, **config}
 
 
-def write_results(folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame) -> None:
-    """Writes `ranks.parquet`, then `metrics.json`, which says that training and evaluation are done.
+def write_results(
+    folder: Path, metrics: Mapping[str, Any], ranks: pd.DataFrame, lists: pd.DataFrame | None = None
+) -> None:
+    """Writes `lists.parquet` if there are lists, `ranks.parquet`, then `metrics.json`, which says that training and evaluation are done.
 
     Raises:
         RunFolderError: they cannot be written.
     """
     with unwritable(f"The results cannot be written to {folder}, but log.txt has those so far"):
+        if lists is not None:
+            write_table(folder / LISTS, lists)
         write_table(folder / RANKS, ranks)
         write_json(folder / METRICS, metrics)

@@ -58,6 +58,27 @@ def located(folder: Path, given: Mapping[str, str | None]) -> dict[str, Any]:
     return values
 
 
+def located_data(folder: Path, data_path: str | None = None) -> dict[str, Any]:
+    """The settings of a run with the place of its data as it is now; nothing else of the run is looked for.
+
+    Args:
+        folder: of the run.
+        data_path: where they lie now; None leaves the place as it is.
+
+    Raises:
+        RunFolderError: there is no run.
+        ConfigError: the place is empty.
+        DatasetError: its data are not there.
+    """
+    written = read_config(folder)
+    if data_path is not None:
+        _refuse_superfluous(folder, written, "data_path", data_path)
+    dataset = str(written["dataset"])
+    values = settled({**written, **({} if data_path is None else {"data_path": data_path})}, dataset)
+    _find_data(folder, written, values, dataset)
+    return values
+
+
 def _refuse_superfluous(folder: Path, written: Mapping[str, Any], key: str, place: str) -> None:
     if not place.strip():
         raise ConfigError(f"`--{key}=` names nothing. Name where it is now, or leave the option out.")

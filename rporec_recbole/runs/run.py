@@ -42,6 +42,7 @@ from rporec_recbole.runs.folder import (
     saying_when_full,
     write_results,
 )
+from rporec_recbole.runs.known import lists_of
 from rporec_recbole.runs.start_from import check_start
 from rporec_recbole.runs.trackers import check_trackers, results_of, texts_of, tracking
 from rporec_recbole.settings.bars import recboles_watched, showing
@@ -201,7 +202,7 @@ def _run(
         answers: dict[str, dict[str, float]] = {}
         start = perf_counter()
         for split in splits:
-            results[split], table = evaluated(trainer, loaders[split], split, best=True)
+            results[split], table = evaluated(trainer, loaders[split], split, best=True, lists=split == "test")
             tables.append(table)
             # Validation has its texts from the training; for the test split none are written that no score reads.
             if getattr(model, "reads_reasoning" if split == "test" else "reasoning_on", False):
@@ -209,6 +210,7 @@ def _run(
                 log.info(f"{split}: {described(answers[split])}")
         if getattr(trainer, "helpers", None) is not None:
             trainer.helpers.end()
+        lists, beyond = lists_of(config, data, loaders, collector.take_lists(), tables[-1])
         others = beside(trainer, {split: loaders[split] for split in splits}, data) if "test" in splits else {}
         stages = {"data": {"name": "data and model", "seconds": prepared}}
         if isinstance(getattr(trainer, "stages", None), dict):
@@ -239,6 +241,7 @@ def _run(
             **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             **results,
+            **({"beyond": {"test": beyond}} if beyond else {}),
             **({"beside": others} if others else {}),
             "validations": validations,
             "valid_after_stage": getattr(trainer, "stage_results", {}),
@@ -254,7 +257,7 @@ def _run(
         if not hasattr(trainer, "recorder"):
             trackers.add_all(curves)
         trackers.end(results_of(metrics), texts_of(folder))
-        write_results(folder, metrics, together(tables))
+        write_results(folder, metrics, together(tables), lists)
         if tell is not None:
             try:
                 tell(LoadedRun(folder, config, data, loaders, model), curves)

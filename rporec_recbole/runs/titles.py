@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rporec_recbole.data.atomic import read_header
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.runs.finished import LoadedRun
-from rporec_recbole.settings.properties import data_set_file, layered_properties
+from rporec_recbole.runs.known import text_fields
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
 
@@ -53,7 +52,7 @@ def raw_titles(run: LoadedRun) -> list[str]:
     one, a column called `title` or `name`.
     """
     tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.iid_field]]
-    path, field = _item_file(run), next(iter(_text_fields(run) or ()), None)
+    path, field = _item_file(run), next(iter(text_fields(run.config) or ()), None)
     if path is None:
         return [""] * len(tokens)
     try:
@@ -67,13 +66,6 @@ def raw_titles(run: LoadedRun) -> list[str]:
     return ["", *titles[1:]]
 
 
-def _text_fields(run: LoadedRun) -> list[str] | None:
-    config: Any = run.config
-    name = str(config["dataset"])
-    own = data_set_file(name, Path(config["data_path"]).parent)
-    return config["item_text_fields"] or layered_properties("RPORec", name, own).get("item_text_fields")
-
-
 def _item_file(run: LoadedRun) -> Path | None:
     path = Path(run.config["data_path"]) / f"{run.config['dataset']}.item"
     return path if path.is_file() else None
@@ -81,7 +73,7 @@ def _item_file(run: LoadedRun) -> Path | None:
 
 def _catalogue_of_the_file(run: LoadedRun, tokens: list[str]) -> Catalogue | None:
     """Item texts of a run whose model loads none; None if the file or its columns are not there."""
-    wanted = _text_fields(run)
+    wanted = text_fields(run.config)
     if not wanted or _item_file(run) is None:
         return None
     try:

@@ -107,6 +107,24 @@ def test_a_loaded_run_has_the_same_table(runs):
         pd.testing.assert_frame_equal(load_run(runs / name).evaluate("test")[1], kept)
 
 
+def test_lists_of_several_targets_are_one_a_user_or_one_a_target(runs):
+    for name, one_a_user in (("BPR", True), ("SASRec", False)):
+        lists = pd.read_parquet(runs / name / "lists.parquet")
+        ranks = pd.read_parquet(runs / name / "ranks.parquet").query("split == 'test'")
+        assert ("list" in lists) is not one_a_user
+        ranks = ranks.assign(list=ranks[ranks["place"] == 1].groupby("user_id").cumcount() + 1)
+        ranks["list"] = ranks["list"].ffill().astype(int)
+        both = ranks.merge(
+            lists.assign(list=lists.get("list", 1)), on=["user_id", "list", "item_id"], suffixes=("", "_of")
+        )
+        assert len(both) == (ranks["rank"] <= 20).sum() > 0
+        if not one_a_user:  # where a list has several targets, one of them may stand above another
+            assert (both["rank"] == both["rank_of"]).all()
+        owners = lists[["user_id", "list"] if "list" in lists else ["user_id"]].drop_duplicates()
+        assert len(owners) == (ranks["place"] == 1).sum()
+        assert json.loads((runs / name / "metrics.json").read_text())["beyond"]["test"]["coverage@10"] > 0
+
+
 def test_one_list_a_user_is_no_pair_of_one_list_a_target(tmp_path, runs):
     ours = read_run(runs / "BPR")
     theirs = ours._replace(folder=tmp_path, rows=ours.rows.assign(place=1, targets=1))

@@ -113,7 +113,16 @@ def test_a_loaded_run_gives_the_same_number_each_time(runs, name):
 
 def test_only_equal_samples_are_pairs(runs, tmp_path, capsys):
     assert main(["compare", str(runs / "SASRec1"), str(runs / "BPR1"), f"--output={tmp_path}"]) == 0
-    assert "samples (`uni10`) of 25 candidates, seen items hidden" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "samples (`uni10`) of 25 candidates, seen items hidden" in shown
+    # Lists of what was drawn are nobody's lists: none are kept or measured, and none from outside can be held against them.
+    assert not (runs / "BPR1/lists.parquet").exists()
+    assert "beyond" not in json.loads((runs / "BPR1/metrics.json").read_text())
+    assert "or they ranked samples. They have gaps beyond accuracy." in shown
+    lists = pd.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "rank": [1]})
+    lists.to_csv(tmp_path / "lists.csv", index=False)
+    assert main(["compare", str(runs / "BPR1"), f"--lists=other:{tmp_path / 'lists.csv'}", f"--output={tmp_path}"]) == 2
+    assert "ranked samples of items, a draw for each target" in capsys.readouterr().err
     one, two = read_run(runs / "SASRec1"), read_run(runs / "BPR2")
     with pytest.raises(RunFolderError, match=r"other samples of items than SASRec: .* the seeds are \[2\] and \[1\]"):
         compare({"SASRec": [one], "BPR": [two]})

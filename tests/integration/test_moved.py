@@ -114,7 +114,7 @@ def test_a_command_says_what_is_missing_and_takes_where_it_is(name, project, com
 
 
 def test_every_command_that_loads_a_run_is_tried_here():
-    none = {"import", "run", "compare", "models", "datasets", "doctor", "completion"}  # these load none
+    none = {"import", "run", "compare", "split", "models", "datasets", "doctor", "completion"}  # these load none
     assert set(COMMANDS) - TAKES_A_RUN.keys() == none | {"fit"}  # it refuses this run, whose fusion counts
 
 
