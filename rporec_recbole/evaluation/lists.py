@@ -113,6 +113,6 @@ def as_matrix(table: pd.DataFrame, users: pd.Index, items: pd.Index) -> tuple[np
     groups = table.groupby(keys, sort=False, observed=True)
     number, ranks = groups.ngroup().to_numpy(), table["rank"].to_numpy()
     ids = np.zeros((int(number.max(initial=-1)) + 1, int(ranks.max(initial=0))), dtype=np.int64)
-    ids[number, ranks - 1] = np.maximum(items.get_indexer(table["item_id"]), 0)
+    ids[number, ranks - 1] = np.maximum(items.get_indexer(pd.Index(table["item_id"])), 0)
     first = np.unique(number, return_index=True)[1]
-    return np.maximum(users.get_indexer(table["user_id"].iloc[first]), 0), ids
+    return np.maximum(users.get_indexer(pd.Index(table["user_id"].iloc[first])), 0), ids

@@ -191,7 +191,7 @@ def _read(path: str | Path) -> pd.DataFrame:
         texts = {column: pd.Series(as_texts(batch[column]).to_pandas(), dtype="str") for column in wanted}
         parts.append(pd.DataFrame(texts))
     table = pd.concat(parts, ignore_index=True).rename(columns={user: "user_id", item: "item_id"})
-    table = table.where(table.ne(""))  # a text file has an empty text where Parquet has nothing
+    table = table.where(table != "")  # a text file has an empty text where Parquet has nothing
     if opened.torn.count:
         raise DatasetError(f"{path}: {opened.torn.count:,} rows cannot be read ({opened.torn.examples[0]}).")
     for column in ("user_id", "item_id"):
