@@ -19,7 +19,7 @@ candidates.parquet                           item_id: what is ranked
 split.json                                   data set, settings of the split, SHA-256 of the files, whether seen items are hidden
 
 Train the other system on train.parquet (and tune it on valid.parquet); the history of a user of test.parquet is what train and valid have.
-Write its lists as a table of user_id, item_id and score or rank; `rporec compare RUN --lists=NAME:FILE` ranks them among runs.
+Write its lists as a table of user_id, item_id and score or rank; `rporec compare RUN --lists=NAME:FILE.parquet` ranks them among runs.
 
 Settings such as --eval_args, --hide_seen or --user_inter_num_interval are given as for a run; --config_files=saved/RUN/config.yaml takes
 those of a run.
@@ -32,7 +32,7 @@ those of a run.
     settings=True,
     help=HELP,
     short_help="Write the split and the candidates, for a system outside.",
-    usages=("rporec split DATASET [--output=FOLDER] [--key=value ...]",),
+    usages=("rporec split DATASET [--output=SPLIT] [--key=value ...]",),
     examples=(("rporec split ml-100k --output=ml-100k-split --hide_seen=True", "seen items are hidden"),),
 )
 @click.argument("dataset", metavar="DATASET", type=Completed("DATASET", dataset_names))

@@ -4,7 +4,7 @@ train.parquet, valid.parquet, test.parquet   user_id, item_id, timestamp, rating
 candidates.parquet                           item_id: what is ranked
 split.json                                   what was split, how, of which files
 
-Users and items are those of the data files. `rporec compare RUN --lists=NAME:FILE` ranks the lists that come back.
+Users and items are those of the data files. `rporec compare RUN --lists=NAME:FILE.parquet` ranks the lists that come back.
 """
 
 from __future__ import annotations
