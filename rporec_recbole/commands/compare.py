@@ -39,8 +39,9 @@ user and popularity of the target; coverage, Gini, novelty, diversity, debiased 
 (docs/beyond_accuracy.md); weights and training time. Metrics are ndcg, hit, mrr, recall, precision and map, each @K.
 Written as comparison.md, .csv, .tex, .json and .png.
 
---lists ranks what another system recommends to the users of `rporec split`: a table (Parquet, CSV, JSON lines) of user_id, item_id,
-and score (more is better) or rank (1 is best). What is wrong with it is counted, or refused where it would make a wrong number.
+--lists ranks what another system recommends to the users of the test split that `rporec split` wrote: a table (Parquet, CSV, JSON
+lines) of user_id, item_id, and score (more is better) or rank (1 is best). Users without a list count as not found, and a target that
+is in no list too. What is wrong with it is counted, or refused where it would make a wrong number (docs/beyond_accuracy.md).
 """
 _METRICS = ["ndcg@10", "hit@10"]
 

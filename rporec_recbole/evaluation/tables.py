@@ -101,6 +101,8 @@ def _tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
         title = f"{comparison.metrics[0]} by group (minus {comparison.reference}; * where its 95 % interval excludes 0)"
         tables.append((title, _by_group(comparison)))
     tables += _beyond_accuracy(comparison)
+    if comparison.lists:
+        tables.append(("lists of other systems", _checks(comparison)))
     costs = [["model", "seeds", "weights", "training seconds"]]
     costs += [
         [one.name, _seeds(one), _known(one.parameters, ","), _known(one.seconds, ",.1f")] for one in comparison.entries
@@ -127,6 +129,13 @@ def _beyond_accuracy(comparison: Comparison) -> list[tuple[str, list[list[str]]]
             )
         tables.append((f"beyond accuracy, the best {k} (calibration_kl and gini: less is more even)", rows))
     return tables
+
+
+def _checks(comparison: Comparison) -> list[list[str]]:
+    """What was found in the lists of other systems, the zeros too."""
+    names = [name for name in comparison.lists[0] if name not in ("name", "file", "deepest")]
+    rows = [["system", *(name.replace("_", " ") for name in names)]]
+    return rows + [[str(one["name"]), *(f"{one[name]:,}" for name in names)] for one in comparison.lists]
 
 
 def _known(number: float | None, form: str) -> str:

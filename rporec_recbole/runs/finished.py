@@ -60,15 +60,15 @@ class LoadedRun:
         Returns:
             the metrics, and the ranks as in `ranks.parquet`.
         """
-        return self.ranked(split)[:2]
+        return self.ranked(split, lists=False)[:2]
 
-    def ranked(self, split: str) -> tuple[dict[str, float], pd.DataFrame, TopLists | None]:
-        """As `evaluate`, with the best items of each list; None where the run ranks no full lists."""
+    def ranked(self, split: str, lists: bool = True) -> tuple[dict[str, float], pd.DataFrame, TopLists | None]:
+        """As `evaluate`, with the best items of each list; None where they are not wanted or the run ranks no full lists."""
         with logging_to(None):
             trainer = build_trainer(self.config, self.model)
             trainer.eval_collector = collector = RankCollector(self.config, self.dataset)
             collector.data_collect(self.loaders["train"])
-            found = evaluated(trainer, self.loaders[split], split, best=False, lists=True)
+            found = evaluated(trainer, self.loaders[split], split, best=False, lists=lists)
             trainer.tensorboard.close()
         shutil.rmtree(self.config["checkpoint_dir"], ignore_errors=True)
         return *found, collector.take_lists()

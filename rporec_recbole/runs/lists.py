@@ -12,7 +12,7 @@ import pandas as pd
 from rporec_recbole.data.digest import check_digest
 from rporec_recbole.errors import ConfigError, RPORecError
 from rporec_recbole.evaluation.beyond import DEPTH, Known, Tally
-from rporec_recbole.evaluation.comparable import Run
+from rporec_recbole.evaluation.comparable import Run, refuse_unequal
 from rporec_recbole.evaluation.compare import Comparison, compare
 from rporec_recbole.evaluation.lists import FILE, as_matrix, read_lists
 from rporec_recbole.evaluation.ranks import k_of
@@ -23,6 +23,7 @@ from rporec_recbole.runs.folder import logging_to
 from rporec_recbole.runs.known import known_of
 from rporec_recbole.runs.located import located_data
 from rporec_recbole.runs.outside import Checked, outside_run, refuse_runs
+from rporec_recbole.settings.named_code import names_code
 
 
 class Data(NamedTuple):
@@ -44,12 +45,14 @@ def data_of(runs: Sequence[Run], data_path: str | None = None) -> Data:
     """Reads the data of runs that can be compared, and so have the same.
 
     Args:
-        runs: one of them is read; one of RPORec's, which knows its texts, if there is any.
+        runs: those of one of them are read: of RPORec, which knows its texts, if there is any, and of no model of somebody's own if there are others.
         data_path: where they lie now, if they moved.
 
     Raises:
         RPORecError: they are not there, or have changed since.
     """
+    code_of_others = [names_code(run.config.get("model")) for run in runs]
+    runs = [run for run, own in zip(runs, code_of_others, strict=True) if not own] or runs
     run = min(runs, key=lambda one: (one.facts["model"] != "RPORec", bool(one.config.get("ids_only"))))
     values = located_data(run.folder, data_path)
     cls = trusted(run.folder, str(values["model"]), None)
@@ -91,6 +94,7 @@ def compare_with_lists(
         RPORecError: as `compare`, `data_of` (where there are others) and `outside_run`.
         ValueError: a metric is of no known kind.
     """
+    refuse_unequal(runs)
     all_runs = [run for its in runs.values() for run in its]
     ks = sorted({k_of(metric) for metric in metrics})
     kept = {str(run.folder): read_lists(run.folder) for run in all_runs}

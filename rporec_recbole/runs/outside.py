@@ -71,8 +71,8 @@ class Checked:
             (self.tied_targets, "targets are tied."),
             (
                 self.short_lists,
-                f"lists are shorter than {self.deepest} (the shortest has {self.shortest}): a target that is not in one counts as not found, "
-                f"so values at k={self.deepest} may be too low for this system.",
+                f"lists are shorter than {self.deepest} (the shortest has {self.shortest}): behind its end nothing is found, so values at a k above a "
+                "list's length may be too low for this system.",
             ),
         ):
             if count:
