@@ -19,6 +19,8 @@ What to show users next: the best items, one row each: user_id, rank (1 is best)
 Users whom a filter left out of the training (user_inter_num_interval) are ranked from what they have, if the model reads histories.
 
 Works for RPORec and for RecBole's models; one that reads no histories (BPR, LightGCN, ...) knows of a user what it was trained on.
+The last words are coverage, Gini and novelty of the best 10 (docs/beyond_accuracy.md).
+
 --histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
 missing is written first.
 """

@@ -2,7 +2,7 @@
 
 user_id, rank (1 is best), item_id, score; where a user has several lists also `list`, the number of the user's list, in the order in which
 `ranks.parquet` has them. Of equal scores the item that the data set names first stands first; a rank in `ranks.parquet` counts ties against
-the model, so it may be larger. What is hidden or no candidate stands in no list.
+the model, so it may be larger. What is hidden or no candidate stands in no list. While a split is evaluated they take 160 bytes a list.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from tests.toy import SHORT, TEXT
 
 MEASURES = ("coverage", "gini", "novelty", "diversity", "debiased_recall", "calibration_kl")
 TRUNK = {**SHORT, **TEXT, "stages": ["1a"]}
+ONE = '--metrics=["ndcg@10"]'
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,36 @@ def test_a_comparison_measures_the_lists_as_the_runs_did(runs, tmp_path, capsys)
     assert set(csv["metric"]) == {"ndcg@10", "hit@5", *(f"{name}@{k}" for name in MEASURES for k in (5, 10))}
 
 
+def test_measures_beside_plain_pandas(runs, toy, split):
+    """From the files alone: novelty of what the training part has, calibration to the genres of training and validation."""
+    parts = {name: pd.read_parquet(split / f"{name}.parquet") for name in ("train", "valid")}
+    choosers = parts["train"].groupby("item_id")["user_id"].nunique()
+    users = parts["train"]["user_id"].nunique()
+    items = pd.read_csv(toy / "toy/toy.item", sep="\t", quoting=3).set_index("item_id:token")
+    genres = {item: text.split() for item, text in items["genre:token_seq"].items()}
+    lists = pd.read_parquet(runs / "RPORec/lists.parquet").query("rank <= 10")
+    bits = lists["item_id"].map(lambda item: np.log2(users / max(1, choosers.get(item, 0))))
+    own = json.loads((runs / "RPORec/metrics.json").read_text(encoding="utf-8"))["beyond"]["test"]
+    assert own["novelty@10"] == pytest.approx(bits.groupby(lists["user_id"]).mean().mean())
+    histories, gaps = pd.concat(parts.values()).drop_duplicates(["user_id", "item_id"]), []
+    for user, shown in lists.groupby("user_id"):
+        p, q = (mix(genres, its) for its in (histories[histories["user_id"] == user]["item_id"], shown["item_id"]))
+        gaps.append(sum(p[g] * np.log(p[g] / (0.99 * q.get(g, 0) + 0.01 * p[g])) for g in p))
+    assert own["calibration_kl@10"] == pytest.approx(np.mean(gaps))
+
+
+def mix(genres, items):
+    found = {}
+    for item in items:
+        for genre in genres[item]:
+            found[genre] = found.get(genre, 0) + 1 / len(genres[item]) / len(items)
+    return found
+
+
 def test_an_older_run_has_gaps_and_data_that_moved_are_said(runs, toy, tmp_path, capsys):
     old = shutil.copytree(runs / "BPR", tmp_path / "old")
     (old / "lists.parquet").unlink()
-    found = compared(tmp_path / "one", runs / "RPORec", old)
+    found = compared(tmp_path / "one", runs / "RPORec", old, ONE)
     assert found["entries"][1]["beyond"] == {}
     assert f"No lists were kept in {old}" in capsys.readouterr().out
     moved = shutil.copytree(toy, tmp_path / "moved")
@@ -111,12 +138,14 @@ def test_an_older_run_has_gaps_and_data_that_moved_are_said(runs, toy, tmp_path,
         config = (tmp_path / name / "config.yaml").read_text(encoding="utf-8")
         (tmp_path / name / "config.yaml").write_text(config.replace(str(toy), str(tmp_path / "gone")), encoding="utf-8")
     folders = tmp_path / "RPORec", tmp_path / "BPR"
-    found = compared(tmp_path / "three", *folders)
+    found = compared(tmp_path / "three", ONE, *folders)
     assert set(found["entries"][0]["beyond"]) == {"coverage@10", "gini@10", "debiased_recall@10"}
     assert "left out, for they need the data" in found["notes"][0]
-    assert len(compared(tmp_path / "four", *folders, f"--data_path={moved}")["entries"][0]["beyond"]) == len(MEASURES)
+    assert len(compared(tmp_path / "four", ONE, *folders, f"--data_path={moved}")["entries"][0]["beyond"]) == len(
+        MEASURES
+    )
     (moved / "toy/toy.inter").write_text((moved / "toy/toy.inter").read_text() + "u0\ti1\t3\t999999999\n")
-    assert "have changed since" in compared(tmp_path / "five", *folders, f"--data_path={moved}")["notes"][0]
+    assert "have changed since" in compared(tmp_path / "five", ONE, *folders, f"--data_path={moved}")["notes"][0]
 
 
 def test_recommend_says_what_the_lists_are_like(runs, tmp_path, capsys):
