@@ -61,21 +61,31 @@ def part_tables(dataset: Any, loaders: Mapping[str, Any], read: pd.DataFrame) ->
     timeline = getattr(dataset, "timeline", None)
     parts = [loaders[split].dataset.inter_feat for split in SPLITS]
     parts = parts if timeline is None else [timeline[part[PLACE]] for part in parts]
-    rows = _rows_of_file(dataset, parts, read)
-    valid, test = np.split(rows, [len(parts[0])])
+    rows = _rows_of_file(dataset, parts[::-1], read, newest_first=True)
+    test, valid = np.split(rows, [len(parts[1])])
     taken = {"train": np.setdiff1d(np.arange(len(read)), rows), "valid": valid, "test": test}
     order = [users, *([dataset.time_field] if dataset.time_field in read else [])]
-    return {name: read.iloc[own].sort_values(order, kind="stable") for name, own in taken.items()}
+    return {name: read.iloc[np.sort(own)].sort_values(order, kind="stable") for name, own in taken.items()}
 
 
-def _rows_of_file(dataset: Any, parts: Sequence[Any], read: pd.DataFrame) -> np.ndarray:
-    """Where the rows of some tables stand in `read`: by user, item and time, as the tensors have them. Of rows that are the same in all of
-    these, either may be meant."""
-    wanted = (dataset.uid_field, dataset.iid_field, dataset.time_field)
-    fields = [name for name in wanted if name in read and name in parts[0]]
+def _rows_of_file(dataset: Any, parts: Sequence[Any], read: pd.DataFrame, newest_first: bool = False) -> np.ndarray:
+    """Where the rows of some tables stand in `read`, by user, item and time.
+
+    The tables have times in less precision. Of rows that are the same in all three then, the first that is asked for is the oldest one.
+
+    Args:
+        dataset: RecBole's.
+        parts: the tables.
+        read: see `part_tables`.
+        newest_first: it is the newest one.
+    """
+    time = dataset.time_field
+    fields = [one for one in (dataset.uid_field, dataset.iid_field, time) if one in read and one in parts[0]]
+    order = read[time].to_numpy().argsort(kind="stable") if time in read else np.arange(len(read))
+    order = order[::-1] if newest_first else order
     ours = pd.concat([pd.DataFrame({name: part[name].numpy() for name in fields}) for part in parts])
-    theirs = read[fields].astype(dict(ours.dtypes)).reset_index(drop=True)
+    theirs = read[fields].iloc[order].astype(dict(ours.dtypes))
     for table in (ours, theirs):
         table["twin"] = table.groupby(fields).cumcount()
-    places = pd.Series(np.arange(len(theirs)), pd.MultiIndex.from_frame(theirs))
+    places = pd.Series(order, pd.MultiIndex.from_frame(theirs))
     return places.loc[pd.MultiIndex.from_frame(ours)].to_numpy()

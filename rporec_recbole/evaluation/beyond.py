@@ -17,7 +17,7 @@ import pandas as pd
 DEPTH = 20
 """How many items of each list a run keeps, and so the largest k of these measures."""
 MEASURES = ("coverage", "gini", "novelty", "diversity", "debiased_recall", "calibration_kl")
-_AT_ONCE = 1 << 10  # lists
+_AT_ONCE = 1 << 8  # lists; a catalogue may have thousands of categories
 _SHARE_OF_TASTE = 0.01  # alpha of Steck (2018)
 _BETA = 0.5  # of Steck (2011)
 

@@ -23,6 +23,7 @@ from rporec_recbole.runs.folder import logging_to
 from rporec_recbole.runs.known import known_of
 from rporec_recbole.runs.located import located_data
 from rporec_recbole.runs.outside import Checked, outside_run, refuse_runs
+from rporec_recbole.settings.known import models_by_kind
 from rporec_recbole.settings.named_code import names_code
 
 
@@ -45,7 +46,8 @@ def data_of(runs: Sequence[Run], data_path: str | None = None) -> Data:
     """Reads the data of runs that can be compared, and so have the same.
 
     Args:
-        runs: those of one of them are read: of RPORec, which knows its texts, if there is any, and of no model of somebody's own if there are others.
+        runs: those of one of them are read: of RPORec, which knows its texts, else of a model that reads no histories, which take RecBole long,
+            and of no model of somebody's own if there are others.
         data_path: where they lie now, if they moved.
 
     Raises:
@@ -53,7 +55,7 @@ def data_of(runs: Sequence[Run], data_path: str | None = None) -> Data:
     """
     code_of_others = [names_code(run.config.get("model")) for run in runs]
     runs = [run for run, own in zip(runs, code_of_others, strict=True) if not own] or runs
-    run = min(runs, key=lambda one: (one.facts["model"] != "RPORec", bool(one.config.get("ids_only"))))
+    run = min(runs, key=_cost)
     values = located_data(run.folder, data_path)
     cls = trusted(run.folder, str(values["model"]), None)
     with logging_to(None):
@@ -63,6 +65,11 @@ def data_of(runs: Sequence[Run], data_path: str | None = None) -> Data:
         known = known_of(config, dataset, {"train": train, "valid": valid, "test": test})
     users, items = (pd.Index(dataset.field2id_token[one]) for one in (dataset.uid_field, dataset.iid_field))
     return Data(users, items, known, test)
+
+
+def _cost(run: Run) -> tuple[bool, bool, bool]:
+    model = run.facts["model"]
+    return model != "RPORec", model not in models_by_kind()["general"], bool(run.config.get("ids_only"))
 
 
 def seen_items(data: Data) -> pd.MultiIndex:

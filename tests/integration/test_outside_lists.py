@@ -290,6 +290,23 @@ def test_a_missing_rating_stays_missing_and_an_older_split_is_replaced(toy, tmp_
     assert np.isnan(train[(train["user_id"] == user) & (train["timestamp"] == int(time))]["rating"].iloc[0])
 
 
+def test_the_newest_of_two_rows_within_a_second_is_the_target(toy, tmp_path):
+    """Tensors keep times in steps of a minute; the file says which came last."""
+    data = shutil.copytree(toy, tmp_path / "data")
+    last = table_of(toy).query("user_id == 'u3'").iloc[-1]
+    with (data / "toy/toy.inter").open("a", encoding="utf-8") as file:  # newest first in the file
+        file.write(f"u3\ti5\t5\t{last['timestamp'] + 12}\nu3\ti5\t1\t{last['timestamp'] + 11}\n")
+        file.write(f"u3\ti5\t2\t{last['timestamp'] + 10}\n")
+    for model in ("RPORec", "BPR"):
+        out = tmp_path / model
+        assert main(["split", "toy", f"--data_path={data}", f"--output={out}", f"--model={model}"]) == 0
+        parts = [
+            pd.read_parquet(out / f"{name}.parquet").query("user_id == 'u3'") for name in ("train", "valid", "test")
+        ]
+        assert [int(part["timestamp"].iloc[-1] - last["timestamp"]) for part in parts] == [10, 11, 12]
+        assert [part["rating"].iloc[-1] for part in parts] == [2, 1, 5]
+
+
 def test_splits_that_cannot_be_handed_out_are_one_message(toy, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("x")
