@@ -88,13 +88,16 @@ def install() -> None:
 
 
 def _keeping_times(normalize: Callable[[Any], None]) -> Callable[[Any], None]:
-    """RecBole scales times to 0 to 1 for its own models; `exact_times` has them before and after, `[I]` each."""
+    """RecBole scales times and ratings to 0 to 1 for its own models; `exact_times` has times before and after, `[I]` each, and `rows_given`
+    all columns before, where `keep_rows` is on (`host.data.build_data`)."""
 
     @functools.wraps(normalize)
     def normalize_and_keep(self: Any) -> None:
         time, table = self.time_field, self.inter_feat
         wanted = cuts_in_time(self.config["eval_args"]) and time in table
         exact = table[time].to_numpy(dtype=np.float64, copy=True) if wanted else None
+        if self.config["keep_rows"]:
+            self.rows_given = table.copy()
         normalize(self)
         if exact is not None:
             self.exact_times = exact, table[time].to_numpy(dtype=np.float64, copy=True)

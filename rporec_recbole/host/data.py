@@ -154,7 +154,7 @@ def build_data(config: Config, keep_rows: bool = False) -> tuple[Any, Any, Any, 
 
     Args:
         config: RecBole's config.
-        keep_rows: leave the rows as they were before the split in `dataset.rows_read`, times in full precision.
+        keep_rows: leave the rows before the split in `dataset.rows_read`, as they are split, and in `dataset.rows_given`, as the file has them.
 
     Raises:
         DatasetError: a file is missing or malformed, nothing is left after filtering, or RecBole cannot do with the data what the
@@ -162,6 +162,8 @@ def build_data(config: Config, keep_rows: bool = False) -> tuple[Any, Any, Any, 
     """
     check_dataset_files(config)
     init_seed(config["seed"], config["reproducibility"])
+    if keep_rows:
+        config["keep_rows"] = True
     with _one_message(config):
         dataset = create_dataset(config)
     refuse_nothing_left(config, dataset)

@@ -40,6 +40,7 @@ _DECIDE = (
     "seed",
 )
 """Settings that say which rows are where, and what is ranked."""
+_TIME, _RATING = "time as given", "rating as given"
 _SEEN = {
     True: "Hidden: an item that the user has before the target is not ranked, unless it is the target.",
     False: "Ranked: an item that the user has before the target is ranked like any other.",
@@ -77,11 +78,7 @@ def write_split(
         data, train, valid, test = build_data(config, keep_rows=True)
     tables = part_tables(data, {"train": train, "valid": valid, "test": test}, _named(config, data))
     tokens = {field: np.array(data.field2id_token[field], dtype=object) for field in (data.uid_field, data.iid_field)}
-    for field, name in ((data.uid_field, "user_id"), (data.iid_field, "item_id")):
-        tables = {
-            part: table.assign(**{field: tokens[field][table[field]]}).rename(columns={field: name})
-            for part, table in tables.items()
-        }
+    tables = {part: _told(table, data, tokens) for part, table in tables.items()}
     facts = _facts(config, data, tables)
     with unwritable(f"{output} cannot be written", "--output"), replacing_folder(output) as folder:
         for part, table in tables.items():
@@ -118,21 +115,32 @@ def _refuse_others(config: Any) -> None:
 
 
 def _named(config: Any, data: Any) -> pd.DataFrame:
-    """The rows with the columns that go out; whole numbers are whole, and a gap among the ratings is a gap again."""
-    time, rating = data.time_field, config["RATING_FIELD"]
-    rows = data.rows_read
-    found = rows[[data.uid_field, data.iid_field]].copy()
-    if time in rows:
-        found[time] = rows[time].to_numpy()
-    if rating in rows:
-        values = rows[rating].to_numpy()
-        if rating in data.field2id_token:
+    """The rows with the columns that go out. Times stand there twice: as the file has them, and as they are split, which may be scaled. A gap
+    among the ratings is a gap again."""
+    time, rating, given = data.time_field, config["RATING_FIELD"], data.rows_given
+    found = data.rows_read[[one for one in (data.uid_field, data.iid_field, time) if one in data.rows_read]].copy()
+    if time in given:
+        found[_TIME] = given[time].to_numpy()
+    if rating in given:
+        values: Any = given[rating].to_numpy()
+        named = rating in data.field2id_token
+        if named:
             values = np.array([None, *data.field2id_token[rating][1:]], dtype=object)[values]
         unrated = getattr(data, "unrated", lambda: None)()
-        found["rating"] = values if unrated is None else np.where(unrated, None, values)
-        if rating not in data.field2id_token:
-            found["rating"] = found["rating"].astype(float)
+        values = values if unrated is None else np.where(unrated, None, values)
+        found[_RATING] = values if named else values.astype(float)
     return found
+
+
+def _told(table: pd.DataFrame, data: Any, tokens: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The same rows with the names that they have outside."""
+    found = {
+        name: tokens[field][table[field]] for field, name in ((data.uid_field, "user_id"), (data.iid_field, "item_id"))
+    }
+    for column, name in ((_TIME, "timestamp"), (_RATING, "rating"), ("target", "target")):
+        if column in table:
+            found[name] = table[column].to_numpy()
+    return pd.DataFrame(found)
 
 
 def _facts(config: Any, data: Any, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

@@ -307,6 +307,23 @@ def test_the_newest_of_two_rows_within_a_second_is_the_target(toy, tmp_path):
         assert [part["rating"].iloc[-1] for part in parts] == [2, 1, 5]
 
 
+def test_what_a_model_reads_scaled_leaves_as_the_file_has_it(split, toy, tmp_path):
+    data = shutil.copytree(toy, tmp_path / "data")
+    file = data / "toy/toy.inter"
+    file.write_text(file.read_text().replace("timestamp:float", "when:float").replace("rating:float", "stars:float"))
+    names = ["--TIME_FIELD=when", "--RATING_FIELD=stars", '--load_col={"inter": [user_id, item_id, stars, when]}']
+    scaled = [
+        f"--data_path={data}",
+        f"--output={tmp_path / 'out'}",
+        "--hide_seen=True",
+        "--normalize_all=True",
+        "--model=BPR",
+    ]
+    assert main(["split", "toy", *scaled, *names]) == 0
+    for part in ("train", "valid", "test"):
+        pd.testing.assert_frame_equal(*(pd.read_parquet(one / f"{part}.parquet") for one in (split, tmp_path / "out")))
+
+
 def test_splits_that_cannot_be_handed_out_are_one_message(toy, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("x")
