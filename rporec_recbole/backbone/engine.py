@@ -1,5 +1,5 @@
-"""The generation engine: length-sorted batches under a token budget, left padding, a KV cache written in place, guessed
-tokens checked several at a time, finished rows that leave at once.
+"""The generation engine: length-sorted batches under a token budget, left padding, a KV cache written in place, a common
+beginning that is read once, guessed tokens checked several at a time, finished rows that leave at once.
 
 The text of a prompt does not depend on the batch in which it stood nor on what was guessed, up to float rounding.
 """
@@ -15,17 +15,13 @@ from torch import Tensor
 
 from rporec_recbole.backbone.choice import Choice, Stop
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
-from rporec_recbole.backbone.kv_cache import Place, attention_of_engine, new_cache, select_rows
+from rporec_recbole.backbone.kv_cache import attention_of_engine
 from rporec_recbole.backbone.memory import release_freed_memory
+from rporec_recbole.backbone.rows import Rows, read_beginning
 from rporec_recbole.backbone.screening import ScreenedOutput, output_layer
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.text.completions import Guess
-
-# Prompt tokens of one pass. On a processor more do not fit its cache and are read more slowly.
-_READ_AT_ONCE = {"cpu": 1024}
-_READ_ELSEWHERE = 32768
-_MORE = 64  # columns that are added when guesses have used up those that were made
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,21 @@ class Generated:
     tokens: list[int]
     logprobs: list[float]
     guesses: tuple[Guess, ...] = ()
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the model has read of the texts of a batch, so that whoever goes on with them need not read them again.
+
+    Attributes:
+        rows: all of the batch.
+        slots: the row of each text in `rows`.
+        tokens: prompt and completion of each, as far as they are read: all but the last token.
+    """
+
+    rows: Rows
+    slots: list[int]
+    tokens: list[list[int]]
 
 
 def batches_by_length(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[list[int]]:
@@ -71,7 +82,8 @@ def generate_tokens(
     logprobs: bool = False,
     screened: ScreenedOutput | None = None,
     has_ended: Callable[[list[int]], bool] | None = None,
-    on_batch: Callable[[list[int], list[Generated]], None] | None = None,
+    on_batch: Callable[[list[int], list[Generated], Read | None], None] | None = None,
+    keep_read: bool = False,
     desc: str | None = None,
 ) -> list[Generated]:
     """Completes token sequences.
@@ -87,7 +99,8 @@ def generate_tokens(
         logprobs: whether to give log-probabilities.
         screened: the model's output layer, screened; for greedy decoding without log-probabilities.
         has_ended: asked after every token, with the last few tokens of a row; a row also stops where it says so.
-        on_batch: called with the row indices and completions of each finished batch.
+        on_batch: called with the row indices and completions of each finished batch, and with what was read of it.
+        keep_read: whether that is kept until then, where the model's cache can be gone on with.
         desc: label of the progress bar; None shows none.
 
     Returns:
@@ -101,189 +114,102 @@ def generate_tokens(
         attention_of_engine(model) as windows,
         progress_bar(total=len(prompts), desc=desc, disable=desc is None, unit="text") as bar,
     ):
-        for rows in groups:
-            choose = Choice(decoding, None if identities is None else [identities[i] for i in rows], logprobs)
-            batch = _Batch(model, [prompts[i] for i in rows], windows, pad, choose, stop, drafts)
+        beginning = read_beginning(model, prompts, windows, stop.most) if prompts else None
+        keep_read = keep_read and windows is not None
+        for numbers in groups:
+            choose = Choice(decoding, None if identities is None else [identities[i] for i in numbers], logprobs)
+            rows = Rows(model, windows, pad=pad, room=stop.most, beginning=beginning)
+            batch = _Batch(rows, [prompts[i] for i in numbers], choose, stop, drafts, keep_read)
             with output_layer(model, screened):
                 written = batch.complete()
-            for i, one in zip(rows, written, strict=True):
+            for i, one in zip(numbers, written, strict=True):
                 results[i] = one
             if on_batch:
-                on_batch(rows, written)
+                on_batch(numbers, written, batch.read() if keep_read else None)
+            del batch, rows
             release_freed_memory()
-            bar.update(len(rows))
+            bar.update(len(numbers))
     return [one for one in results if one is not None]
 
 
 class _Batch:
-    """Rows that are completed together.
+    """Texts that are completed together. Row b of `rows` is the text `alive[b]`; finished ones stand behind, if they are kept.
 
-    Columns of the cache are shared by all rows; a column that holds nothing for a row (padding, a wrong guess) is masked
-    there. Row b of every tensor is the row `alive[b]`; when rows finish, others from the end take their places.
+    Args:
+        rows: nothing is read yet.
+        prompts: as tokens.
+        choose: takes tokens.
+        stop: says when a text is finished.
+        drafts: guesses tokens.
+        keep: whether what was read of finished texts is kept.
     """
 
     def __init__(
-        self,
-        model: Any,
-        prompts: Sequence[Sequence[int]],
-        windows: list[int | None] | None,
-        pad: int,
-        choose: Choice,
-        stop: Stop,
-        drafts: Drafts,
+        self, rows: Rows, prompts: Sequence[Sequence[int]], choose: Choice, stop: Stop, drafts: Drafts, keep: bool
     ) -> None:
-        self.model, self.prompts, self.windows, self.pad = model, prompts, windows, pad
+        self.rows, self.prompts, self.keep = rows, prompts, keep
         self.choose, self.stop, self.drafts = choose, stop, drafts
-        self.device = model.device
         self.alive = list(range(len(prompts)))
+        self.finished: list[int] = []
         self.tokens: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.tails = [(-1, -1, *prompt)[-3:] for prompt in prompts]
         self.quotes = [drafts.quotes(prompt) for prompt in prompts]
 
     def complete(self) -> list[Generated]:
-        """Reads, then writes until all rows are finished."""
-        logits = self._read()
-        guesses: list[list[int]] = [[] for _ in self.alive]
-        while self._take(logits, guesses):
+        """Reads, then writes until all texts are finished."""
+        _, stays = self._take(self.rows.begin(self.prompts), [[] for _ in self.alive])
+        self._go_on_with(stays)
+        while self.alive:
             guesses = self._guess()
-            logits = self._write(guesses)
+            blocks = [[self.tokens[text][-1], *guess] for text, guess in zip(self.alive, guesses, strict=True)]
+            kept, stays = self._take(self.rows.read(blocks), guesses)
+            self.rows.keep(kept)
+            self._go_on_with(stays)
         return [Generated(tokens, logp) for tokens, logp in zip(self.tokens, self.logprobs, strict=True)]
 
-    def _read(self) -> Tensor:
-        """Reads the prompts, `[B, 1, V]`; a prompt that several rows share (a GRPO group) is read once."""
-        distinct = sorted(dict.fromkeys(tuple(p) for p in self.prompts), key=len, reverse=True)
-        width = len(distinct[0])
-        columns = width + self.stop.most
-        self.place = Place(slice(0, len(distinct)), 0, width, columns, len(distinct))
-        self.cache = new_cache(self.model, self.place, self.windows)
-        at_once = _READ_AT_ONCE.get(self.device.type, _READ_ELSEWHERE)
-        logits, start = [], 0
-        while start < len(distinct):
-            longest = len(distinct[start])
-            count = len(distinct) if self.windows is None else max(1, at_once // longest)
-            part = distinct[start : start + count]
-            self.place.rows = slice(start, start + len(part))
-            self.place.first = self.place.end = width - longest
-            tokens = torch.tensor([[self.pad] * (longest - len(p)) + list(p) for p in part], device=self.device)
-            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in part], device=self.device)
-            out = self.model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=mask.cumsum(1).sub_(1).clamp_(min=0),
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits.append(out.logits)
-            start += len(part)
-        self.place.first, self.place.end = 0, width
-        self.place.rows = slice(0, len(self.prompts))
-        lengths = torch.tensor([len(p) for p in self.prompts], device=self.device)
-        place = torch.arange(columns, device=self.device) - (width - lengths)[:, None]
-        # Columns of the cache: their place in the text of each row, and what is added to scores: -inf where a row has none.
-        self.places = place.clamp(min=0)
-        self.bias = torch.zeros(place.shape, device=self.device).masked_fill_(place < 0, -torch.inf)
-        self.position = lengths
-        self.last_position = width + self.stop.most - 1
-        self.written = False
-        number = {prompt: i for i, prompt in enumerate(distinct)}
-        source = [number[tuple(p)] for p in self.prompts]
-        if source != list(range(len(distinct))):
-            index = torch.tensor(source, device=self.device)
-            select_rows(self.cache, index)
-            return torch.cat(logits)[index]
-        return torch.cat(logits)
+    def read(self) -> Read:
+        """What was read, when all texts are finished and were kept."""
+        slots = sorted(range(len(self.finished)), key=self.finished.__getitem__)
+        tokens = [[*prompt, *written[:-1]] for prompt, written in zip(self.prompts, self.tokens, strict=True)]
+        return Read(self.rows, slots, tokens)
 
     def _guess(self) -> list[list[int]]:
-        if self.windows is None:  # a cache of another kind cannot leave out what was guessed wrongly
+        if self.rows.windows is None:  # a cache of another kind cannot leave out what was guessed wrongly
             return [[] for _ in self.alive]
-        found = [self.drafts.guess(self.tails[row], self.quotes[row]) for row in self.alive]
+        found = [self.drafts.guess(self.tails[text], self.quotes[text]) for text in self.alive]
         depth = worth_checking([chances for _, chances in found])
         return [tokens[:depth] for tokens, _ in found]
 
-    def _write(self, guesses: list[list[int]]) -> Tensor:
-        """One pass over the last token of each row and its guesses, `[B, Q, V]`."""
-        new = 1 + max(map(len, guesses))
-        end = self.place.end
-        if end + new > self.bias.shape[1]:
-            self.bias = torch.nn.functional.pad(self.bias, (0, _MORE))
-            self.places = torch.nn.functional.pad(self.places, (0, _MORE))
-        block = [[self.tokens[row][-1], *guess] for row, guess in zip(self.alive, guesses, strict=True)]
-        tokens = torch.tensor([one + [self.pad] * (new - len(one)) for one in block], device=self.device)
-        position = self.position[:, None] + torch.arange(new, device=self.device)
-        self.places[:, end : end + new] = position
-        out = self.model(
-            input_ids=tokens,
-            attention_mask=self._mask(end, new),
-            position_ids=position.clamp_(max=self.last_position),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return out.logits
+    def _take(self, logits: Tensor, guesses: list[list[int]]) -> tuple[list[int], list[int]]:
+        """Takes what the model would have written, up to the first wrong guess.
 
-    def _mask(self, end: int, new: int) -> Any:
-        """What `new` tokens of each row may look at, in the form that the model takes."""
-        bias = self.bias[:, : end + new]
-        if self.windows is None:
-            return (bias == 0).long()
-        mask = bias[:, None, None]
-        if new > 1:
-            mask = mask.repeat(1, 1, new, 1)
-            mask[..., end:] += torch.full((new, new), -torch.inf, device=self.device).triu_(1)
-        kinds = {}
-        for window in set(self.windows):
-            kinds["full_attention" if window is None else "sliding_attention"] = mask
-            if window is not None and end + new > window:
-                places = self.places[:, None, None, : end + new]
-                far = places <= places[..., end:].transpose(2, 3) - window
-                kinds["sliding_attention"] = mask.masked_fill(far, -torch.inf)
-        # Models with layers of both kinds take a mask for each, others one for all.
-        return kinds if len(kinds) > 1 else next(iter(kinds.values()))
-
-    def _take(self, logits: Tensor, guesses: list[list[int]]) -> bool:
-        """Keeps what the model would have written, up to the first wrong guess; finished rows leave. Whether any is left."""
-        chosen, logp = self.choose(logits, self.alive, [len(self.tokens[row]) for row in self.alive])
+        Returns:
+            how many tokens of each block that was read count, and the rows that are not finished.
+        """
+        chosen, logp = self.choose(logits, self.alive, [len(self.tokens[text]) for text in self.alive])
         kept: list[int] = []
         stays: list[int] = []
-        for b, (row, guess) in enumerate(zip(self.alive, guesses, strict=True)):
-            tokens, done = self.tokens[row], False
+        for b, (text, guess) in enumerate(zip(self.alive, guesses, strict=True)):
+            tokens, done = self.tokens[text], False
             for j, token in enumerate(chosen[b]):
                 tokens.append(token)
                 if logp:
-                    self.logprobs[row].append(logp[b][j])
-                self.drafts.learn(self.tails[row], token, self.quotes[row])
-                self.tails[row] = (*self.tails[row][1:], token)
+                    self.logprobs[text].append(logp[b][j])
+                self.drafts.learn(self.tails[text], token, self.quotes[text])
+                self.tails[text] = (*self.tails[text][1:], token)
                 done = self.stop.after(tokens)
                 if done or j >= len(guess) or guess[j] != token:
                     break
             kept.append(j + 1)
             if not done:
                 stays.append(b)
-        if self.written:
-            new = logits.shape[1]
-            if new > 1:
-                wrong = torch.arange(new, device=self.device) >= torch.tensor(kept, device=self.device)[:, None]
-                self.bias[:, self.place.end : self.place.end + new].masked_fill_(wrong, -torch.inf)
-            self.place.end += new
-            self.position += torch.tensor(kept, device=self.device)
-        self.written = True
-        if len(stays) < len(self.alive):
-            self._leave(stays)
-        return bool(self.alive)
+        return kept, stays
 
-    def _leave(self, stays: list[int]) -> None:
-        """Rows from the end take the places of finished ones, so that little is copied."""
-        count = len(stays)
-        last = [b for b in stays if b >= count]
-        free = sorted(set(range(count)) - set(stays))
-        order = list(range(count))
-        for b, source in zip(free, last, strict=True):
-            order[b] = source
-        self.alive = [self.alive[b] for b in order]
-        if not order:
+    def _go_on_with(self, stays: list[int]) -> None:
+        if len(stays) == len(self.alive):
             return
-        index = torch.tensor(order, device=self.device)
-        select_rows(self.cache, index)
-        self.bias, self.position, self.places = self.bias[index], self.position[index], self.places[index]
-        self.place.rows = slice(0, count)
+        order = self.rows.go_on_with(stays, keep_others=self.keep)
+        texts = [self.alive[row] for row in order]
+        self.alive, left = texts[: len(stays)], texts[len(stays) :]
+        self.finished = left + self.finished

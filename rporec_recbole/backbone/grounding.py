@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rporec_recbole.backbone.choice import uniforms
-from rporec_recbole.backbone.engine import Generated
+from rporec_recbole.backbone.engine import Generated, Read
 from rporec_recbole.backbone.guesses import Way, drawn_leaves, likely_leaves
 from rporec_recbole.backbone.prefix_tree import OPEN, tree_of_lines
 from rporec_recbole.backbone.spelling import Spelling
@@ -89,6 +89,7 @@ class Grounding:
         shown: Sequence[str],
         pad: int,
         budget: int,
+        read: Read | None = None,
     ) -> list[Generated]:
         """Completions whose answer is the most likely line, with the next ones as guesses.
 
@@ -100,10 +101,13 @@ class Grounding:
             shown: the prompts as text.
             pad: padding token.
             budget: tokens that are held at once.
+            read: what was read of prompts and texts; None if they are to be read again.
         """
         contexts, rows, texts = self._at_answers(prompts, begun)
         closed = [self._closed(shown[row]) for row in rows]
-        found = likely_leaves(model, texts, self._tree, width, pad=pad, budget=budget, closed=closed)
+        found = likely_leaves(
+            model, texts, self._tree, width, pad=pad, budget=budget, closed=closed, read=_of(read, rows)
+        )
         return self._answered(begun, contexts, dict(zip(rows, found, strict=True)))
 
     def drawn(
@@ -117,6 +121,7 @@ class Grounding:
         shown: Sequence[str],
         pad: int,
         budget: int,
+        read: Read | None = None,
     ) -> list[Generated]:
         """Completions whose answer is a line drawn token by token, with that line as the only guess.
 
@@ -129,6 +134,7 @@ class Grounding:
             shown: the prompts as text.
             pad: padding token.
             budget: tokens that are held at once.
+            read: what was read of prompts and texts; None if they are to be read again.
         """
         contexts, rows, texts = self._at_answers(prompts, begun)
         draws = [
@@ -137,7 +143,9 @@ class Grounding:
         ]
         closed = [self._closed(shown[row]) for row in rows]
         temperature = decoding.temperature
-        ways = drawn_leaves(model, texts, self._tree, draws, temperature, pad=pad, budget=budget, closed=closed)
+        ways = drawn_leaves(
+            model, texts, self._tree, draws, temperature, pad=pad, budget=budget, closed=closed, read=_of(read, rows)
+        )
         return self._answered(begun, contexts, {row: [way] for row, way in zip(rows, ways, strict=True)})
 
     def _closed(self, prompt: str) -> np.ndarray:
@@ -175,3 +183,10 @@ class Grounding:
             guesses = tuple(Guess(self._lines[self._tree.items(way.node)[0]], way.logprob) for way in leaves)
             completions[row] = Generated([*context, *self._tree.tokens(leaves[0].node)], [], guesses)
         return completions
+
+
+def _of(read: Read | None, texts: Sequence[int]) -> Read | None:
+    """What was read of some texts, in their order."""
+    if read is None:
+        return None
+    return Read(read.rows, [read.slots[one] for one in texts], [read.tokens[one] for one in texts])

@@ -33,6 +33,7 @@ class Place:
         end: column of the next token that is written.
         columns: columns that are made at first; more follow when they are needed.
         capacity: rows that are made.
+        shared: first columns, which hold what all rows begin with.
     """
 
     rows: slice
@@ -40,6 +41,12 @@ class Place:
     end: int
     columns: int
     capacity: int
+    shared: int = 0
+
+    @property
+    def before(self) -> int:
+        """Tokens that the next one sees, masked ones included. A row of which nothing is read yet sees what all begin with."""
+        return self.end - self.first or self.shared
 
 
 class InPlaceLayer(CacheLayerMixin):
@@ -47,20 +54,24 @@ class InPlaceLayer(CacheLayerMixin):
     `[B, heads, columns, size]`.
 
     Args:
-        place: shared by all layers; the engine moves it.
+        place: shared by all layers; `Rows` moves it.
+        shared: the same layer after what all rows begin with, read as one row; None where they begin with nothing in common.
     """
 
     is_sliding = False
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, shared: InPlaceLayer | None = None) -> None:
         super().__init__()
-        self.place = place
+        self.place, self._shared = place, shared
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Makes room; zeros, because what is masked is still multiplied by zero."""
         place, (heads, size) = self.place, (key_states.shape[1], key_states.shape[3])
         self.keys = key_states.new_zeros(place.capacity, heads, size, place.columns)
         self.values = value_states.new_zeros(place.capacity, heads, place.columns, value_states.shape[3])
+        if self._shared is not None:
+            self.keys[..., : place.shared] = self._shared.keys[..., : place.shared]
+            self.values[:, :, : place.shared] = self._shared.values[:, :, : place.shared]
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -78,7 +89,11 @@ class InPlaceLayer(CacheLayerMixin):
         self.keys[place.rows, :, :, place.end : stop] = key_states.transpose(2, 3)
         self.values[place.rows, :, place.end : stop] = value_states
         if place.first == place.end:
-            return key_states, value_states
+            if not place.shared:
+                return key_states, value_states
+            keys = self.keys[place.rows, :, :, : place.shared].transpose(2, 3)
+            values = self.values[place.rows, :, : place.shared]
+            return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
         read = slice(place.first, stop)
         return self.keys[place.rows, :, :, read].transpose(2, 3), self.values[place.rows, :, read]
 
@@ -100,9 +115,17 @@ class InPlaceLayer(CacheLayerMixin):
             self.keys[to, :, :, used] = self.keys[indices[to], :, :, used]
             self.values[to, :, used] = self.values[indices[to], :, used]
 
+    def taken(self, indices: Tensor, place: Place) -> InPlaceLayer:
+        """Copies of some rows, with room of their own."""
+        layer, used = InPlaceLayer(place), slice(self.place.end)
+        layer.lazy_initialization(self.keys.transpose(2, 3), self.values)
+        layer.keys[..., used] = self.keys[..., used][indices]
+        layer.values[:, :, used] = self.values[:, :, used][indices]
+        return layer
+
     def get_seq_length(self) -> int:
         """Tokens before the next one."""
-        return self.place.end - self.place.first
+        return self.place.before
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that `query_length` new tokens see, and the first of them."""
@@ -127,11 +150,19 @@ def layer_windows(model: Any) -> list[int | None] | None:
     return [layer.sliding_window if layer.is_sliding else None for layer in layers]
 
 
-def new_cache(model: Any, place: Place, windows: list[int | None] | None) -> Cache:
-    """An empty cache; written in place if `windows`, from `attention_of_engine`, says that the model allows it."""
+def new_cache(model: Any, place: Place, windows: list[int | None] | None, shared: Cache | None = None) -> Cache:
+    """An empty cache; written in place if `windows`, from `attention_of_engine`, says that the model allows it.
+
+    Args:
+        model: a transformers causal LM.
+        place: where the layers read and write.
+        windows: see `layer_windows`.
+        shared: what all rows begin with, read as one row.
+    """
     if windows is None:
         return DynamicCache(config=model.config)
-    return Cache(layers=[InPlaceLayer(place) for _ in windows])
+    layers = [None] * len(windows) if shared is None else shared.layers
+    return Cache(layers=[InPlaceLayer(place, layer) for layer in layers])
 
 
 def select_rows(cache: Cache, rows: Tensor) -> None:

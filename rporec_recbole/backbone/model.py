@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from rporec_recbole.backbone.engine import Generated, generate_tokens
+from rporec_recbole.backbone.engine import Generated, Read, generate_tokens
 from rporec_recbole.backbone.facts import facts_of, in_one_line
 from rporec_recbole.backbone.fingerprint import fingerprint_of
 from rporec_recbole.backbone.grounding import Grounding, TagWatch
@@ -231,18 +231,21 @@ class Backbone:
         begun: Sequence[Generated],
         decoding: Decoding,
         identities: Sequence[str] | None = None,
+        read: Read | None = None,
     ) -> list[Generated]:
         """Grounded answers behind texts that were written up to `<answer>`.
 
         Args:
             prompts: of each.
-            begun: the texts; malformed ones stay as they are.
+            begun: the texts; malformed ones stay.
             decoding: has `guesses`.
             identities: names the stream of draws of each, for answers that are drawn; without them the likeliest are taken.
+            read: what the model has read of prompts and texts; None if they are to be read again.
         """
         assert self.grounding is not None, "`ground` was not called"
         encoded = self.prompts.encode(prompts)
-        more = {"shown": prompts, "pad": self.tokenizer.pad_token_id, "budget": self.batch_tokens}
+        room: dict[str, Any] = {"pad": self.tokenizer.pad_token_id, "budget": self.batch_tokens}
+        more = {**room, "shown": prompts, "read": read}
         with in_eval_mode(self.model):
             if identities is None:
                 return self.grounding.likely(self.model, encoded, begun, decoding.guesses, **more)
@@ -271,11 +274,11 @@ class Backbone:
         begin = [] if grounded is None else grounded.begin
         finished: dict[int, Generated] = {}
 
-        def finish(rows: list[int], written: list[Generated]) -> None:
+        def finish(rows: list[int], written: list[Generated], read: Read | None) -> None:
             if grounded is not None:
                 written = [Generated([*grounded.begin, *one.tokens], []) for one in written]
                 own, names = [prompts[row] for row in rows], [identities[row] for row in rows]
-                written = self.answer(own, written, decoding, names if drawn else None)
+                written = self.answer(own, written, decoding, names if drawn else None, read)
             finished.update(zip(rows, written, strict=True))
             if on_batch is not None:
                 on_batch(rows, written)
@@ -293,6 +296,7 @@ class Backbone:
                 screened=self._output(decoding, logprobs),
                 has_ended=watch if watch.needed else None,
                 on_batch=finish,
+                keep_read=grounded is not None,
                 desc=desc,
             )
         return [finished[row] for row in range(len(prompts))]

@@ -131,11 +131,11 @@ def tree_of_lines(lines: Sequence[str], tokenizer: Any) -> tuple[PrefixTree, lis
     """
     whole = tokenizer([f"{_BEFORE}{line}{ANSWER_END}" for line in lines[1:]], add_special_tokens=False)["input_ids"]
     before = tokenizer(_BEFORE, add_special_tokens=False)["input_ids"]
-    kept = min(_in_common(before, tokens) for tokens in whole)
+    kept = min(in_common(before, tokens) for tokens in whole)
     return PrefixTree([tokens[kept:] for tokens in whole], range(1, len(lines))), before[kept:]
 
 
-def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+def in_common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences begin with alike."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -19,10 +19,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from rporec_recbole.backbone import drafts, kv_cache
+from rporec_recbole.backbone import drafts, kv_cache, rows
 from rporec_recbole.backbone.drafts import Drafts, worth_checking
 from rporec_recbole.backbone.engine import generate_tokens
-from rporec_recbole.backbone.kv_cache import InPlaceLayer, Place, attention_of_engine
+from rporec_recbole.backbone.kv_cache import InPlaceLayer, Place, attention_of_engine, layer_windows
 from rporec_recbole.backbone.load import Backbone
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
 from rporec_recbole.cot.store import Decoding
@@ -101,6 +101,37 @@ def test_greedy_text_is_that_of_generate(name):
     before = model.config._attn_implementation
     assert [one.tokens for one in completed(model, texts, budget=300)] == wanted
     assert model.config._attn_implementation == before
+
+
+def read_by(model):
+    """Tokens that each pass of a model reads, padding included: filled while it runs."""
+    sizes = []
+    model.register_forward_pre_hook(lambda _, args, given: sizes.append(given["input_ids"].shape), with_kwargs=True)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature"),
+    [("llama, own heads", 0.0), ("qwen3 with an adapter", 0.8), ("gemma3, two kinds of layers", 0.0), ("lfm2", 0.8)],
+)
+def test_what_all_prompts_begin_with_is_read_once(name, temperature, monkeypatch):
+    beginning = random.Random(1).choices(range(6, VOCABULARY), k=30)
+    model, texts = made(name), [beginning + one for one in prompts()]
+    sizes = read_by(model)
+    shared = completed(model, texts, temperature, logprobs=True)
+    within = all(window is None for window in layer_windows(model) or [0])
+    assert (sizes[0] == (1, 30)) == within, "a window would count the padding behind the beginning"
+    assert all(length <= 40 for _, length in sizes) == within
+    monkeypatch.setattr(rows, "WORTH_SHARING", 10**6)
+    for one, other in zip(shared, completed(model, texts, temperature, logprobs=True), strict=True):
+        assert one.tokens == other.tokens
+        torch.testing.assert_close(one.logprobs, other.logprobs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_prompt_that_is_the_beginning_of_the_others_keeps_a_token():
+    model = made("llama, own heads")
+    texts = [[*range(6, 40)], [*range(6, 40), 41], [*range(6, 40)], [*range(6, 40), 7, 8]]
+    assert [one.tokens for one in completed(model, texts)] == generated(model, texts)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - HYBRIDS.keys() | {"lfm2"}))

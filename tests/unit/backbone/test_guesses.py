@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from rporec_recbole.backbone.guesses import drawn_leaves, likely_leaves
 from rporec_recbole.backbone.prefix_tree import PrefixTree
-from tests.unit.backbone.test_engine import MODELS, made
+from tests.unit.backbone.test_engine import MODELS, completed, made, prompts, read_by
 
 PAD = 0
 draw = random.Random(3)
@@ -69,6 +69,38 @@ def test_narrow_beams_give_so_many_whatever_the_batch(name):
         assert all(way.logprob == pytest.approx(expected[way.node], abs=1e-3) for way in found[number])
 
 
+@pytest.mark.parametrize(("name", "cut"), [("qwen3, shared heads", 0), ("gemma3, two kinds of layers", 3), ("lfm2", 0)])
+def test_what_was_written_is_read_on_from(name, cut):
+    """Answers behind texts that the engine has just written; with `cut` the last tokens of each text are others."""
+    model, texts, kept = made(name), prompts(), []
+    sizes = read_by(model)
+
+    def answers(numbers, written, read):
+        contexts = [
+            [*texts[i], *one.tokens[: len(one.tokens) - cut], *[7] * cut]
+            for i, one in zip(numbers, written, strict=True)
+        ]
+        some = {"closed": [TREE.rows_of([1 + n % 60]) for n in numbers], "pad": PAD, "budget": 900}
+        draws = np.random.default_rng(0).random((len(contexts), 8))
+        sizes.clear()
+        likely = likely_leaves(model, contexts, TREE, 5, read=read, **some)
+        drawn = drawn_leaves(model, contexts, TREE, draws, 1.0, read=read, **some)
+        most = max(8, 1 + cut + TREE.depth)  # 8 to try the output layer out
+        assert (max(length for _, length in sizes) <= most) == (read is not None)
+        kept.append((contexts, draws, some, likely, drawn))
+        assert (read is None) == (name == "lfm2"), "a recurrent state cannot be gone back in"
+
+    completed(model, texts, budget=300, on_batch=answers, keep_read=True)
+    assert sum(len(contexts) for contexts, *_ in kept) == len(texts)
+    for contexts, draws, some, likely, drawn in kept:
+        again = likely_leaves(model, contexts, TREE, 5, **some)
+        assert [[one.node for one in ways] for ways in likely] == [[one.node for one in ways] for ways in again]
+        for one, other in zip(likely, again, strict=True):
+            assert [way.logprob for way in one] == pytest.approx([way.logprob for way in other], abs=1e-3)
+        others = drawn_leaves(model, contexts, TREE, draws, 1.0, **some)
+        assert [way.node for way in drawn] == [way.node for way in others]
+
+
 def test_one_line_needs_no_choice():
     tree = PrefixTree([[7, 8, 5]], [3])
     (ways,) = likely_leaves(made("qwen3, shared heads"), [[9]], tree, 5, pad=PAD, budget=100)
@@ -121,8 +153,10 @@ def test_forced_tokens_are_not_read_in_vain(monkeypatch):
     ).eval()
     monkeypatch.setattr(LlamaForCausalLM, "forward", lambda self, *a, **k: passes.append(1) or plain(self, *a, **k))
     tree = PrefixTree([[7, 8, 8, 8, 5], [9, 8, 8, 5]], [1, 2])
-    assert len(likely_leaves(model, [[3, 4]], tree, 2, pad=PAD, budget=100)[0]) == 2
-    assert len(passes) == 1
+    for asked in range(2):
+        passes.clear()
+        assert len(likely_leaves(model, [[3, 4]], tree, 2, pad=PAD, budget=100)[0]) == 2
+        assert len(passes) == (1 if asked else 3), "what the output layer is was found out the first time"
 
 
 @pytest.mark.parametrize("name", list(MODELS)[:2])
