@@ -8,7 +8,8 @@ The prompts are those of the test split of ml-100k, of real mixed lengths. `tiny
 --run keeps it. All of them have the same weights, prompts, limit and end tokens and are greedy; `model.generate` keeps
 transformers' defaults, takes users in their order and is measured at every batch size, and at its best one again with the
 prompts sorted by length. Prefill is the plain forward pass over sorted prompts, logits of the last token only, at its best
-batch size. The best of --rounds counts. With a GGUF file use few users and tokens. Rates are by the clock on the wall, or,
+batch size. `grounded` ends each text in a line of the catalogue, with 15 others behind; `int8` has layers of 8-bit integers, where the
+processor multiplies them, and so writes texts of its own. The best of --rounds counts. With a GGUF file use few users and tokens. Rates are by the clock on the wall, or,
 where other jobs keep the machine busy, by processor seconds (--clock=processor, best with OMP_NUM_THREADS=1). Writes
 generation-BACKBONE.json.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("saved/generation"))
     options = parser.parse_args()
 
+    from rporec_recbole.backbone.int8 import int8_layers, products_are_exact, standing_in
     from rporec_recbole.cot.store import Decoding
 
     if options.backbone:
@@ -185,6 +188,19 @@ def main() -> None:
     ours = timed("engine", None, rounds, lambda: keep("engine", engine(0.0, most)))
     first = timed("engine, first token", None, rounds, lambda: keep("first", engine(0.0, 1)))
     sampled = timed("engine, sampled at .7", None, rounds, lambda: keep("sampled", engine(0.7, most)))
+
+    def grounded() -> list[list[int]]:
+        asked = Decoding(0.0, most, guesses=16, lines="those of the catalogue")
+        return [backbone.tokenizer(text)["input_ids"] for text in backbone.generate(texts, asked)]
+
+    answered = timed("engine, grounded", None, rounds, lambda: keep("grounded", grounded()))
+    quick = []
+    if products_are_exact():
+        with standing_in(backbone.model, int8_layers(backbone.model)):
+            quick = [
+                timed("int8", None, rounds, lambda: keep("int8", engine(0.0, most))),
+                timed("int8, grounded", None, rounds, lambda: keep("int8, grounded", grounded())),
+            ]
     theirs = [
         timed(
             "generate", size, 1,
@@ -201,7 +217,7 @@ def main() -> None:
         )
         for name, by_length in (("best batch", False), ("sorted", True))
     ]  # fmt: skip
-    lines += [ours, first, sampled, *theirs, *again]
+    lines += [ours, first, sampled, answered, *quick, *theirs, *again]
 
     rate = max(one.rate for one in reading)
     generate = max(best.rate, again[0].rate)
@@ -213,6 +229,10 @@ def main() -> None:
         "clock": options.clock,
         "over_generate": ours.rate / generate,
         "over_generate_sorted": ours.rate / again[1].rate,
+        "grounded_over_free": ours.seconds / answered.seconds,
+        "int8_over_generate": quick[0].rate / generate if quick else None,
+        "int8_grounded_over_free": quick[0].seconds / quick[1].seconds if quick else None,
+        "int8_rows_as_float32": sum(map(eq, kept["engine"], kept.get("int8", kept["engine"]))) if quick else None,
         "over_prefill": ours.rate / rate,
         "over_prefill_without_reading": (ours.tokens - first.tokens) / (ours.seconds - first.seconds) / rate,
         "over_prefill_with_prompt_tokens": (ours.tokens + sum(lengths)) / ours.seconds / rate,

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from rporec_recbole.backbone.fingerprint import digest_of_base
+from rporec_recbole.backbone.int8_writer import require_int8
 from rporec_recbole.backbone.lora import adapter_problems, attach_lora
 from rporec_recbole.backbone.model import ADAPTER, BASE, Backbone
 from rporec_recbole.backbone.rendering import PromptEncoder
@@ -123,6 +124,8 @@ def check_backbone(settings: BackboneSettings, device: torch.device = _CPU) -> N
     """
     if settings.generation_engine == "vllm":
         require_vllm()
+    if settings.generation_engine == "int8":
+        require_int8(device)
     if is_embedded(settings.backbone):
         return
     source = find_source(settings.backbone)

@@ -14,7 +14,6 @@ Letters in shapes: M hidden states, H hidden size, V vocabulary.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rporec_recbole.backbone.int8 import LEVELS, product, products_are_exact
+
 SMALLEST = 50_000  # a smaller vocabulary is multiplied as fast as it is screened
-_LEVELS = 127
 _COLUMNS = 2048  # of the vocabulary, screened at once: what belongs to them stays in the cache
 _MOST = 0.02  # of a row's logits; where more have to be computed again, all of them are
 _PAIRS = 16_384  # logits computed again at once: what they are made of is copied
@@ -46,7 +46,7 @@ class ScreenedOutput(nn.Module):
         self._bounds = torch.empty(2, len(weight))  # norms of the remainders, and of what is left of the weights
         for columns in torch.arange(len(weight)).split(_COLUMNS):
             part = weight[columns[0] : columns[-1] + 1]
-            scale = part.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny).div_(_LEVELS)
+            scale = part.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny).div_(LEVELS)
             rounded = part.div(scale).round_()
             rest = part - rounded * scale
             self._rounded[columns] = rounded.to(torch.int8)
@@ -66,7 +66,7 @@ class ScreenedOutput(nn.Module):
         size = rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         if not torch.isfinite(size).all():
             return layer(hidden)
-        above, tops, best = self._screen(rows, size / _LEVELS)
+        above, tops, best = self._screen(rows, size / LEVELS)
         row, block = (tops >= best[:, None]).nonzero(as_tuple=True)
         which, column = (above.view(len(rows), -1, _COLUMNS)[row, block] >= best[row][:, None]).nonzero(as_tuple=True)
         row, token = row[which], block[which] * _COLUMNS + column
@@ -83,8 +83,8 @@ class ScreenedOutput(nn.Module):
         """What each logit is at most, `[M, blocks * _COLUMNS]`, the most of each block, and what a row's largest is at least."""
         scaled = rows / unit
         coarse = scaled.round()
-        fine = ((scaled - coarse) * (2 * _LEVELS)).round_()
-        rest = rows - (coarse + fine / (2 * _LEVELS)) * unit
+        fine = ((scaled - coarse) * (2 * LEVELS)).round_()
+        rest = rows - (coarse + fine / (2 * LEVELS)) * unit
         parts = torch.cat([coarse, fine]).to(torch.int8)
         norms = torch.stack([rows.norm(dim=1), rest.norm(dim=1)], dim=1)
         blocks = -(-len(self._scale) // _COLUMNS)
@@ -92,30 +92,14 @@ class ScreenedOutput(nn.Module):
         tops, best = torch.empty(len(rows), blocks), torch.full((len(rows),), -torch.inf)
         for block in range(blocks):
             columns = slice(block * _COLUMNS, min((block + 1) * _COLUMNS, len(self._scale)))
-            products = _product(parts, self._rounded[columns])
+            products = product(parts, self._rounded[columns])
             whole, fraction = products.float().chunk(2)
-            about = whole.add_(fraction, alpha=1 / (2 * _LEVELS)).mul_(self._scale[columns]).mul_(unit)
+            about = whole.add_(fraction, alpha=1 / (2 * LEVELS)).mul_(self._scale[columns]).mul_(unit)
             off = norms @ self._bounds[:, columns]
             torch.maximum(best, (about - off).amax(1), out=best)
             most = torch.add(about, off, out=above[:, columns])
             tops[:, block] = most.amax(1)
         return above, tops, best
-
-
-def _product(one: Tensor, other: Tensor) -> Tensor:
-    """`one @ other.T` of int8 matrices, as int32."""
-    return torch._int_mm(one, other.T)  # has no public name in torch yet; torchao, its own library, calls this one
-
-
-@functools.cache
-def _products_are_exact() -> bool:
-    """Not so on processors without instructions for it, where sums of two large products are cut off at 16 bits."""
-    most = torch.full((64, 64), _LEVELS, dtype=torch.int8)
-    most[::3] *= -1
-    try:
-        return torch.equal(_product(most, most).long(), most.long() @ most.long().T)
-    except (AttributeError, RuntimeError):
-        return False
 
 
 def can_screen(layer: Any) -> bool:
@@ -127,7 +111,7 @@ def can_screen(layer: Any) -> bool:
         and layer.in_features > 1  # torch 2.13 takes a single column for a row
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
-        and _products_are_exact()
+        and products_are_exact()
     )
 
 

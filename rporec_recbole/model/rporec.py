@@ -14,6 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from rporec_recbole.backbone.int8_writer import Int8Writer
 from rporec_recbole.backbone.losses import cot_loss
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.vllm_engine import VLLMEngine
@@ -131,6 +132,8 @@ class RPORec(SequentialRecommender):
         if limits.generation_engine == "vllm":
             longest = self.settings.longest_texts.max_new_tokens
             writer = VLLMEngine(backbone, max_new_tokens=longest, memory=limits.vllm_memory)
+        elif limits.generation_engine == "int8":
+            writer = Int8Writer(backbone)
         if limits.grounded_answers:
             lines = backbone.ground(self.catalogue.lines, self._has_repeats)
             self._guessing = {"guesses": limits.answer_guesses, "lines": lines}

@@ -57,7 +57,7 @@ WORDS = {
     "text_vector_length": ("unit", "own"),
     "prompt_style": ("compact", "instruct", "attributes"),
     "chat_template": ("auto", "never"),
-    "generation_engine": ("transformers", "vllm"),
+    "generation_engine": ("transformers", "int8", "vllm"),
     "rollout_engine": ("transformers", "vllm"),
     "backbone_dtype": ("auto", "float32", "bfloat16"),
     "evaluation_texts": ("greedy", "drawn"),

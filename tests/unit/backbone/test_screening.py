@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from rporec_recbole.backbone import screening
+from rporec_recbole.backbone import int8, screening
 from rporec_recbole.backbone.load import Backbone
 from rporec_recbole.backbone.screening import ScreenedOutput, can_screen, output_layer
 from rporec_recbole.backbone.tiny import train_tokenizer
@@ -102,10 +102,10 @@ def test_which_layers_are_screened(monkeypatch):
 
 def test_a_processor_whose_products_overflow_does_not_screen(monkeypatch):
     layer = nn.Linear(8, screening.SMALLEST, bias=False)
-    monkeypatch.setattr(screening, "_products_are_exact", screening._products_are_exact.__wrapped__)
+    monkeypatch.setattr(screening, "products_are_exact", int8.products_are_exact.__wrapped__)
     assert can_screen(layer)
     cut_off = lambda one, other: (one.int() @ other.T.int()).clamp_(-(2**15), 2**15 - 1)  # noqa: E731
-    monkeypatch.setattr(screening, "_product", cut_off)
+    monkeypatch.setattr(int8, "product", cut_off)
     assert not can_screen(layer)
 
 
