@@ -69,16 +69,23 @@ def test_narrow_beams_give_so_many_whatever_the_batch(name):
         assert all(way.logprob == pytest.approx(expected[way.node], abs=1e-3) for way in found[number])
 
 
-@pytest.mark.parametrize(("name", "cut"), [("qwen3, shared heads", 0), ("gemma3, two kinds of layers", 3), ("lfm2", 0)])
-def test_what_was_written_is_read_on_from(name, cut):
-    """Answers behind texts that the engine has just written; with `cut` the last tokens of each text are others."""
+@pytest.mark.parametrize(
+    ("name", "cut", "others"),
+    [
+        ("qwen3, shared heads", 0, []),
+        ("gemma3, two kinds of layers", 3, [7, 7, 7]),
+        ("llama, own heads", 2, []),
+        ("lfm2", 0, []),
+    ],
+)
+def test_what_was_written_is_read_on_from(name, cut, others):
+    """Answers behind texts that the engine has just written; with `cut` the last tokens of each text are others, or none."""
     model, texts, kept = made(name), prompts(), []
     sizes = read_by(model)
 
     def answers(numbers, written, read):
         contexts = [
-            [*texts[i], *one.tokens[: len(one.tokens) - cut], *[7] * cut]
-            for i, one in zip(numbers, written, strict=True)
+            [*texts[i], *one.tokens[: len(one.tokens) - cut], *others] for i, one in zip(numbers, written, strict=True)
         ]
         some = {"closed": [TREE.rows_of([1 + n % 60]) for n in numbers], "pad": PAD, "budget": 900}
         draws = np.random.default_rng(0).random((len(contexts), 8))
@@ -97,8 +104,8 @@ def test_what_was_written_is_read_on_from(name, cut):
         assert [[one.node for one in ways] for ways in likely] == [[one.node for one in ways] for ways in again]
         for one, other in zip(likely, again, strict=True):
             assert [way.logprob for way in one] == pytest.approx([way.logprob for way in other], abs=1e-3)
-        others = drawn_leaves(model, contexts, TREE, draws, 1.0, **some)
-        assert [way.node for way in drawn] == [way.node for way in others]
+        redrawn = drawn_leaves(model, contexts, TREE, draws, 1.0, **some)
+        assert [way.node for way in drawn] == [way.node for way in redrawn]
 
 
 def test_one_line_needs_no_choice():
