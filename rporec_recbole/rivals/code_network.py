@@ -53,7 +53,8 @@ class Attention(nn.Module):
             mask: broadcast to `[B, A, M, S]`, True where one may look.
         """
         q, (k, v) = self._split(self.query(x)), (self._split(one) for one in self.pair(memory).chunk(2, dim=-1))
-        mixed = F.scaled_dot_product_attention(*(one.transpose(1, 2) for one in (q, k, v)), attn_mask=mask)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.merge(mixed.transpose(1, 2).flatten(2))
 
     def along(self, x: Tensor, nodes: Nodes) -> Tensor:
@@ -83,7 +84,8 @@ class Layer(nn.Module):
     def __init__(self, width: int, heads: int, inner: int, dropout: float, reads: bool) -> None:
         super().__init__()
         self.own, self.own_norm = Attention(width, heads), nn.LayerNorm(width)
-        self.other, self.other_norm = (Attention(width, heads), nn.LayerNorm(width)) if reads else (None, None)
+        self.other: Attention | None = Attention(width, heads) if reads else None
+        self.other_norm: nn.LayerNorm | None = nn.LayerNorm(width) if reads else None
         self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
         self.dropout = nn.Dropout(dropout)
 

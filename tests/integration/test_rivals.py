@@ -29,7 +29,9 @@ OWN = {
 def settings(toy, model, folder, *more):
     place = ["--dataset=toy", f"--data_path={toy}", f"--run_dir={folder}", "--epochs=2", "--eval_step=1"]
     small = ["--hidden_size=16", "--n_layers=1", "--MAX_ITEM_LIST_LENGTH=10", "--show_progress=False"]
-    return [f"--model={model}", *place, *small, *OWN[model], *more]
+    given = {one.partition("=")[0] for one in more}
+    usual = [one for one in (*place, *small, *OWN[model]) if one.partition("=")[0] not in given]
+    return [f"--model={model}", *usual, *more]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,8 @@ def test_a_rival_comes_back_with_equal_ranks(runs, model):
 
 def test_rivals_are_compared_and_recommend(runs, tmp_path, capsys):
     assert main(["compare", *(str(runs / one) for one in RIVALS), f"--output={tmp_path / 'c'}"]) == 0
-    assert all(one in capsys.readouterr().out for one in RIVALS)
+    said = capsys.readouterr().out
+    assert all(one in said for one in RIVALS)
     new = tmp_path / "new.txt"
     new.write_text("a\ti1 i2 i3\nb\ti4\n")
     for model in RIVALS:
@@ -60,8 +63,10 @@ def test_rivals_are_compared_and_recommend(runs, tmp_path, capsys):
         assert len(pd.read_csv(whole)) == 30 * 3
         assert main(["recommend", str(runs / model), f"--histories={new}", "--top_k=2", f"--output={few}"]) == 0
         assert len(pd.read_csv(few)) == 2 * 2
+    capsys.readouterr()
     assert main(["models", "--kind=sequential"]) == 0
-    assert all(one in capsys.readouterr().out for one in RIVALS)
+    said = capsys.readouterr().out
+    assert all(one in said for one in RIVALS)
 
 
 def test_a_run_keeps_what_it_made_of_texts(runs, toy, tmp_path):
