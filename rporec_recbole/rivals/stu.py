@@ -104,8 +104,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, n: int) -> Tensor:
         bias: broadcast to `[B, A, T, T]`.
         n: what weights are divided by.
     """
-    weights = F.silu(q @ k.transpose(-1, -2) + bias) / n
-    return weights.tril() @ v
+    weights = F.silu(q @ k.transpose(-1, -2) + bias).tril()
+    return weights @ (v / n)
 
 
 def _normed(x: Tensor) -> Tensor:
