@@ -162,7 +162,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     init_seed(config["seed"], config["reproducibility"])
     with _one_message(config):
         # A class that extends a rival has another name, by which RecBole would choose.
-        dataset = (getattr(config.model_class, "dataset_class", None) or create_dataset)(config)
+        dataset = config.model_class.dataset_class(config) if is_rival(config) else create_dataset(config)
     refuse_nothing_left(config, dataset)
     most = largest_k(config)
     if most >= dataset.item_num:
