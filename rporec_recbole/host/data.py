@@ -25,7 +25,7 @@ from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
 from rporec_recbole.host.rules import ks_of, largest_k
-from rporec_recbole.rivals.checks import is_rival, reads_texts
+from rporec_recbole.rivals.checks import is_rival
 from rporec_recbole.rivals.text_vectors import check_texts
 from rporec_recbole.settings.datasets import downloaded, missing
 
@@ -66,8 +66,7 @@ def check_dataset_files(config: Config) -> None:
             raise DatasetError(
                 f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
             )
-    if reads_texts(config):
-        check_texts(config)
+    check_texts(config)
     for kind, key in (("item", config["ITEM_ID_FIELD"]), ("user", config["USER_ID_FIELD"])):
         path = folder / f"{name}.{kind}"
         if path.is_file() and (config["load_col"] is None or config["load_col"].get(kind)):

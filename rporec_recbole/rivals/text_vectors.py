@@ -16,6 +16,7 @@ from rporec_recbole.data.files import MODEL_WEIGHTS, read_tensors
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import make_encoder
+from rporec_recbole.rivals.checks import reads_texts
 from rporec_recbole.text.catalogue import build_catalogue
 
 RESTORED_FROM = "restored_from"
@@ -23,7 +24,7 @@ RESTORED_FROM = "restored_from"
 
 
 def check_texts(config: Any) -> None:
-    """Refuses data that say nothing of their items.
+    """Refuses data that say nothing of their items, where a rival reads their texts.
 
     Args:
         config: RecBole's Config.
@@ -31,6 +32,8 @@ def check_texts(config: Any) -> None:
     Raises:
         DatasetError: no column is named, the file or a column is not there.
     """
+    if not reads_texts(config):
+        return
     model, fields = config["model"], config["item_text_fields"]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     there = read_header(path, config["field_separator"], config["encoding"] or "utf-8") if path.is_file() else {}
