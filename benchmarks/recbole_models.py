@@ -33,6 +33,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "NCL": {"num_clusters": 5},
     **{model: {"reranker_CAN_NUM": 10} for model in ("GRU4RecCPR", "SASRecCPR")},
     "RPORec": {"stages": ["1a"], "ids_only": True},
+    "TextSASRec": {"item_text_fields": ["words"]},
+    "TIGER": {"item_text_fields": ["words"], "codebook_size": 8},
 }
 """What a model has to be told on data that are as small as these, or whose columns have other names than RecBole expects."""
 

@@ -11,7 +11,7 @@ from rporec_recbole.settings.known import KINDS, models_by_kind
 from rporec_recbole.settings.properties import properties_dir
 
 HELP = """\
-The models that --model can name: RPORec and RecBole's, by kind, and for which data sets their settings were tuned here. What came out
+The models that --model can name: RPORec, its rivals (docs/rivals.md) and RecBole's, by kind, and for which data sets their settings were tuned here. What came out
 when each of them was run: docs/recbole_models.md.
 """
 

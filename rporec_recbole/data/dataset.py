@@ -55,14 +55,14 @@ def history_columns(dataset: Any, ends: Tensor, lengths: Tensor, size: int) -> d
 
 
 def refuse_own_split(config: Any) -> None:
-    """RPORec cuts histories by time itself; files that are cut already say too little.
+    """RPORec and its rivals cut histories by time themselves; files that are cut already say too little.
 
     Raises:
         ConfigError: `benchmark_filename` is given.
     """
     if config["benchmark_filename"] is not None:
         raise ConfigError(
-            "RPORec splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file."
+            f"{config['model']} splits whole sequences itself and cannot use `benchmark_filename`. Give it one .inter file."
         )
 
 

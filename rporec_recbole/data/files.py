@@ -18,6 +18,9 @@ from torch import Tensor
 from rporec_recbole.errors import RunFolderError, first_line, translating
 from rporec_recbole.tables.replacing import replacing_folder as replacing_folder  # for this room and those below
 
+MODEL_WEIGHTS = "model.safetensors"
+"""In the folder of a finished run of any model but RPORec."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rporec_recbole.settings.known import RIVALS
 from rporec_recbole.settings.types import STAGES
 
 Points = Sequence[tuple[int, float]]
@@ -61,9 +62,8 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
             f"Stages: {', '.join(f'{stage} ({STAGES[stage]})' for stage in ran)}."
         )
     else:
-        said.append(
-            f"{metrics['model']} is a model of RecBole's, trained and evaluated under the same rules as RPORec."
-        )
+        whose = "built from its paper beside RPORec" if metrics["model"] in RIVALS else "a model of RecBole's"
+        said.append(f"{metrics['model']} is {whose}, trained and evaluated under the same rules as RPORec.")
     return said
 
 

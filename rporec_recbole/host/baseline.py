@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from rporec_recbole.data.files import read_tensors, unwritable, write_json, write_tensors
+from rporec_recbole.data.files import MODEL_WEIGHTS, read_tensors, unwritable, write_json, write_tensors
 from rporec_recbole.errors import RunFolderError, first_line
 
-WEIGHTS, EXTRA = "model.safetensors", "model.json"
+WEIGHTS, EXTRA = MODEL_WEIGHTS, "model.json"
 
 
 def save(model: Any, folder: Path) -> None:

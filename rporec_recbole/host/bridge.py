@@ -15,7 +15,8 @@ from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.models import find_model, keys_of, known_as
 from rporec_recbole.host.registration import register
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
-from rporec_recbole.settings.known import check_data_set_file, check_overrides, model_names
+from rporec_recbole.rivals.checks import rival_problems
+from rporec_recbole.settings.known import OURS, check_data_set_file, check_overrides, model_names
 from rporec_recbole.settings.places import settled
 from rporec_recbole.settings.properties import read_yaml
 
@@ -78,7 +79,7 @@ def build_config(
     # The kinds that RecBole raises for bad settings while it makes a Config.
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"RecBole refuses these settings for {model} on {dataset}: {error}") from error
-    problems = rules.setting_problems(config) + unread_problems(config, values)
+    problems = rules.setting_problems(config) + unread_problems(config, values) + rival_problems(config)
     if problems:
         raise ConfigError(f"Settings of {model} on {dataset}:\n  " + "\n  ".join(problems))
     if missing := kinds.missing_package(config):
@@ -105,14 +106,14 @@ def build_model(config: Config, train_data: Any) -> Any:
 
 
 def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextlib.AbstractContextManager[None]:
-    """One message in the place of what a model of RecBole's raises at its settings and data; errors of RPORec and of a user's own pass.
+    """One message in the place of what a model of RecBole's raises at its settings and data; errors of ours and of a user's own pass.
 
     Args:
         config: RecBole's config of the run.
         what: happens in this block, such as "cannot be made".
         more: kinds of exceptions that are a user's doing here, and elsewhere anything.
     """
-    if config["model"] == "RPORec" or config["model"] not in model_names():
+    if config["model"] in OURS or config["model"] not in model_names():
         return contextlib.nullcontext()
 
     def say(error: Exception) -> ConfigError:

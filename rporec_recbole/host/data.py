@@ -27,6 +27,8 @@ from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
 from rporec_recbole.host.rules import ks_of, largest_k
+from rporec_recbole.rivals.checks import is_rival
+from rporec_recbole.rivals.text_vectors import check_texts
 from rporec_recbole.settings.datasets import downloaded, missing
 
 
@@ -39,7 +41,7 @@ def check_dataset_files(config: Config) -> None:
     """
     folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
     form = config["field_separator"], config["encoding"]
-    if config["model"] == "RPORec":
+    if config["model"] == "RPORec" or is_rival(config):
         refuse_own_split(config)
     files = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
     gone = [file for file in files if not (folder / file).is_file()]
@@ -66,6 +68,7 @@ def check_dataset_files(config: Config) -> None:
             raise DatasetError(
                 f'There is no item text in {gone}: {found}. Name the text columns, title first: --item_text_fields="[title,...]", or run the trunk alone with --ids_only=True.'
             )
+    check_texts(config)
     for kind, key in (("item", config["ITEM_ID_FIELD"]), ("user", config["USER_ID_FIELD"])):
         path = folder / f"{name}.{kind}"
         if path.is_file() and (config["load_col"] is None or config["load_col"].get(kind)):
@@ -165,7 +168,8 @@ def build_data(config: Config, keep_rows: bool = False) -> tuple[Any, Any, Any, 
     if keep_rows:
         config["keep_rows"] = True
     with _one_message(config):
-        dataset = create_dataset(config)
+        # A class that extends a rival has another name, by which RecBole would choose.
+        dataset = config.model_class.dataset_class(config) if is_rival(config) else create_dataset(config)
     refuse_nothing_left(config, dataset)
     most = largest_k(config)
     if most >= dataset.item_num:

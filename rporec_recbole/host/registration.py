@@ -1,4 +1,4 @@
-"""How RecBole finds RPORec: the names that its look-ups read, and the defaults that its `Config` stands on."""
+"""How RecBole finds RPORec and its rivals: the names that its look-ups read, and the defaults that its `Config` stands on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rporec_recbole.errors import ConfigError
 from rporec_recbole.host import kinds
 from rporec_recbole.host.models import keys_of, known_as
 from rporec_recbole.host.repairs import install_repairs
+from rporec_recbole.settings.known import RIVALS
 from rporec_recbole.settings.properties import data_set_file, layered_properties
 from rporec_recbole.settings.reader import backbone_defaults, reward_defaults
 
@@ -23,9 +24,9 @@ _registered = False
 
 
 def register() -> None:
-    """Makes `RPORec` a RecBole sequential model for RecBole's own look-ups, and installs the repairs.
+    """Makes `RPORec` and its rivals RecBole sequential models for RecBole's own look-ups, and installs the repairs.
 
-    Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the name, and `Config` stands on this
+    Afterwards `get_model`, `get_trainer`, `create_dataset` and `Config` know the names, and `Config` stands on this
     package's defaults. Called when RecBole, or a room of this package that needs it, is first imported; later calls do nothing.
     """
     global _registered
@@ -40,6 +41,9 @@ def register() -> None:
     from rporec_recbole.data import samples, score_budget, seen, target_lists, time_split
     from rporec_recbole.data.dataset import RPORecDataset
     from rporec_recbole.model import rporec
+    from rporec_recbole.rivals.hstu import HSTU
+    from rporec_recbole.rivals.textsasrec import TextSASRec
+    from rporec_recbole.rivals.tiger import TIGER
     from rporec_recbole.training.trainer import RPORecTrainer
 
     sys.modules["recbole.model.sequential_recommender.rporec"] = rporec
@@ -47,6 +51,11 @@ def register() -> None:
     sequential.RPORec = rporec.RPORec
     recbole.trainer.RPORecTrainer = RPORecTrainer
     recbole.data.dataset.RPORecDataset = RPORecDataset
+    for model in (HSTU, TextSASRec, TIGER):
+        name = model.__name__
+        sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] = sys.modules[model.__module__]
+        setattr(sequential, name, model)
+        setattr(recbole.data.dataset, f"{name}Dataset", model.dataset_class)
     seen.install()
     samples.install()
     score_budget.install()
@@ -77,7 +86,9 @@ def _stand_on_our_defaults() -> None:
             raise ConfigError(
                 f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
             )
-        if model != "RPORec":
+        if base in RIVALS and "text_encoder" in ours:
+            pass  # it reads texts from the file, and no column is loaded for them
+        elif model != "RPORec":
             ours.pop("item_text_fields", None)
         else:
             if "local_rank" in given:  # `recbole.quick_start.run(nproc=2)`

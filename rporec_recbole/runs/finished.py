@@ -23,6 +23,7 @@ from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import RankCollector, build_data, evaluated
 from rporec_recbole.host.models import trusted
+from rporec_recbole.rivals.text_vectors import RESTORED_FROM
 from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.runs.known import lists_of
 from rporec_recbole.runs.located import located
@@ -145,6 +146,7 @@ def load_run(
     config = build_config(
         trusted(folder, str(values.get("model")), model), str(values.get("dataset")), overrides=values
     )
+    config[RESTORED_FROM] = str(folder)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(Path(tempfile.gettempdir(), f"rporec-{uuid4().hex}"))
     with logging_to(None):
         dataset, train, valid, test = build_data(config)

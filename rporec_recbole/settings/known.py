@@ -24,6 +24,9 @@ KINDS = {
     "trees": "exlib_recommender",
 }
 """Kind of model -> its folder in RecBole."""
+RIVALS = ("HSTU", "TIGER", "TextSASRec")
+"""Models of other people's papers that are built here; all are sequential (docs/rivals.md)."""
+OURS = ("RPORec", *RIVALS)
 
 _OF_TWO_TYPES = ("topk", "metrics", "stages", "reranker_CAN_NUM")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
@@ -45,10 +48,10 @@ def recbole_dir() -> Path:
 
 @cache
 def models_by_kind() -> dict[str, tuple[str, ...]]:
-    """Kind -> names of the models that can be named: RecBole's classes, and RPORec among the sequential ones."""
+    """Kind -> names of the models that can be named: RecBole's classes, and `OURS` among the sequential ones."""
     found = {}
     for kind, folder in KINDS.items():
-        names = {"RPORec"} if kind == "sequential" else set()
+        names = set(OURS) if kind == "sequential" else set()
         for path in (recbole_dir() / "model" / folder).glob("*.py"):
             classes = _CLASS.findall(path.read_text(encoding="utf-8"))
             names |= {name for name in classes if name.lower() == path.stem}
@@ -72,7 +75,7 @@ def check_model(model: str) -> None:
         same = [name for name in names if name.lower() == model.lower()]
         hint = f" Did you mean `{same[0]}`?" if same else did_you_mean(model, names)
         raise ConfigError(
-            f"There is no model `{model}`.{hint} `RPORec` and RecBole's {len(names) - 1} models can be run, and a class of yours as "
+            f"There is no model `{model}`.{hint} `RPORec`, {', '.join(RIVALS)} and RecBole's {len(names) - len(OURS)} models can be run, and a class of yours as "
             "package.module:Class."
         )
 

@@ -1,0 +1,1 @@
+"""Other people's models, from their papers, as RecBole models: what RPORec is measured against."""

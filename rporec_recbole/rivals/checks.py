@@ -1,0 +1,81 @@
+"""Rules for the settings of the rivals: what they say before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rporec_recbole.settings.known import RIVALS
+
+ITEMS_FROM = ("text", "ids", "both")
+
+_Rule = tuple[Callable[[Any], bool], str]
+
+
+def _whole(least: int) -> _Rule:
+    return lambda value: type(value) is int and value >= least, f"a whole number of at least {least}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(
+        (
+            "hidden_size", "n_layers", "n_heads", "inner_size", "adapter_size", "text_size", "title_characters", "codebook_levels",
+            "MAX_ITEM_LIST_LENGTH",
+        ),
+        _whole(1),
+    ),
+    **dict.fromkeys(("negatives", "time_buckets", "beams"), _whole(0)),
+    "codebook_size": _whole(2),
+    "dropout_prob": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 up to, but not, 1"),
+    "temperature": (lambda value: _number(value) and 0 < value < float("inf"), "a number above 0"),
+    "items_from": (lambda value: value in ITEMS_FROM, f"one of {', '.join(ITEMS_FROM)}"),
+    "text_encoder": (
+        lambda value: isinstance(value, str) and value.strip() != "",
+        "`lsa`, or a sentence-transformers id or folder",
+    ),
+}  # fmt: skip
+
+
+def rival_problems(config: Any) -> list[str]:
+    """What is wrong with the settings of a rival, or of a class that extends one.
+
+    Args:
+        config: RecBole's Config.
+
+    Returns:
+        a sentence for each problem.
+    """
+    if not is_rival(config):
+        return []
+    own = {key: config[key] for key in _RULES if key in config}
+    found = [
+        f"`{key}={own[key]!r}` must be {allowed}" for key, (holds, allowed) in _RULES.items() if key in own and not holds(own[key])
+    ]  # fmt: skip
+    if not found and own["hidden_size"] % own["n_heads"]:
+        found.append(
+            f"`hidden_size={own['hidden_size']}` must be a multiple of `n_heads={own['n_heads']}`: each head has its share of the width"
+        )
+    ks = config["topk"] if isinstance(config["topk"], list) else [config["topk"]]
+    most = max((k for k in ks if type(k) is int), default=0)
+    if not found and own.get("beams") and own["beams"] < most:
+        found.append(
+            f"`beams={own['beams']}` must be 0, all items, or at least {most}, the largest of `topk`: nothing is known of the order behind the last beam"
+        )
+    if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
+        instead = " Items that a target is told from are `negatives`" if "negatives" in own else ""
+        found.append(f"`train_neg_sample_args` has no effect on {config['model']}. Leave it out.{instead}")
+    return found
+
+
+def is_rival(config: Any) -> bool:
+    """Whether a config is of a rival, or of a class that extends one."""
+    return any(one.__name__ in RIVALS for one in config.model_class.__mro__)
+
+
+def reads_texts(config: Any) -> bool:
+    """Whether its model is a rival that reads item texts."""
+    return is_rival(config) and "text_encoder" in config and config["items_from"] != "ids"
