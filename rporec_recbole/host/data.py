@@ -19,12 +19,14 @@ from rporec_recbole.data.cuts import are_shares, cut_times, cuts_in_time
 from rporec_recbole.data.dataset import refuse_own_split
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.ids import check_ids
+from rporec_recbole.data.rows import RowsDataset
 from rporec_recbole.data.samples import give_samples
 from rporec_recbole.errors import ConfigError, DatasetError, translating
 from rporec_recbole.evaluation.ranking import ListRanks, list_ranks
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host.kinds import check_files, naming, refuse_nothing_left
 from rporec_recbole.host.rules import ks_of, largest_k
+from rporec_recbole.host.short_rows import rows_on_demand
 from rporec_recbole.settings.datasets import downloaded, missing
 
 
@@ -157,7 +159,7 @@ def build_data(config: Config) -> tuple[Any, Any, Any, Any]:
     check_dataset_files(config)
     init_seed(config["seed"], config["reproducibility"])
     with _one_message(config):
-        dataset = create_dataset(config)
+        dataset = RowsDataset(config) if rows_on_demand(config) else create_dataset(config)
     refuse_nothing_left(config, dataset)
     most = largest_k(config)
     if most >= dataset.item_num:
