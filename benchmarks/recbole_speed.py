@@ -14,6 +14,7 @@ seed of RecBole's own way stands beside it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import tempfile
@@ -38,20 +39,29 @@ NO_DROPOUT = {
 }
 
 
-class LikeBatches:
-    """RecBole's loader with batches of rows of like length, in a random order: another training."""
+class Batches:
+    """The first batches of RecBole's loader, or batches of rows of like length, in a random order: that is another training.
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
+    Args:
+        loader: RecBole's.
+        number: of batches at most.
+        like: whether rows of like length make a batch.
+    """
+
+    def __init__(self, loader: Any, number: int, like: bool) -> None:
+        self._loader, self._number, self._like = loader, number, like
         self.dataset = loader.dataset
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return min(self._number, len(self._loader))
 
     def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._of_like_length() if self._like else self._loader, self._number)
+
+    def _of_like_length(self) -> Iterator[Any]:
         import torch
 
         lengths = self.dataset.inter_feat[self.dataset.item_list_length_field]
@@ -61,18 +71,19 @@ class LikeBatches:
             yield self._loader.collate_fn(batches[batch].tolist())
 
 
-def measured(model: str, dataset: str, data_path: str | None, length: int, variant: str) -> dict[str, float]:
+def measured(options: argparse.Namespace) -> dict[str, float]:
     """Processor seconds of making the data, of an epoch and of an evaluation, and the peak memory of this process in GB."""
+    (model,), variant = options.models, options.part
     import logging
 
     from rporec_recbole.host.bridge import build_config, build_model, build_trainer
     from rporec_recbole.host.data import RankCollector, build_data, evaluated
 
     logging.disable(logging.INFO)
-    place = {"data_path": data_path} if data_path else {}
-    own = {**RECBOLES[model], "MAX_ITEM_LIST_LENGTH": length, "epochs": 1, "show_progress": False}
+    place = {"data_path": options.data_path} if options.data_path else {}
+    own = {**RECBOLES[model], "MAX_ITEM_LIST_LENGTH": options.length, "epochs": 1, "show_progress": False}
     choice = {"short_rows": "always" if variant == "like" else variant}
-    config = build_config(model, dataset, overrides={**place, **own, **choice})
+    config = build_config(model, options.dataset, overrides={**place, **own, **choice})
     with tempfile.TemporaryDirectory() as scratch:
         config["checkpoint_dir"] = scratch
         start = process_time()
@@ -81,8 +92,8 @@ def measured(model: str, dataset: str, data_path: str | None, length: int, varia
         trainer = build_trainer(config, build_model(config, train))
         trainer.eval_collector = RankCollector(config, data)
         begun = process_time()
-        trainer.fit(LikeBatches(train) if variant == "like" else train, saved=False)
-        trained = process_time()
+        trainer.fit(Batches(train, options.batches, variant == "like"), saved=False)
+        trained, of_epoch = process_time(), peak_gb()
         metrics, _ = evaluated(trainer, test, "test", best=False)
         ranked = process_time()
         trainer.tensorboard.close()
@@ -90,10 +101,15 @@ def measured(model: str, dataset: str, data_path: str | None, length: int, varia
         "data": made - start,
         "epoch": trained - begun,
         "evaluation": ranked - trained,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        "peak_gb_epoch": of_epoch,
+        "peak_gb": peak_gb(),
         "loss": trainer.train_loss_dict[0],
         "ndcg@10": metrics["ndcg@10"],
     }
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
@@ -102,13 +118,13 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     print(
         table_head("model", "short_rows", "data", "epoch", "evaluation", "epoch, ratio", "peak GB", "ratio", "NDCG@10")
     )
-    data = [f"--data_path={options.data_path}"] if options.data_path else []
+    shared = [f"--dataset={options.dataset}", f"--length={options.length}", f"--batches={options.batches}"]
+    shared += [f"--data_path={options.data_path}"] if options.data_path else []
     for model in options.models:
         found: dict[str, list[dict[str, float]]] = {variant: [] for variant in options.variants}
         for _ in range(options.rounds):
             for variant in options.variants:
-                arguments = [f"--dataset={options.dataset}", f"--models={model}", f"--length={options.length}", *data]
-                found[variant].append(own_process(__file__, *arguments, f"--part={variant}"))
+                found[variant].append(own_process(__file__, *shared, f"--models={model}", f"--part={variant}"))
         best = {
             variant: {key: min(one[key] for one in rounds) for key in rounds[0]} for variant, rounds in found.items()
         }
@@ -160,14 +176,14 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=50, help="MAX_ITEM_LIST_LENGTH")
     parser.add_argument("--variants", type=names, default="never,always")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--batches", type=int, default=10**9, help="only so many of the epoch")
     parser.add_argument("--ranks", action="store_true", help="whole trainings instead")
     parser.add_argument("--epochs", type=int, default=5, help="of these")
     parser.add_argument("--out", default="saved/recbole_speed.json")
     parser.add_argument("--part", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        (model,) = options.models
-        print(json.dumps(measured(model, options.dataset, options.data_path, options.length, options.part)))
+        print(json.dumps(measured(options)))
         return
     report = (ranks if options.ranks else speed)(options)
     write_json(options.out, {"dataset": options.dataset, "length": options.length, **report, "machine": machine()})

@@ -131,6 +131,11 @@ class Rows(Interaction):
         lists = {name: self._list(name) for name in self.lists.fields if name not in self.interaction}
         return Interaction({**self.interaction, **lists})
 
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self.drop(name)
+
     def drop(self, column: str) -> None:
         """Takes a column out, a list too."""
         if column in self.lists.fields:

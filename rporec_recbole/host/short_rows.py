@@ -36,6 +36,8 @@ Others of RecBole's do read it and keep it: they mix all slots (LightSANs, FEARe
 one (NextItNet, the CPR models), pad on the left (SHAN, HRM), count from the end (FOSSIL), add up vectors of padding (STAMP, NPE) or normalise over the
 batch (DIN, DIEN). FPMC and TransRec read one item of a history, and S3Rec's stages mask rows of one length.
 """
+_LOSS_BY_ROWS = ("FDSA", "GRU4Rec", "GRU4RecF", "GRU4RecKG", "NARM", "SASRec", "SASRecF", "SRGNN")
+"""Models whose cross-entropy is a mean over rows and makes nothing of all items but their scores."""
 EXACTLY, ALWAYS, NEVER = "exact", "always", "never"
 CHOICES = (EXACTLY, ALWAYS, NEVER)
 _SLOTS_A_PIECE = 256
@@ -43,6 +45,11 @@ _SLOTS_A_PIECE = 256
 _SLOTS_AN_ITEM = 0.01
 _SLOTS_A_PIECE_ELSEWHERE = 2**16
 """On anything but a CPU, where many slots cost what one does; guessed, not measured."""
+
+_LOGITS_AT_ONCE = 2**21
+"""Of a training on a CPU: 8 MB, which stay in use, where larger blocks of memory are asked for and given back at each batch and take as long as the sums."""
+_LEAST_ROWS = 128
+"""Whose scores are made at once in any case: each block of rows makes a gradient as large as the table of items."""
 
 
 def rows_on_demand(config: Any) -> bool:
@@ -103,6 +110,28 @@ class InPieces(nn.Module):
     """
 
     short_rows = EXACTLY
+    _made: Tensor | None = None
+    """What `forward` has made of the rows whose loss is being calculated."""
+
+    def _as_long(self) -> bool:
+        return self.training and self.short_rows != ALWAYS and draws(self)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """The model's own loss of a batch; a mean over rows is made of the means of blocks of rows, where the scores of all items are many."""
+        item_seq = interaction[self.ITEM_SEQ]
+        rows, at_once = len(item_seq), max(_LEAST_ROWS, _LOGITS_AT_ONCE // self.n_items)
+        by_rows = type(self).__name__ in _LOSS_BY_ROWS and self.loss_type == "CE" and item_seq.device.type == "cpu"
+        if not by_rows or rows <= at_once or self._as_long():
+            return super().calculate_loss(interaction)
+        made, losses = self.forward(item_seq, interaction[self.ITEM_SEQ_LEN]), []
+        try:
+            for start in range(0, rows, at_once):
+                block = slice(start, start + at_once)
+                self._made = made[block]
+                losses.append(super().calculate_loss(interaction[block]) * (len(self._made) / rows))
+        finally:
+            self._made = None
+        return torch.stack(losses).sum()
 
     def forward(self, item_seq: Tensor, *rest: Tensor) -> Tensor:
         """What the model makes of rows.
@@ -114,9 +143,10 @@ class InPieces(nn.Module):
         Returns:
             `[B, H]`, or `[B, L, H]` with 0 where a piece has no such step.
         """
+        if self._made is not None:
+            return self._made
         size = item_seq.shape[1]
-        as_long = self.training and self.short_rows != ALWAYS and draws(self)
-        if as_long or not len(item_seq):
+        if self._as_long() or not len(item_seq):
             return super().forward(item_seq, *rest)
         lengths = _lengths(item_seq, *rest)
         order = np.argsort(lengths, kind="stable")
