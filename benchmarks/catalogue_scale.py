@@ -94,7 +94,6 @@ def retrieval(items: int) -> dict[str, Any]:
 def evaluation(items: int) -> dict[str, Any]:
     from rporec_recbole.cli import main as rporec
 
-    before = peak_gb()
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "large")
@@ -116,7 +115,6 @@ def evaluation(items: int) -> dict[str, Any]:
         metrics = metrics_of(Path(scratch, "run"))
     return {
         "peak_gb": peak_gb(),
-        "imports_gb": before,
         "candidates": metrics["candidates"],
         "seconds_training": metrics["stages"]["train"]["seconds"],
         "seconds_evaluation": metrics["stages"]["evaluation"]["seconds"],

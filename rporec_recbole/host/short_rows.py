@@ -2,7 +2,8 @@
 
 RecBole pads every row on the right to `MAX_ITEM_LIST_LENGTH`, and most models spend most of their time on padding. The batches and their order stay
 RecBole's: the model turns each piece into vectors by itself, and makes loss or scores of all of them at once. So nothing is other than in RecBole but
-the last bits of sums, as with another number of threads, and which units a dropout takes, as with another seed.
+the last bits of sums, as with another number of threads, and which units a dropout takes, as with another seed. Many scores of items for the loss are made a
+block of rows at a time.
 """
 
 from __future__ import annotations

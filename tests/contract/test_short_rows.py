@@ -9,13 +9,11 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch import nn
 
-from rporec_recbole import run
 from rporec_recbole.data.rows import Rows
 from rporec_recbole.errors import ConfigError
-from rporec_recbole.host.bridge import build_config, build_model
-from rporec_recbole.host.data import build_data
-from rporec_recbole.host.short_rows import EXACT, InPieces, draws, pieces, shortened
-from rporec_recbole.runs.folder import read_results
+from rporec_recbole.host.bridge import build_config, build_model, build_trainer
+from rporec_recbole.host.data import RankCollector, build_data, evaluated
+from rporec_recbole.host.short_rows import EXACT, InPieces, draws, pieces, remark, shortened
 from tests.contract.test_kinds_of_model import benchmark
 
 WHOLE = {"item": ["item_id", "genre", "price", "words"], "inter": ["user_id", "item_id", "rating", "timestamp"]}
@@ -120,9 +118,12 @@ def learned(model, batch):
 @pytest.mark.parametrize("model", EXACT)
 def test_losses_gradients_and_ranks_are_recboles(made, model):
     """All that a training and an evaluation read of a model, in pieces and padded as RecBole pads, from the same weights."""
-    theirs, train, _, test = built(made, model, short_rows="never")
+    config = config_of(made, model, short_rows="never")
+    _, train, _, test = build_data(config)
+    theirs = build_model(config, train)
     assert not isinstance(theirs, InPieces)
-    ours = built(made, model, short_rows="always")[0]
+    config["short_rows"] = "always"
+    ours = build_model(config, train)
     assert isinstance(ours, InPieces)
     ours.load_state_dict(theirs.state_dict())
     widths, forward = set(), type(theirs).forward
@@ -190,39 +191,39 @@ def test_a_model_of_somebodys_own_is_left_alone(made):
 
 
 def trained(made, folder, **settings):
-    needs = {
-        "data_path": str(made),
-        "MAX_ITEM_LIST_LENGTH": 9,
-        "epochs": 2,
-        "hidden_size": 16,
-        "inner_size": 16,
-        "n_layers": 1,
-        "train_batch_size": 64,
-        "show_progress": False,
-    }
-    done = run("SASRec", "made", overrides={**needs, **settings, "run_dir": str(folder)})
-    metrics, ranks = read_results(done.run_dir)
-    return [one["score"] for one in metrics["validations"]], metrics["test"], ranks
+    """Scores of each validation, then metrics and ranks of the test split, of a SASRec that was trained twice over all rows."""
+    small = {"epochs": 2, "train_batch_size": 64, "hidden_size": 16, "inner_size": 16, "n_layers": 1}
+    config = config_of(made, **small, **settings)
+    config["checkpoint_dir"] = str(folder)
+    dataset, train, valid, test = build_data(config)
+    model = build_model(config, train)
+    trainer = build_trainer(config, model)
+    trainer.eval_collector = RankCollector(config, dataset)
+    curve = []
+    trainer.fit(train, valid, callback_fn=lambda epoch, score: curve.append(score))
+    trainer.eval_collector.take("training")
+    return curve, *evaluated(trainer, test, "test", best=True), remark(model)
 
 
 def test_a_training_with_dropout_is_recboles_unless_asked_for_other_draws(made, tmp_path):
-    said = lambda folder: "--short_rows=always" in (folder / "log.txt").read_text("utf-8")  # noqa: E731
-    curve, metrics, ranks = trained(made, tmp_path / "exact")
-    assert said(tmp_path / "exact")
-    theirs = trained(made, tmp_path / "never", short_rows="never")
-    assert curve == pytest.approx(theirs[0], abs=1e-12)
-    assert metrics == pytest.approx(theirs[1], abs=1e-12)
-    assert ranks.equals(theirs[2])
-    other = trained(made, tmp_path / "always", short_rows="always")
-    assert not said(tmp_path / "always")
-    assert not ranks.equals(other[2])
+    ours = trained(made, tmp_path)
+    assert "--short_rows=always" in ours[3]
+    theirs = trained(made, tmp_path, short_rows="never")
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-12)
+    assert ours[1] == pytest.approx(theirs[1], abs=1e-12)
+    assert ours[2].equals(theirs[2])
+    assert theirs[3] is None
+    other = trained(made, tmp_path, short_rows="always")
+    assert not ours[2].equals(other[2])
+    assert other[3] is None
 
 
 def test_a_training_without_dropout_is_short_and_ends_in_the_same_ranks(made, tmp_path):
     none = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
-    ours, theirs = (trained(made, tmp_path / one, short_rows=one, **none) for one in ("exact", "never"))
+    ours, theirs = (trained(made, tmp_path, short_rows=one, **none) for one in ("exact", "never"))
     assert ours[2].equals(theirs[2])
     assert ours[1] == theirs[1]
+    assert ours[3] is None
 
 
 def test_which_trainings_draw(made):
