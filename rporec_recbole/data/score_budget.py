@@ -12,8 +12,8 @@ from typing import Any
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 
-SCORES_AT_ONCE = 2**23
-"""32 MB in single precision; an evaluation holds a few copies of it. More at once is no faster."""
+SCORES_AT_ONCE = 2**24
+"""64 MB in single precision; an evaluation holds a few copies of it. More at once is no faster."""
 
 
 def rows_at_once(wanted: int, scores: int) -> int:

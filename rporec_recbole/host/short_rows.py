@@ -111,6 +111,10 @@ class InPieces(nn.Module):
     """
 
     short_rows = EXACTLY
+    ITEM_SEQ: str  # this and the next three are RecBole's
+    ITEM_SEQ_LEN: str
+    n_items: int
+    loss_type: str
     _made: Tensor | None = None
     """What `forward` has made of the rows whose loss is being calculated."""
 
@@ -119,17 +123,18 @@ class InPieces(nn.Module):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """The model's own loss of a batch; a mean over rows is made of the means of blocks of rows, where the scores of all items are many."""
+        theirs: Any = super()
         item_seq = interaction[self.ITEM_SEQ]
         rows, at_once = len(item_seq), max(_LEAST_ROWS, _LOGITS_AT_ONCE // self.n_items)
         by_rows = type(self).__name__ in _LOSS_BY_ROWS and self.loss_type == "CE" and item_seq.device.type == "cpu"
         if not by_rows or rows <= at_once or self._as_long():
-            return super().calculate_loss(interaction)
+            return theirs.calculate_loss(interaction)
         made, losses = self.forward(item_seq, interaction[self.ITEM_SEQ_LEN]), []
         try:
             for start in range(0, rows, at_once):
                 block = slice(start, start + at_once)
                 self._made = made[block]
-                losses.append(super().calculate_loss(interaction[block]) * (len(self._made) / rows))
+                losses.append(theirs.calculate_loss(interaction[block]) * (len(self._made) / rows))
         finally:
             self._made = None
         return torch.stack(losses).sum()
