@@ -93,13 +93,23 @@ def draws(model: nn.Module) -> bool:
     return any(rate > 0 for rate in rates)
 
 
-def remark(model: nn.Module) -> str | None:
-    """What somebody who waits for a training will want to know, None if nothing."""
-    if getattr(model, "short_rows", None) != EXACTLY or not draws(model):
+def remark(config: Any, model: nn.Module) -> str | None:
+    """What somebody who waits for a training will want to know, None if nothing.
+
+    Args:
+        config: RecBole's Config of the run.
+        model: built for it.
+    """
+    name = config["model"]
+    if not isinstance(model, InPieces):
+        if config["short_rows"] != ALWAYS:
+            return None
+        return f"`short_rows=always` leaves {name} as it is: it is none of the models that read nothing of their padding ({', '.join(EXACT)})."
+    if model.short_rows == ALWAYS or not draws(model):
         return None
     return (
-        f"{type(model).__name__} drops units at random, so it trains on rows padded as RecBole pads them, to have RecBole's own draws. --short_rows=always "
-        "trains without the padding, on the same batches with other draws: faster where most histories are short."
+        f"{name} drops units at random, so it trains on rows padded as RecBole pads them, to have RecBole's own draws. --short_rows=always trains without the "
+        "padding, on the same batches with other draws: faster where most histories are short."
     )
 
 

@@ -173,7 +173,7 @@ def _run(
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
-    if said := remark(model):
+    if said := remark(config, model):
         log.info(said)
     by_time = data.time_split.facts() if hasattr(data, "time_split") else None
     if by_time:

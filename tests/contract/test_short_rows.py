@@ -166,6 +166,9 @@ def test_losses_gradients_and_ranks_are_recboles(made, model):
 def test_models_that_read_their_padding_are_left_alone(made, model):
     config = config_of(made, model, short_rows="always")
     assert shortened(config) is config.model_class
+    assert f"`short_rows=always` leaves {model} as it is" in remark(config, nn.Module())
+    config["short_rows"] = "exact"
+    assert remark(config, nn.Module()) is None
 
 
 def test_padding_counts_in_models_that_are_left_alone(made):
@@ -202,7 +205,7 @@ def trained(made, folder, **settings):
     curve = []
     trainer.fit(train, valid, callback_fn=lambda epoch, score: curve.append(score))
     trainer.eval_collector.take("training")
-    return curve, *evaluated(trainer, test, "test", best=True), remark(model)
+    return curve, *evaluated(trainer, test, "test", best=True), remark(config, model)
 
 
 def test_a_training_with_dropout_is_recboles_unless_asked_for_other_draws(made, tmp_path):
