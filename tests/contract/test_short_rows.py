@@ -1,6 +1,7 @@
 """`short_rows` beside RecBole's own rows and models: the same rows, losses, gradients, scores and trainings, without the padding."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,3 +254,13 @@ def test_pieces_cost_least():
         assert all(lengths[stop - 1] == width for stop, width in found)
         every = ([*cut, 12] for number in range(12) for cut in itertools.combinations(range(1, 12), number))
         assert cost([stop for stop, _ in found]) == min(cost(cut) for cut in every)
+
+
+def test_the_docs_name_these_models():
+    for page, start in (
+        ("recbole_users.md", "reads nothing of its padding: "),
+        ("recbole_models.md", "#without-padding)): "),
+    ):
+        text = " ".join((Path(__file__).parents[2] / "docs" / page).read_text("utf-8").split())
+        named = text.split(start)[1].split("SRGNN")[0] + "SRGNN"
+        assert tuple(named.replace(" and ", ", ").split(", ")) == EXACT
