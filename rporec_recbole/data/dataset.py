@@ -21,6 +21,7 @@ from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.data.ladder import RL, rungs
 from rporec_recbole.data.ratings import Ratings, distinct_ratings
+from rporec_recbole.data.rows import lists_of, slim_rows
 from rporec_recbole.data.seen import PLACE
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.text.catalogue import Catalogue, build_catalogue
@@ -31,27 +32,6 @@ TARGETS, RUNGS, FIRST = "target_id_list", "rung_list", "first_position"
 def window_positions(windows: Interaction) -> Tensor:
     """Timeline indices of the targets of training windows, `[W, T]`; they mean nothing where a window is padded."""
     return windows[FIRST][:, None] + torch.arange(windows[TARGETS].shape[1], device=windows[FIRST].device)
-
-
-def history_columns(dataset: Any, ends: Tensor, lengths: Tensor, size: int) -> dict[str, Tensor]:
-    """Every column of histories, `[B, size]` each, padded on the right with 0.
-
-    Args:
-        dataset: a sequential data set with its `timeline` (`data.seen`).
-        ends: `[B]` timeline indices behind the last interaction of each history.
-        lengths: `[B]` of the histories, `size` at most.
-        size: `MAX_ITEM_LIST_LENGTH`.
-    """
-    steps = torch.arange(size)
-    real = steps < lengths[:, None]
-    index = torch.where(real, (ends - lengths)[:, None] + steps, 0)
-    columns = {}
-    for field in dataset.timeline.columns:
-        if field != dataset.uid_field:
-            values = dataset.timeline[field][index]
-            mask = real.view(*real.shape, *([1] * (values.dim() - 2)))
-            columns[getattr(dataset, f"{field}_list_field")] = torch.where(mask, values, torch.zeros_like(values))
-    return columns
 
 
 def refuse_own_split(config: Any) -> None:
@@ -77,6 +57,7 @@ class RPORecDataset(SequentialDataset):
     """
 
     inter_feat: Any
+    timeline: Interaction
     digest: str = ""
     ratings: Ratings | None = None
     _rated: np.ndarray  # [R]
@@ -107,15 +88,7 @@ class RPORecDataset(SequentialDataset):
             )
         if self.ratings is not None and self.ratings.field in self.inter_feat:
             self.inter_feat.update(Interaction({self.ratings.field: torch.from_numpy(self._rated)}))
-        self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        self.timeline: Interaction = self.inter_feat
-        users = self.timeline[self.uid_field].numpy()
-        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, dtype=np.int64)
-        position = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
-        ends = np.flatnonzero(position > 0)
-        rows = self.timeline[torch.from_numpy(ends)]
-        lengths = torch.from_numpy(np.minimum(position[ends], self.max_item_list_len))
-        rows.update(Interaction({self.item_list_length_field: lengths, PLACE: torch.from_numpy(ends)}))
+        rows = slim_rows(self)
         self.set_field_property(PLACE, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         self.inter_feat = rows
 
@@ -144,8 +117,7 @@ class RPORecDataset(SequentialDataset):
 
     def _with_lists(self, rows: Interaction) -> Interaction:
         columns = {name: rows[name] for name in rows.columns}
-        lists = history_columns(self, rows[PLACE], rows[self.item_list_length_field], self.max_item_list_len)
-        return Interaction({**columns, **lists})
+        return Interaction({**columns, **lists_of(self).of(rows[PLACE], rows[self.item_list_length_field])})
 
     def _windows(self, ends: np.ndarray) -> Interaction:
         """Windows of at most `max_item_list_len` training positions, cut from each user's newest position backwards.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from rporec_recbole.data.dataset import history_columns
+from rporec_recbole.data.rows import lists_of
 from rporec_recbole.data.seen import Pairs
 from rporec_recbole.errors import ConfigError
 
@@ -57,7 +57,7 @@ class Profiles:
         if self._length is not None:
             ends = torch.from_numpy(self._stops[chosen])
             lengths = torch.clamp(ends - torch.from_numpy(self._starts[chosen]), max=self._length)
-            columns |= history_columns(dataset, ends, lengths, self._length)
+            columns |= lists_of(dataset).of(ends, lengths)
             columns[dataset.item_list_length_field] = lengths
         return dataset.join(Interaction(columns))
 

@@ -72,7 +72,7 @@ def install() -> None:
             return batch, used, rows, targets
         dataset = self._dataset
         if hasattr(dataset, "timeline"):
-            hidden = past_items(dataset, dataset[np.array(index)])
+            hidden = past_items(dataset, dataset.inter_feat[np.array(index)])
         else:  # `benchmark_filename`: the lists of the file are all there is
             hidden = _listed_items(batch[dataset.iid_field + dataset.config["LIST_SUFFIX"]], targets)
         return batch, hidden, rows, targets

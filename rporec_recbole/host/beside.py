@@ -12,7 +12,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from rporec_recbole.evaluation.comparable import mode_of
-from rporec_recbole.host.data import evaluated
+from rporec_recbole.host.ranked import evaluated
 
 POP, TRUNK = "Pop", "trunk"
 

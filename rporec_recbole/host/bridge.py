@@ -14,6 +14,7 @@ from rporec_recbole.errors import ConfigError, first_line, translating
 from rporec_recbole.host import kinds, rules
 from rporec_recbole.host.models import find_model, keys_of, known_as
 from rporec_recbole.host.registration import register
+from rporec_recbole.host.short_rows import shortened
 from rporec_recbole.host.without_effect import effect_problems, unread_problems
 from rporec_recbole.rivals.checks import rival_problems
 from rporec_recbole.settings.known import OURS, check_data_set_file, check_overrides, model_names
@@ -102,7 +103,7 @@ def build_model(config: Config, train_data: Any) -> Any:
         raise ConfigError(f"{config['model']} on `{config['dataset']}`: {problem}.")
     init_seed(config["seed"], config["reproducibility"])
     with said_by_model(config, "cannot be made", RuntimeError):  # NotImplementedError, and sizes that torch refuses
-        return config.model_class(config, train_data.dataset).to(config["device"])
+        return shortened(config)(config, train_data.dataset).to(config["device"])
 
 
 def said_by_model(config: Config, what: str, *more: type[Exception]) -> contextlib.AbstractContextManager[None]:

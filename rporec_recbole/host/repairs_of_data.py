@@ -179,8 +179,8 @@ def time_order() -> None:
         times = (self.time_field, f"{self.time_field}{self.config['LIST_SUFFIX']}")
         for owner in (self, *parts):
             for table in (owner.inter_feat, getattr(owner, "timeline", owner.inter_feat)):
-                for field in times:
-                    if field in table and table[field].dtype == torch.float64:
+                for field in times:  # lists that are not written yet will be cut from a timeline that is rounded then
+                    if field in table.interaction and table[field].dtype == torch.float64:
                         table.interaction[field] = table[field].float()
         return parts
 

@@ -10,6 +10,7 @@ from recbole.utils import ModelType
 
 from rporec_recbole.data.cuts import cut_problems, cuts_in_time
 from rporec_recbole.errors import did_you_mean
+from rporec_recbole.host.short_rows import CHOICES
 
 _Rule = tuple[Callable[[Any], bool], str]
 
@@ -72,6 +73,7 @@ _RULES: dict[str, _Rule] = {
         lambda v: v is None or (isinstance(v, str) and v in ("first", "last")),
         "first or last, whichever of a user's equal items is to stay, or None: all stay",
     ),
+    "short_rows": (lambda v: v in CHOICES, f"one of {', '.join(CHOICES)} (docs/recbole_users.md)"),
     "benchmark_filename": (
         lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == _PARTS),
         "the middle parts of three file names, such as [train,valid,test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter",

@@ -21,8 +21,9 @@ from rporec_recbole.evaluation.lists import TopLists
 from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
-from rporec_recbole.host.data import RankCollector, build_data, evaluated
+from rporec_recbole.host.data import build_data
 from rporec_recbole.host.models import trusted
+from rporec_recbole.host.ranked import RankCollector, evaluated
 from rporec_recbole.rivals.text_vectors import RESTORED_FROM
 from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.runs.known import lists_of

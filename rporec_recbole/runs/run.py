@@ -25,7 +25,9 @@ from rporec_recbole.evaluation.ranks import together
 from rporec_recbole.host import baseline
 from rporec_recbole.host.beside import beside
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer, said_by_model
-from rporec_recbole.host.data import RankCollector, build_data, check_dataset_files, evaluated
+from rporec_recbole.host.data import build_data, check_dataset_files
+from rporec_recbole.host.ranked import RankCollector, evaluated
+from rporec_recbole.host.short_rows import remark
 from rporec_recbole.runs.controls import Contrast, check_controls, run_controls
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.folder import (
@@ -173,6 +175,8 @@ def _run(
     log.info(
         f"{name} on {config['dataset']}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, seen items {'hidden' if config['hide_seen'] else 'ranked too'}, {config['device']}; writing to {folder}"
     )
+    if said := remark(config, model):
+        log.info(said)
     by_time = data.time_split.facts() if hasattr(data, "time_split") else None
     if by_time:
         log.info(described_cuts(by_time))

@@ -16,7 +16,7 @@ from rporec_recbole.evaluation.compare import compare
 from rporec_recbole.evaluation.ranking import list_ranks
 from rporec_recbole.evaluation.ranks import METRICS, rank_table, user_values, with_lists
 from rporec_recbole.host.bridge import build_config
-from rporec_recbole.host.data import RankCollector
+from rporec_recbole.host.ranked import RankCollector
 from rporec_recbole.runs.controls import FULL, contrasts_of
 from tests.toy import SHORT, TEXT
 

@@ -9,7 +9,8 @@ import torch
 from recbole.data.interaction import Interaction
 
 from rporec_recbole.host.bridge import build_config, build_model, build_trainer
-from rporec_recbole.host.data import RankCollector, build_data
+from rporec_recbole.host.data import build_data
+from rporec_recbole.host.ranked import RankCollector
 from rporec_recbole.host.repairs import REPAIRS
 from rporec_recbole.settings.repeated import repeatable_config
 from tests.toy import toy_config, write_toy

@@ -10,7 +10,8 @@ from rporec_recbole.cot.store import CoTStore, completion_key
 from rporec_recbole.data import ladder
 from rporec_recbole.evaluation.ranks import metric_values
 from rporec_recbole.host.bridge import build_model, build_trainer
-from rporec_recbole.host.data import RankCollector, build_data
+from rporec_recbole.host.data import build_data
+from rporec_recbole.host.ranked import RankCollector
 from rporec_recbole.text.completions import Completion, parse_completion
 from rporec_recbole.training.stage1.rows import frozen_scorer, history_rows
 from rporec_recbole.training.stage2.head_reward import head_reward

@@ -7,7 +7,8 @@ import torch
 from rporec_recbole.data import score_budget
 from rporec_recbole.evaluation.answers import AnswerMeasure
 from rporec_recbole.host.bridge import build_model, build_trainer
-from rporec_recbole.host.data import RankCollector, build_data, evaluated
+from rporec_recbole.host.data import build_data
+from rporec_recbole.host.ranked import RankCollector, evaluated
 from rporec_recbole.text.completions import Completion, Guess
 from tests.toy import toy_config
 
