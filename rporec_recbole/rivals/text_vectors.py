@@ -19,8 +19,12 @@ from rporec_recbole.model.encoder import make_encoder
 from rporec_recbole.rivals.checks import reads_texts
 from rporec_recbole.text.catalogue import build_catalogue
 
-RESTORED_FROM = "restored_from"
-"""In a config: the folder of the finished run that a model is made for."""
+_RESTORED_FROM = "restored_from"
+
+
+def restored_from(config: Any, folder: Path) -> None:
+    """Tells a model that is made for a finished run where that is: on the config, but no setting in it, which somebody might repeat."""
+    setattr(config, _RESTORED_FROM, folder)
 
 
 def check_texts(config: Any) -> None:
@@ -75,7 +79,7 @@ def kept(config: Any, name: str) -> Tensor | None:
     Raises:
         RunFolderError: the weights are damaged.
     """
-    folder = config[RESTORED_FROM]
+    folder: Path | None = getattr(config, _RESTORED_FROM, None)
     if folder is None:
         return None
-    return read_tensors(Path(folder) / MODEL_WEIGHTS, "Run the training again.")[0].get(f"state.{name}")
+    return read_tensors(folder / MODEL_WEIGHTS, "Run the training again.")[0].get(f"state.{name}")

@@ -24,7 +24,7 @@ from rporec_recbole.host.bridge import build_config, build_model, build_trainer
 from rporec_recbole.host.data import build_data
 from rporec_recbole.host.models import trusted
 from rporec_recbole.host.ranked import RankCollector, evaluated
-from rporec_recbole.rivals.text_vectors import RESTORED_FROM
+from rporec_recbole.rivals.text_vectors import restored_from
 from rporec_recbole.runs.folder import CONFIG, logging_to, read_config, read_results, write_results
 from rporec_recbole.runs.known import lists_of
 from rporec_recbole.runs.located import located
@@ -147,7 +147,7 @@ def load_run(
     config = build_config(
         trusted(folder, str(values.get("model")), model), str(values.get("dataset")), overrides=values
     )
-    config[RESTORED_FROM] = str(folder)
+    restored_from(config, folder)
     config["run_dir"], config["checkpoint_dir"] = str(folder), str(Path(tempfile.gettempdir(), f"rporec-{uuid4().hex}"))
     with logging_to(None):
         dataset, train, valid, test = build_data(config)

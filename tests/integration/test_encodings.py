@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rporec_recbole.cli import main
-from rporec_recbole.runs import titles
+from rporec_recbole.runs import known, titles
 from rporec_recbole.runs.finished import load_run
 from tests.toy import SHORT, write_toy
 
@@ -47,7 +47,7 @@ def test_a_wrong_encoding_is_one_message_before_anything_else(latin, tmp_path, c
 @pytest.mark.parametrize("model", ["RPORec", "SASRec"])
 def test_the_encoding_holds_for_every_file(latin, tmp_path, capsys, monkeypatch, model):
     monkeypatch.setattr(
-        titles, "layered_properties", lambda model, dataset, own: {"item_text_fields": ["title", "genre"]}
+        known, "layered_properties", lambda model, dataset, own: {"item_text_fields": ["title", "genre"]}
     )
     folder = tmp_path / "run"
     done, said = trained(latin, folder, model, capsys, encoding="ISO-8859-1")

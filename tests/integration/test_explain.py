@@ -18,7 +18,7 @@ from rporec_recbole.cli import main
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.explain.explanation import differing, explain
 from rporec_recbole.explain.page import page
-from rporec_recbole.runs import titles
+from rporec_recbole.runs import known, titles
 from rporec_recbole.runs.finished import load_run
 from rporec_recbole.runs.run import run
 from rporec_recbole.runs.titles import items_of
@@ -317,7 +317,7 @@ def test_a_baseline_of_recbole(toy, tmp_path, capsys, monkeypatch):
     assert found(facts) == ranks_of(folder)
     assert {step.item.title == step.item.item_id for step in facts.users[0].history} == {True}
     monkeypatch.setattr(
-        titles, "layered_properties", lambda model, dataset, own: TEXT
+        known, "layered_properties", lambda model, dataset, own: TEXT
     )  # as on a data set that RPORec knows
     items = {item.item_id: item for item in items_of(load_run(folder))}
     assert items["i3"] == titles.Item("i3", "Film 3 of the Crime", "Crime Drama · 1983")

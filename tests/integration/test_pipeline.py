@@ -27,7 +27,7 @@ def finished(toy, tmp_path_factory):
 def test_run_folder_is_complete(finished):
     names = {path.name for path in finished.run_dir.iterdir()}
     assert names == {
-        "config.yaml", "metrics.json", "ranks.parquet", "log.txt", "tensorboard", "curves.png",
+        "config.yaml", "metrics.json", "ranks.parquet", "lists.parquet", "log.txt", "tensorboard", "curves.png",
         "backbone", "encoder", "head.safetensors", "rporec.json", "reasoning.sqlite", "positions.parquet",
     }  # fmt: skip
     assert list((finished.run_dir / "tensorboard").iterdir())
