@@ -5,6 +5,7 @@ Letters in shapes: B rows, T positions, P positions that are targets, H width, N
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ _PAIRS = 2**22
 """How many pairs of positions an evaluation holds at once."""
 
 
-class WindowRecommender(SequentialRecommender):
+class WindowRecommender(SequentialRecommender, ABC):
     """Learns from windows, in which every position is a target (`rivals.dataset`).
 
     A subclass offers `states`, `users` and `item_vectors`.
@@ -42,6 +43,7 @@ class WindowRecommender(SequentialRecommender):
 
     # --- what a subclass offers ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def states(self, items: Tensor, clock: Tensor | None) -> Tensor:
         """What is known at each position, `[B, T, H]`: of the items up to it.
 
@@ -49,15 +51,14 @@ class WindowRecommender(SequentialRecommender):
             items: `[B, T]`, oldest first, 0 behind the newest.
             clock: `[B, T]` seconds at which they were chosen; None where nobody knows.
         """
-        raise NotImplementedError
 
     def users(self, states: Tensor) -> Tensor:
         """`[P, H]` states as they meet `item_vectors`; a score is their product."""
         return states
 
+    @abstractmethod
     def item_vectors(self) -> Tensor:
         """`[N, H]`."""
-        raise NotImplementedError
 
     # --- RecBole's methods --------------------------------------------------------------------------------------------
 
