@@ -13,6 +13,15 @@ from rporec_recbole.data.atomic import read_header, read_table
 from rporec_recbole.errors import DatasetError
 
 
+def item_file(config: Any) -> Path:
+    """Where RecBole looks for what is known of a data set's items; there need not be such a file.
+
+    Args:
+        config: RecBole's config.
+    """
+    return Path(config["data_path"]) / f"{config['dataset']}.item"
+
+
 def item_texts(config: Any, fields: Sequence[str], tokens: Sequence[str]) -> list[list[str]]:
     """The named columns, each with one text a token; empty where the file says nothing.
 
@@ -48,7 +57,7 @@ def item_categories(config: Any, tokens: Sequence[str]) -> list[list[str]] | Non
     Raises:
         DatasetError: there is no such file.
     """
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = item_file(config)
     kinds = read_header(path, config["field_separator"], config["encoding"] or "utf-8")
     plain = {re.sub(r"[\W_]+", "", name.lower()): name for name in kinds}
     field = next((plain[name] for name in CATEGORIES if kinds.get(plain.get(name, ""), "").startswith("token")), None)
@@ -66,7 +75,7 @@ def item_categories(config: Any, tokens: Sequence[str]) -> list[list[str]] | Non
 
 def _columns(config: Any, fields: Sequence[str], tokens: Sequence[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     """Columns of the `.item` file, a row a token, and the types of all columns there."""
-    path, key = Path(config["data_path"]) / f"{config['dataset']}.item", config["ITEM_ID_FIELD"]
+    path, key = item_file(config), config["ITEM_ID_FIELD"]
     form = config["field_separator"], config["encoding"] or "utf-8"
     kinds = read_header(path, *form)
     missing = [field for field in (key, *fields) if field not in kinds]

@@ -14,6 +14,7 @@ from typing import Any
 
 from recbole.utils import ModelType
 
+from rporec_recbole.data.item_texts import item_file
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.host.columns import check_columns, header_of
 from rporec_recbole.host.rules import OF_VALUES, learns_from_labels
@@ -249,7 +250,7 @@ def _check_contexts(config: Any) -> None:
 
 def _check_features(config: Any) -> None:
     model, key = config["model"], _FEATURES[config["model"]]
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = item_file(config)
     there, given = header_of(config, path), config[key]
     features = _features({key: given}, model)
     if not features or any(feature not in there for feature in features):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rporec_recbole.data.atomic import read_header
 from rporec_recbole.data.files import MODEL_WEIGHTS, read_tensors
-from rporec_recbole.data.item_texts import item_texts
+from rporec_recbole.data.item_texts import item_file, item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import make_encoder
 from rporec_recbole.rivals.checks import reads_texts
@@ -39,7 +39,7 @@ def check_texts(config: Any) -> None:
     if not reads_texts(config):
         return
     model, fields = config["model"], config["item_text_fields"]
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = item_file(config)
     there = read_header(path, config["field_separator"], config["encoding"] or "utf-8") if path.is_file() else {}
     found = f"{path} has the columns {list(there)}" if there else f"{path} does not exist"
     advice = 'Name the text columns, title first: --item_text_fields="[title,...]"'

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from rporec_recbole.data.item_texts import item_categories, item_texts
+from rporec_recbole.data.item_texts import item_categories, item_file, item_texts
 from rporec_recbole.data.parts import pairs_before
 from rporec_recbole.errors import DatasetError, first_line
 from rporec_recbole.evaluation.beyond import DEPTH, Known, Tally
@@ -79,7 +79,7 @@ def lists_of(
 
 def _vectors(config: Any, tokens: Sequence[str]) -> np.ndarray | None:
     wanted = text_fields(config)
-    if not wanted or not _item_file(config).is_file():
+    if not wanted or not item_file(config).is_file():
         return None
     with _said("text"):
         texts = [" ".join(parts) for parts in zip(*item_texts(config, wanted, tokens), strict=True)]
@@ -89,7 +89,7 @@ def _vectors(config: Any, tokens: Sequence[str]) -> np.ndarray | None:
 
 
 def _categories(config: Any, tokens: Sequence[str]) -> Any:
-    if not _item_file(config).is_file():
+    if not item_file(config).is_file():
         return None
     with _said("categories"):
         found = item_categories(config, tokens)
@@ -102,10 +102,6 @@ def _categories(config: Any, tokens: Sequence[str]) -> Any:
         shares = np.concatenate([np.full(len(own), 1 / max(1, len(own))) for own in found])
         return sparse.csr_matrix((shares, (rows, columns)), (len(tokens), len(names)))
     return None
-
-
-def _item_file(config: Any) -> Path:
-    return Path(config["data_path"]) / f"{config['dataset']}.item"
 
 
 @contextlib.contextmanager

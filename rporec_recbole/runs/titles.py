@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from rporec_recbole.data.atomic import read_header
-from rporec_recbole.data.item_texts import item_texts
+from rporec_recbole.data.item_texts import item_file, item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.known import text_fields
@@ -52,8 +51,8 @@ def raw_titles(run: LoadedRun) -> list[str]:
     one, a column called `title` or `name`.
     """
     tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.iid_field]]
-    path, field = _item_file(run), next(iter(text_fields(run.config) or ()), None)
-    if path is None:
+    path, field = item_file(run.config), next(iter(text_fields(run.config) or ()), None)
+    if not path.is_file():
         return [""] * len(tokens)
     try:
         if field is None:
@@ -66,15 +65,10 @@ def raw_titles(run: LoadedRun) -> list[str]:
     return ["", *titles[1:]]
 
 
-def _item_file(run: LoadedRun) -> Path | None:
-    path = Path(run.config["data_path"]) / f"{run.config['dataset']}.item"
-    return path if path.is_file() else None
-
-
 def _catalogue_of_the_file(run: LoadedRun, tokens: list[str]) -> Catalogue | None:
     """Item texts of a run whose model loads none; None if the file or its columns are not there."""
     wanted = text_fields(run.config)
-    if not wanted or _item_file(run) is None:
+    if not wanted or not item_file(run.config).is_file():
         return None
     try:
         return build_catalogue(item_texts(run.config, wanted, tokens), tokens, wanted)
