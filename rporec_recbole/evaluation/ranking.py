@@ -59,9 +59,8 @@ def list_ranks(scores: Tensor, rows: Tensor, items: Tensor) -> ListRanks:
     """
     if bool((rows[1:] > rows[:-1]).all()):  # the usual case, and much the cheaper one: one target a list
         one = torch.ones_like(rows)
-        whole = (
-            scores if len(rows) == len(scores) else scores[rows]
-        )  # a copy of all scores is the memory of an evaluation once more
+        # A copy of all scores would be the memory of an evaluation once more.
+        whole = scores if len(rows) == len(scores) else scores[rows]
         return ListRanks(rows, items, target_rank(whole, items), one, one)
     rows, items = torch.unique(torch.stack([rows, items]), dim=1)
     parts = torch.arange(len(rows), device=rows.device).split(len(scores))  # never more than another batch of scores

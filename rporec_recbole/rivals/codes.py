@@ -7,6 +7,7 @@ it is k-means of residuals, which has nothing to train, no codebook that collaps
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from sklearn.cluster import KMeans
 
 
@@ -34,11 +35,4 @@ def residual_codes(vectors: np.ndarray, levels: int, size: int, seed: int) -> tu
 
 def told_apart(codes: np.ndarray) -> np.ndarray:
     """Codes with one more, `[N, levels] -> [N, levels + 1]`: 0, 1, 2, ... among items whose codes are the same, so that no two ids are."""
-    _, group = np.unique(codes, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    order = np.argsort(group, kind="stable")
-    first = np.r_[True, group[order][1:] != group[order][:-1]]
-    starts = np.flatnonzero(first)
-    number = np.empty(len(codes), dtype=np.int64)
-    number[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(np.r_[starts, len(codes)]))
-    return np.c_[codes, number]
+    return np.c_[codes, pd.DataFrame(codes).groupby(list(range(codes.shape[1]))).cumcount()]
