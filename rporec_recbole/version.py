@@ -1,6 +1,7 @@
 """The version, in one place, and those of what a result depends on."""
 
 import contextlib
+import functools
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,7 +23,12 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    found = {"python": platform.python_version()}
+    return {"python": platform.python_version(), **_installed()}
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    found = {}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)

@@ -42,7 +42,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def little_is_drawn() -> Iterator[None]:
-    """Runs leave their figures nearly empty."""
+    """Runs leave their figures empty."""
     with draws_little():
         yield
 

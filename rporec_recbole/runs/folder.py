@@ -35,7 +35,7 @@ from rporec_recbole.errors import ConfigError, RunFolderError, first_line, trans
 from rporec_recbole.evaluation.lists import FILE as LISTS
 from rporec_recbole.settings.named_code import class_name
 from rporec_recbole.settings.places import changed
-from rporec_recbole.settings.properties import read_yaml
+from rporec_recbole.settings.properties import read_yaml, yaml_text
 
 try:
     import fcntl
@@ -72,7 +72,7 @@ def make_run_folder(wanted: str | None, config: Mapping[str, Any]) -> Path:
     Raises:
         RunFolderError: the folder holds another run, is in use or cannot be made.
     """
-    text = _config_text(config)
+    text = yaml_text(config)
     try:
         if wanted is None:
             stem = f"{class_name(str(config['model']))}-{config['dataset']}"
@@ -270,7 +270,7 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
         RunFolderError: it cannot be written.
     """
     with unwritable(f"{folder / CONFIG} cannot be written"):
-        write_text(folder / CONFIG, _config_text(values))
+        write_text(folder / CONFIG, yaml_text(values))
 
 
 @contextlib.contextmanager
@@ -290,10 +290,6 @@ def configured(folder: Path, values: Mapping[str, Any]) -> Iterator[None]:
         if before is not None:
             write_text(folder / CONFIG, before)
         raise
-
-
-def _config_text(values: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import yaml
 
 from rporec_recbole.errors import ConfigError, did_you_mean
 
+# Safe as well, and ten times as fast, where PyYAML was built with them.
 _FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Safe as well, and ten times as fast, where PyYAML was built with it."""
+_FAST_DUMPER: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @cache
@@ -52,6 +54,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"The config file {path} must be a mapping of names to values, such as `epochs: 10`.")
     return content
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """What `read_yaml` reads back, names in the order of the alphabet."""
+    return yaml.dump(dict(values), Dumper=_FAST_DUMPER, sort_keys=True, allow_unicode=True)
 
 
 def _refuse_names_twice(node: Any, seen: set[int]) -> None:

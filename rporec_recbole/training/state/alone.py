@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from recbole.utils import get_local_time
 
 from rporec_recbole.data import digest
 from rporec_recbole.data.files import new_folder, unwritable, write_json, write_text
+from rporec_recbole.settings.properties import yaml_text
 from rporec_recbole.settings.repeated import repeatable_config
 
 
@@ -45,7 +45,5 @@ def describe(trainer: Any, train_data: Any) -> None:
         "valid": trainer.best_valid_result or {},
     }
     with unwritable(f"The config cannot be written to {folder}"):
-        write_text(
-            folder / "config.yaml", yaml.safe_dump(repeatable_config(config), sort_keys=True, allow_unicode=True)
-        )
+        write_text(folder / "config.yaml", yaml_text(repeatable_config(config)))
         write_json(folder / "metrics.json", facts)
