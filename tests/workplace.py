@@ -251,12 +251,12 @@ def _shorten(script: Path, **defaults: int) -> None:
 
 
 def _first_of(grid: dict) -> dict:
-    """A grid of a benchmark with its first entry, and with what all share but the stages: those are the run's that is there.
+    """A grid of a benchmark with its first entry and what all share, but without their stages: those are the run's that is there.
 
     Where an entry lists models and their candidates, two models have one each.
     """
     own = next(name for name in grid if name != "all")
-    entry = grid[own] or {}
+    entry = {key: value for key, value in (grid[own] or {}).items() if key != "stages"}
     if all(isinstance(model, dict) and "candidates" in model for model in entry.values()) and entry:
         entry = {name: {**entry[name], "candidates": entry[name]["candidates"][:1]} for name in ("trunk", "Pop")}
     return {"all": {key: value for key, value in grid.get("all", {}).items() if key != "stages"}, own: entry}
