@@ -14,6 +14,7 @@ import numpy as np
 from recbole.data import create_dataset
 
 from rporec_recbole.data.atomic import read_table
+from rporec_recbole.data.clock import CLOCK
 from rporec_recbole.data.histories import History
 
 _ALL = "[1,inf)"
@@ -65,10 +66,12 @@ def _histories(wide: Any, dataset: Any, names: set[str]) -> dict[str, History]:
         rows = rows.sort_values(wide.time_field, kind="stable")
     users, items = wide.id2token(uid, rows[uid].to_numpy()), number_of[rows[iid].to_numpy()]
     wanted = np.isin(users, list(names)) & (items > 0)
+    times = None if CLOCK not in rows else wide.clock.times(rows[CLOCK].to_numpy()[wanted])
     users, items = users[wanted], items[wanted]
     order = np.argsort(users, kind="stable")
-    found, starts = np.unique(users[order], return_index=True)
+    starts = np.unique(users[order], return_index=True)[1]
+    parts = np.split(order, starts[1:]) if len(order) else []
     return {
-        str(name): History(str(name), part)
-        for name, part in zip(found, np.split(items[order], starts[1:]), strict=True)
+        str(users[part[0]]): History(str(users[part[0]]), items[part], None if times is None else times[part])
+        for part in parts
     }

@@ -10,10 +10,10 @@ import torch
 
 from rporec_recbole import load_run
 from rporec_recbole.cli import main
+from rporec_recbole.data.clock import CLOCK
 from rporec_recbole.data.dataset import TARGETS
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.host.data import build_data
-from rporec_recbole.rivals.dataset import CLOCK
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.settings.known import RIVALS
 from tests.toy import toy_config
