@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.data import create_dataset
 
 from rporec_recbole.data.atomic import read_table
 from rporec_recbole.data.clock import CLOCK
@@ -39,7 +38,7 @@ def filtered_users(config: Any, dataset: Any) -> tuple[list[History], list[str]]
     )
     if not names:
         return [], []
-    found = _histories(_unfiltered(config), dataset, set(names))
+    found = _histories(_unfiltered(config, type(dataset)), dataset, set(names))
     return [found[name] for name in names if name in found], [name for name in names if name not in found]
 
 
@@ -51,11 +50,11 @@ def _in_file(config: Any) -> list[str]:
     return sorted(table[column].dropna().unique())
 
 
-def _unfiltered(config: Any) -> Any:
+def _unfiltered(config: Any, kind: Any) -> Any:
     wider = copy.deepcopy(config)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         wider[key] = _ALL
-    return create_dataset(wider)
+    return kind(wider)
 
 
 def _histories(wide: Any, dataset: Any, names: set[str]) -> dict[str, History]:

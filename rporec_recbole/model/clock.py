@@ -55,8 +55,8 @@ class _Numbers(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, buckets: Tensor) -> Tensor:
         ctx.save_for_backward(buckets)
         ctx.size = table.shape[1]
-        ends = table.new_tensor([0.0, -torch.inf]).expand(len(table), 2)
-        whole = torch.cat([table, ends], dim=1)
+        nothing = table.new_zeros(len(table), 1)
+        whole = torch.cat([table, nothing, torch.full_like(nothing, -torch.inf)], dim=1)
         return whole.index_select(1, buckets.flatten()).view(len(table), *buckets.shape).transpose(0, 1)
 
     @staticmethod

@@ -139,9 +139,11 @@ def read_question(body: bytes, limits: Limits) -> Question:
             f"`history` has {len(asked.history):,} items; at most {limits.history:,} are allowed. Send the newest ones.",
         )
     if asked.times is not None:
-        given = None if asked.history is None else times_fault(asked.times, len(asked.history))
-        if asked.history is None or given is not None:
-            raise Problem(422, "malformed", f"`times` {given or 'are those of `history`, and `user` has its own'}.")
+        fault: str | None = "are those of `history`, and a user of the run has its own"
+        if asked.history is not None:
+            fault = times_fault(asked.times, len(asked.history))
+        if fault is not None:
+            raise Problem(422, "malformed", f"`times` {fault}.")
     if asked.top_k > limits.top_k:
         raise Problem(
             422, "top_k_too_large", f"`top_k` is {shown(asked.top_k)}. Ask for at most {limits.top_k:,} items."

@@ -15,13 +15,16 @@ from rporec_recbole.data.clock import CLOCK, UNKNOWN
 from rporec_recbole.data.dataset import TARGETS
 from rporec_recbole.errors import ConfigError, DatasetError
 from rporec_recbole.explain.explanation import explain
+from rporec_recbole.host.data import build_data
+from rporec_recbole.host.filtered import filtered_users
+from rporec_recbole.model.trunk import Trunk
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.runs.run import run
 from rporec_recbole.serve.app import Service
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.recommender import Recommender
-from rporec_recbole.training.stage1.rows import fusion_texts
-from tests.toy import SHORT, TEXT, write_toy
+from tests.integration.reasoned import with_texts
+from tests.toy import SHORT, TEXT, toy_config, write_toy
 
 WITH_CLOCK = {"time_buckets": 40, "learning_rate": 0.02, "epochs": 3}
 
@@ -125,6 +128,16 @@ def test_histories_with_times_rank_as_the_profiles_that_they_are(folder, data, t
     assert not np.allclose(everyone["score"], pd.read_parquet(tmp_path / "plain.parquet")["score"], atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["RPORec", "HSTU"])
+def test_users_whom_a_filter_left_out_have_times(data, model):
+    more = {"time_buckets": 40} if model == "RPORec" else {}
+    config = toy_config(data, model, **more)
+    dataset = build_data(config)[0]
+    ((once,), without) = filtered_users(config, dataset)
+    assert (once.user, without) == ("once", [])
+    assert once.times.tolist() == profiles(data)["once"]["timestamp"].tolist()
+
+
 def test_histories_from_python_and_faulty_times(loaded):
     histories = {"a": ["i1", "i2", "i3"], "b": ["i4", "i5"]}
     start = 1_300_000_000_000
@@ -187,25 +200,34 @@ def test_vectors_and_a_run_on_everything_have_the_clock(folder, loaded, tmp_path
     assert len(fitted.recommend(k=1)) == 31
 
 
-def test_the_fusion_stands_on_states_with_times(data, tmp_path):
-    """Stages 1c, 2 and 2b read the trunk's states; what they read is what is ranked, and explained."""
-    own = {"data_path": str(data), "run_dir": str(tmp_path / "run"), **WITH_CLOCK}
-    done = run("RPORec", "toy", overrides={**SHORT, **TEXT, **own})
-    loaded = load_run(done.run_dir)
-    assert loaded.evaluate("test")[0] == read_results(done.run_dir)[0]["test"]
-    model, dataset = loaded.model, loaded.loaders["train"].dataset
-    found, _ = fusion_texts(model, dataset, dataset.positions(2, 1), "test")
-    rows = dataset.histories(dataset.positions(2, 1))
-    items = model.head.item_vectors()
-    with torch.no_grad():
-        seen, blind = (model.head.last_state(rows["item_id_list"], items, clock) for clock in (model.clock_of(rows), None))
-    torch.testing.assert_close(found.states, seen)
-    assert not torch.allclose(seen, blind, atol=1e-3)
-    ranks = done.run_dir / "ranks.parquet"
-    for one in explain(done.run_dir, users=["u3", "u4"]).users:
-        row = pd.read_parquet(ranks).query("split == 'test' and user_id == @one.user_id").iloc[0]
-        assert one.target.rank == row["rank"]
+def test_no_road_forgets_the_times(data, tmp_path, monkeypatch):
+    """All stages, best-of-N among them, then ranks, pages and vectors: the trunk reads no history without its times."""
+    asked = {"forward": 0, "last": 0}
+    for name, place in (("forward", 1), ("last", 2)):
+        own = getattr(Trunk, name)
+
+        def timed(self, *given, name=name, place=place, own=own, **named):
+            clock = named["clock"] if "clock" in named else given[place]
+            assert clock.shape == (named.get("histories", given[0])).shape[:2]
+            assert name == "forward" or not bool((clock == UNKNOWN).any())
+            asked[name] += 1
+            return own(self, *given, **named)
+
+        monkeypatch.setattr(Trunk, name, timed)
+    little = {"best_of": 2, "best_of_positions": 60, "warmup_examples": 8, "fusion_strengths": [0, 1], "rl_steps": 1}
+    given = {"data_path": str(data), "run_dir": str(tmp_path / "run"), **WITH_CLOCK, **little}
+    done = run("RPORec", "toy", overrides={**SHORT, **TEXT, **given})
+    folder = with_texts(done.run_dir, tmp_path / "reasoned")  # they count
+    loaded = load_run(folder)
+    model, ranks = loaded.model, pd.read_parquet(folder / "ranks.parquet").query("split == 'test'")
+    assert loaded.evaluate("test")[1]["rank"].tolist() == ranks["rank"].tolist()
+    for one in explain(folder, users=["u3", "u4"]).users:
+        assert one.target.rank == ranks[ranks["user_id"] == one.user_id]["rank"].iloc[0]
+    before = dict(asked)
+    assert main(["export", str(folder), f"--output={tmp_path / 'vectors'}", "--what=users,answers"]) == 0
+    assert asked["last"] >= before["last"] + 2  # users, and what their answers add
     model.reasoner.store.close()
+    assert min(asked.values()) > 0
 
 
 def test_a_data_set_without_times_says_so_and_trains_as_without_a_clock(tmp_path, caplog):
@@ -222,7 +244,12 @@ def test_a_data_set_without_times_says_so_and_trains_as_without_a_clock(tmp_path
 
 
 def test_settings_that_mean_nothing_are_refused(data, tmp_path, capsys):
-    place = [f"--data_path={data}", "--dataset=toy", f"--run_dir={tmp_path / 'run'}", "--item_text_fields=[title,genre]"]
+    place = [
+        f"--data_path={data}",
+        "--dataset=toy",
+        f"--run_dir={tmp_path / 'run'}",
+        "--item_text_fields=[title,genre]",
+    ]
     for more, said in (
         (["--time_buckets=-1"], "`time_buckets=-1` must be a whole number of at least 0"),
         (["--time_buckets=8", "--time_dropout=1"], "`time_dropout=1.0` must be a number from 0 up to"),
