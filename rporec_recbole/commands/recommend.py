@@ -45,7 +45,7 @@ missing is written first.
 @click.option(
     "--histories",
     metavar="FILE",
-    help='New users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; any other file: user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read.',
+    help='New users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line, with "times": [..., ...] for a run that reads when items were chosen (time_buckets), counted as in the data files; any other file: user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read. Without times such a run ranks by the order.',
 )
 @click.option(
     "--split",

@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils.enum_type import FeatureSource, FeatureType
 from torch import Tensor
 
+from rporec_recbole.data.clock import CLOCK, Clock, clock_list, clock_of
 from rporec_recbole.data.digest import digest_of
 from rporec_recbole.data.item_texts import item_texts
 from rporec_recbole.data.ladder import RL, rungs
@@ -53,6 +54,7 @@ class RPORecDataset(SequentialDataset):
         timeline: all interactions, sorted by user, then time; `timeline[i]` for integer arrays `i`.
         n_prefix_rows: how many training rows RecBole would have made.
         ratings: what the users gave; None on data without ratings.
+        clock: how the file counts times, where a model reads them (`keeps_clock`) and they are real ones; else None.
         digest: stands for all that was loaded (`data.digest`).
     """
 
@@ -60,6 +62,7 @@ class RPORecDataset(SequentialDataset):
     timeline: Interaction
     digest: str = ""
     ratings: Ratings | None = None
+    clock: Clock | None = None
     _rated: np.ndarray  # [R]
 
     def __init__(self, config: Any) -> None:
@@ -73,6 +76,24 @@ class RPORecDataset(SequentialDataset):
             self._rated, values = distinct_ratings(self, field)
             self.ratings = Ratings(field, f"{field}{self.config['LIST_SUFFIX']}", values)
         super()._fill_nan()
+
+    @property
+    def keeps_clock(self) -> bool:
+        """Whether interactions keep their whole seconds (`CLOCK`); without them columns and digest are those of a model that reads no times."""
+        return bool(self.config["time_buckets"])
+
+    def _normalize(self) -> None:
+        """RecBole's, which scales times; before it does, they are counted."""
+        seconds = None
+        if self.keeps_clock and self.time_field in self.inter_feat:
+            times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64, copy=True)
+            self.clock = clock_of(times)
+            seconds = None if self.clock is None else self.clock.seconds(times)
+        super()._normalize()
+        if seconds is not None:
+            self.inter_feat[CLOCK] = seconds
+            # Whole numbers: RecBole makes single precision of anything else.
+            self.set_field_property(CLOCK, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     def unrated(self) -> np.ndarray | None:
         """Which interactions have no rating in the file, `[R]`, before the split; None on data without ratings."""
@@ -128,7 +149,7 @@ class RPORecDataset(SequentialDataset):
         Returns:
             rows with `user_id`, the input items, their targets and the targets' rungs, each `[W, T]`, right-padded
             with 0; every training target stands in one window. `FIRST` is the timeline index of a window's first target,
-            the others follow it.
+            the others follow it. Where there is a clock, the seconds of the inputs too, never those of the targets.
         """
         size = self.max_item_list_len
         users = self.timeline[self.uid_field].numpy()
@@ -150,7 +171,9 @@ class RPORecDataset(SequentialDataset):
         real = steps < (stop - first)[:, None]
         index = torch.where(real, first[:, None] + steps, 0)
         as_targets = lambda values: torch.where(real, torch.from_numpy(values)[index], 0)  # noqa: E731
-        inputs = torch.where(real, torch.from_numpy(items)[torch.clamp(index - 1, min=0)], 0)
+        before = torch.clamp(index - 1, min=0)
+        inputs = torch.where(real, torch.from_numpy(items)[before], 0)
+        clock = {clock_list(self): torch.where(real, self.timeline[CLOCK][before], 0)} if CLOCK in self.timeline else {}
         self.set_field_property(FIRST, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         for name in (TARGETS, RUNGS):
             self.set_field_property(name, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, size)
@@ -162,6 +185,7 @@ class RPORecDataset(SequentialDataset):
                 TARGETS: as_targets(items),
                 RUNGS: as_targets(rung_of),
                 FIRST: first,
+                **clock,
             }
         )
 

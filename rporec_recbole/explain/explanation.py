@@ -232,10 +232,11 @@ def _thoughts(model: Any, rows: Any) -> list[tuple[Completion, float, float, lis
     """Completion (the first well-formed one, where there are several), gate value, |u - s| / |s| and what was heard of each row."""
     reasoning, written = model.reasoning(rows, model.evaluation_decoding)
     completions = [first_well_formed(texts) for texts in written]
-    state = model.head.last_state(rows[model.ITEM_SEQ].to(model.device), model.head.item_vectors())
+    histories, clock = rows[model.ITEM_SEQ].to(model.device), model.clock_of(rows)
+    state = model.head.last_state(histories, model.head.item_vectors(), clock)
     gate = model.head.gate(state, reasoning)
     moved = (model.head.user_vectors(state, reasoning) - state).norm(dim=1) / state.norm(dim=1).clamp(min=1e-12)
-    heard = model.head.heard_items(rows[model.ITEM_SEQ].to(model.device), reasoning)
+    heard = model.head.heard_items(histories, reasoning, clock)
     return list(zip(completions, gate.tolist(), moved.tolist(), heard, strict=True))
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.data import create_dataset
 
 from rporec_recbole.data.atomic import read_table
+from rporec_recbole.data.clock import CLOCK
 from rporec_recbole.data.histories import History
 
 _ALL = "[1,inf)"
@@ -38,7 +38,7 @@ def filtered_users(config: Any, dataset: Any) -> tuple[list[History], list[str]]
     )
     if not names:
         return [], []
-    found = _histories(_unfiltered(config), dataset, set(names))
+    found = _histories(_unfiltered(config, type(dataset)), dataset, set(names))
     return [found[name] for name in names if name in found], [name for name in names if name not in found]
 
 
@@ -50,11 +50,11 @@ def _in_file(config: Any) -> list[str]:
     return sorted(table[column].dropna().unique())
 
 
-def _unfiltered(config: Any) -> Any:
+def _unfiltered(config: Any, kind: Any) -> Any:
     wider = copy.deepcopy(config)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         wider[key] = _ALL
-    return create_dataset(wider)
+    return kind(wider)
 
 
 def _histories(wide: Any, dataset: Any, names: set[str]) -> dict[str, History]:
@@ -65,10 +65,12 @@ def _histories(wide: Any, dataset: Any, names: set[str]) -> dict[str, History]:
         rows = rows.sort_values(wide.time_field, kind="stable")
     users, items = wide.id2token(uid, rows[uid].to_numpy()), number_of[rows[iid].to_numpy()]
     wanted = np.isin(users, list(names)) & (items > 0)
+    times = None if CLOCK not in rows else wide.clock.times(rows[CLOCK].to_numpy()[wanted])
     users, items = users[wanted], items[wanted]
     order = np.argsort(users, kind="stable")
-    found, starts = np.unique(users[order], return_index=True)
+    starts = np.unique(users[order], return_index=True)[1]
+    parts = np.split(order, starts[1:]) if len(order) else []
     return {
-        str(name): History(str(name), part)
-        for name, part in zip(found, np.split(items[order], starts[1:]), strict=True)
+        str(users[part[0]]): History(str(users[part[0]]), items[part], None if times is None else times[part])
+        for part in parts
     }

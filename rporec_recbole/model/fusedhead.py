@@ -13,7 +13,6 @@ exactly the trunk; with m = 0 it stays exactly the trunk, and the history's text
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rporec_recbole.model.answers import AnswerExpert
-from rporec_recbole.model.rechead import Reasoning, ReasoningFusion, RecHead, draw_weights
+from rporec_recbole.model.rechead import Reader, Reasoning, ReasoningFusion, RecHead, draw_weights
 from rporec_recbole.model.trunk import Trunk
 
 
@@ -73,6 +72,7 @@ class FusedHead(RecHead):
             of DropoutNet, Volkovs et al., NIPS 2017); without item text nothing is dropped.
         history_items: how many of the newest items' texts the fusion reads beside the reasoning; 0: none.
         hears_answers: whether an expert hears which items answers name.
+        time_buckets: of the trunk's clock; 0: it has none.
     """
 
     def __init__(
@@ -90,10 +90,11 @@ class FusedHead(RecHead):
         id_dropout: float = 0.0,
         history_items: int = 0,
         hears_answers: bool = False,
+        time_buckets: int = 0,
     ) -> None:
         super().__init__(n_items)
         self.item_id = nn.Embedding(n_items, hidden_size, padding_idx=0)
-        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout)
+        self.trunk = Trunk(hidden_size, layers, heads, inner_size, dropout, time_buckets)
         self.offset = nn.Linear(hidden_size, 1) if history_bias else None
         self.register_buffer("item_text", item_text)
         text_size = 0 if item_text is None else item_text.shape[1]
@@ -135,15 +136,15 @@ class FusedHead(RecHead):
         last = self.item_text[newest[:, 0]] * (newest[:, :1] > 0)
         return torch.cat([F.normalize(total, dim=1), last], dim=1)
 
-    def states(self, histories: Tensor, items: Tensor) -> Tensor:
+    def states(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
         """Trunk states at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`."""
         # Not `items[histories]`: on a CPU its gradient adds in whatever order the threads come, and four times slower.
-        return self.trunk(F.embedding(histories, items))
+        return self.trunk(F.embedding(histories, items), clock)
 
-    def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
+    def last_state(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
         """Trunk state at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
-        return self.trunk.last(histories, items)
+        return self.trunk.last(histories, items, clock)
 
-    def reader(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+    def reader(self, items: Tensor) -> Reader:
         """`last_state` with the first block's projections of all items, `[N, 3H]`, made beforehand; see `RecHead.reader`."""
         return partial(self.trunk.last, items=items, projected=self.trunk.project(items))

@@ -48,7 +48,9 @@ def new_head(
     }
     if head.rechead == "fused":
         shown = settings.text.prompt_items if settings.fusion.fusion_reads_history else 0
-        return FusedHead(n_items, item_text, id_dropout=head.id_dropout, history_items=shown, **sizes)
+        return FusedHead(
+            n_items, item_text, id_dropout=head.id_dropout, history_items=shown, time_buckets=head.time_buckets, **sizes
+        )
     assert item_text is not None, "settings refuse a text head without item text"
     assert encoder is not None, "a text head needs an encoder"
     form = TextForm(**{field.name: getattr(head, field.name) for field in dataclasses.fields(TextForm)})

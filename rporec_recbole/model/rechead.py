@@ -16,9 +16,9 @@ Letters in shapes: B rows, T positions, H hidden size, N items, D size of a text
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,12 @@ class ReasoningFusion(nn.Module, ABC):
         """How much the reasoning may count, `[B]` in (0, 1)."""
 
 
+class Reader(Protocol):
+    """`RecHead.last_state` of given item vectors."""
+
+    def __call__(self, histories: Tensor, *, clock: Tensor | None = None) -> Tensor: ...
+
+
 class RecHead(nn.Module, ABC):
     """What every head offers.
 
@@ -133,22 +139,23 @@ class RecHead(nn.Module, ABC):
         """e_i of all items, `[N, H]`."""
 
     @abstractmethod
-    def states(self, histories: Tensor, items: Tensor) -> Tensor:
+    def states(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
         """s at every position.
 
         Args:
             histories: `[B, T]` item ids, padded on the right with 0.
             items: `[N, H]` from `item_vectors`.
+            clock: `[B, T]` seconds at which these were chosen (`data.clock`), for a head that reads them; None: nobody knows.
 
         Returns:
             `[B, T, H]`; states at padding mean nothing.
         """
 
     @abstractmethod
-    def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
-        """s at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
+    def last_state(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
+        """s at the newest item of each history, `[B, T] -> [B, H]`; padding 0 may stand anywhere. `clock` as for `states`."""
 
-    def reader(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+    def reader(self, items: Tensor) -> Reader:
         """`last_state` for weights that stay as they are, `[B, T] -> [B, H]`: what depends on the items alone is made here, once."""
         return partial(self.last_state, items=items)
 
@@ -178,10 +185,10 @@ class RecHead(nn.Module, ABC):
         """b(s), `[..., H] -> [...]`; None without the history bias."""
         return None if self.offset is None else self.offset(state).squeeze(-1)
 
-    def scores(self, histories: Tensor, reasoning: Reasoning | None = None) -> Tensor:
-        """Scores of all items, `[B, T] -> [B, N]`; the padding item scores `-inf`."""
+    def scores(self, histories: Tensor, reasoning: Reasoning | None = None, clock: Tensor | None = None) -> Tensor:
+        """Scores of all items, `[B, T] -> [B, N]`; the padding item scores `-inf`. `clock` as for `states`."""
         items = self.item_vectors()
-        return self.scores_of(self.last_state(histories, items), items, distinct(histories), reasoning)
+        return self.scores_of(self.last_state(histories, items, clock), items, distinct(histories), reasoning)
 
     def scores_of(self, state: Tensor, items: Tensor, seen: Tensor, reasoning: Reasoning | None) -> Tensor:
         """Scores of all items from what has been made already.
@@ -218,15 +225,18 @@ class RecHead(nn.Module, ABC):
         return None if heard is None else (named, heard)
 
     @torch.no_grad()
-    def heard_items(self, histories: Tensor, reasoning: Reasoning | None) -> list[list[tuple[int, float]]]:
+    def heard_items(
+        self, histories: Tensor, reasoning: Reasoning | None, clock: Tensor | None = None
+    ) -> list[list[tuple[int, float]]]:
         """Of each row, the items that its answers name and what is added to their scores for it, the most first.
 
         Args:
             histories: `[B, T]` item ids.
             reasoning: of the rows, or None.
+            clock: as for `states`.
         """
         items, seen = self.item_vectors(), distinct(histories)
-        state = self.last_state(histories, items)
+        state = self.last_state(histories, items, clock)
         scores = score_items(self.user_vectors(state, reasoning), items, seen, self.history_offset(state))
         moves = self.moves(scores, seen, reasoning)
         if moves is None:

@@ -21,6 +21,7 @@ from rporec_recbole.backbone.vllm_engine import VLLMEngine
 from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
+from rporec_recbole.data.clock import hidden_times, history_times
 from rporec_recbole.data.dataset import RUNGS, TARGETS, window_positions
 from rporec_recbole.data.kept_negatives import KeptNegatives
 from rporec_recbole.data.ratings import Ratings
@@ -49,6 +50,7 @@ class RPORec(SequentialRecommender):
 
     Attributes:
         head: the `RecHead`.
+        times: reads the clock of rows; None where the trunk has none (`time_buckets`).
         backbone: the language model, once a stage has made it.
         reasoner: writes or looks up reasoning, once there is a backbone.
         ask_helpers: what a reasoner asks for help with many texts (`Reasoner`); None where there is nobody.
@@ -64,7 +66,10 @@ class RPORec(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.settings = settings_from(config)
+        self.settings = settings = settings_from(config)
+        self.times = history_times(dataset, settings.head.time_buckets)
+        if self.times is None:
+            self.settings = dataclasses.replace(settings, head=dataclasses.replace(settings.head, time_buckets=0))
         self.seed = int(config["seed"])
         self.ratings: Ratings | None = dataset.ratings
         self.catalogue: Catalogue | None = None
@@ -153,7 +158,9 @@ class RPORec(SequentialRecommender):
         """
         inputs, targets, rung = interaction[self.ITEM_SEQ], interaction[TARGETS], interaction[RUNGS]
         items = self.head.item_vectors()
-        states = self.head.states(inputs, items)
+        states = self.head.states(
+            inputs, items, hidden_times(self.clock_of(interaction), self.settings.head.time_dropout)
+        )
         learned = (targets > 0) & (rung <= self.max_rung)
         if self.on_learned is not None:
             self.on_learned(window_positions(interaction)[learned])
@@ -183,6 +190,11 @@ class RPORec(SequentialRecommender):
         """lambda L_CoT of a collated batch."""
         assert self.backbone is not None, "the CoT loss needs a backbone"
         return self.settings.backbone.cot_weight * cot_loss(self.backbone.logits(cot_batch), cot_batch["labels"])
+
+    def clock_of(self, rows: Interaction) -> Tensor | None:
+        """When the items of each row's history were chosen, `[B, T]` on the model's device; None where the trunk reads no times, or rows have none."""
+        clock = None if self.times is None else self.times.of(rows)
+        return None if clock is None else clock.to(self.device)
 
     # --- reasoning --------------------------------------------------------------------------------------------------
 
@@ -301,11 +313,13 @@ class RPORec(SequentialRecommender):
         reasoning = None
         if self.reads_reasoning:
             reasoning, _ = self.reasoning(interaction, self.evaluation_decoding)
-        parts = []
+        parts, clock = [], self.clock_of(interaction)
         for start in range(0, len(interaction), _SCORING_ROWS):
             rows = slice(start, start + _SCORING_ROWS)
             part = None if reasoning is None else reasoning.at(rows)
-            parts.append(self.head.scores(interaction[self.ITEM_SEQ][rows], part))
+            parts.append(
+                self.head.scores(interaction[self.ITEM_SEQ][rows], part, None if clock is None else clock[rows])
+            )
         return torch.cat(parts)
 
     def predict(self, interaction: Interaction) -> Tensor:

@@ -110,14 +110,14 @@ class TextHead(RecHead):
         """e_i of all items, `[N, H]`."""
         return self.item_text if self.text_to_item is None else self.text_to_item(self.item_text)
 
-    def states(self, histories: Tensor, items: Tensor) -> Tensor:
-        """s at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`. Item vectors are not needed."""
+    def states(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
+        """s at every position, `[B, T] -> [B, T, H]`; see `RecHead.states`. Item vectors are not needed, and texts say no times."""
         if self.towers is not None:
             return self.dropout(self.towers.history(self.history_text.texts(histories))).unflatten(0, histories.shape)
         assert self.text_to_state is not None, "a head without towers maps its vectors"
         return self.text_to_state(self.dropout(self.history_text.everywhere(histories)))
 
-    def last_state(self, histories: Tensor, items: Tensor) -> Tensor:
+    def last_state(self, histories: Tensor, items: Tensor, clock: Tensor | None = None) -> Tensor:
         """s of whole histories, `[B, T] -> [B, H]`; padding 0 may stand anywhere."""
         if self.towers is not None:
             return self.dropout(self.towers.history(self.history_text.newest_texts(histories)))

@@ -207,9 +207,10 @@ def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> I
     model = run.model
     length = int(run.config["MAX_ITEM_LIST_LENGTH"])
     size = rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
+    times = (model.times.column, run.dataset.clock) if getattr(model, "times", None) is not None else None
     for first in range(0, len(found), size):
         part = found[first : first + size]
-        rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+        rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN, times)
         numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
         had = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
         yield np.array([one.user for one in part], dtype=object), _scores(run, scorer, rows, had, "a new history")

@@ -230,7 +230,8 @@ def _answers(run: LoadedRun, batch: Any, places: Tensor, users: np.ndarray) -> d
     """What the answers of each wanted user of a batch add to scores, a row for each pair of user and item."""
     model, tokens = run.model, np.array(run.dataset.field2id_token[run.dataset.iid_field], dtype=object)
     reasoning, _ = model.reasoning(batch, model.evaluation_decoding)
-    rows = model.head.heard_items(batch[model.ITEM_SEQ][places].to(model.device), reasoning.at(places.to(model.device)))
+    histories, clock, there = batch[model.ITEM_SEQ].to(model.device), model.clock_of(batch), places.to(model.device)
+    rows = model.head.heard_items(histories[there], reasoning.at(there), None if clock is None else clock[there])
     pairs = [(user, item, added) for user, row in zip(users, rows, strict=True) for item, added in row]
     return {
         "user_id": np.array([user for user, _, _ in pairs], dtype=object),
@@ -242,13 +243,13 @@ def _answers(run: LoadedRun, batch: Any, places: Tensor, users: np.ndarray) -> d
 @torch.no_grad()
 def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str, np.ndarray | Tensor]:
     """What is known of each wanted user of a batch, as columns of both tables."""
-    head, histories = model.head, batch[model.ITEM_SEQ].to(items.device)
+    head, histories, clock = model.head, batch[model.ITEM_SEQ].to(items.device), model.clock_of(batch)
     reasoning, texts = model.reasoning(batch, model.evaluation_decoding) if model.reads_reasoning else (None, None)
     pieces: dict[str, list[Tensor]] = {}
     for first in range(0, len(histories), _ROWS):
         rows = slice(first, first + _ROWS)
         part = None if reasoning is None else reasoning.at(rows)
-        state = head.last_state(histories[rows], items)
+        state = head.last_state(histories[rows], items, None if clock is None else clock[rows])
         nothing = state.new_zeros(len(state))
         offset = head.history_offset(state)
         found = {

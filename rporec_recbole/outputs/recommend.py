@@ -88,7 +88,7 @@ def recommend(
         output: .parquet, .csv or .jsonl; an older file is replaced when the new one is complete.
         users: user ids as in the data files; None means all of them.
         histories: a file of histories (`data.histories`), in place of users of the run. The newest `MAX_ITEM_LIST_LENGTH`
-            items of each are read; ratings are not known. Needs a sequential model that reads nothing but histories.
+            items of each are read; ratings are not known, and times where the file has them. Needs a sequential model that reads nothing but histories.
         split: `all`: everything that users have chosen. `valid` or `test`: the histories of the rows that the evaluation ranked.
         top_k: items per user.
         hide_seen: leave out everything that a user has chosen before; None does, and with `valid` and `test` it does as the run does. As
@@ -162,6 +162,7 @@ class Run(LoadedRun):
         split: str = ALL,
         skip_unknown: bool = False,
         fallback: str = "none",
+        times: Mapping[str, Sequence[float]] | None = None,
     ) -> pd.DataFrame:
         """The best items of users, or of new histories, as `rporec recommend` writes them.
 
@@ -171,6 +172,8 @@ class Run(LoadedRun):
             k: items per user.
             hide_seen: leave out what a user has chosen before.
             split, skip_unknown, fallback: as for `recommend`.
+            times: any name of `histories` -> when each of its items was chosen, counted as in the data files. A model that reads times
+                (`time_buckets`) ranks without them from the order alone; others read none.
 
         Returns:
             `user_id`, `rank`, `item_id`, `score`, `title`; users in order, best items first.
@@ -191,7 +194,11 @@ class Run(LoadedRun):
         lenient, read = skip_unknown or fallback == "popular", None
         if histories is not None:
             check_reads_histories(self)
-            read = histories_of(histories, _items(self), lenient)
+            read = histories_of(histories, _items(self), lenient, times)
+        elif times is not None:
+            raise ConfigError(
+                "`times` are those of `histories`, and none are given. The run knows when its own users chose."
+            )
         with hiding(self, split, hide_seen, read is not None):
             asked = _asked(self, None if users is None else [str(one) for one in users], read, split, lenient)
             popular = asked.without if fallback == "popular" else []

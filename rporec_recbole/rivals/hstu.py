@@ -5,16 +5,16 @@ J. Zhai et al., ICML 2024 (arXiv 2402.17152). What differs from the paper and it
 
 from __future__ import annotations
 
-import logging
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rporec_recbole.rivals.dataset import has_clock
+from rporec_recbole.data.clock import history_times
+from rporec_recbole.model.clock import time_buckets
 from rporec_recbole.rivals.recommender import WindowRecommender
-from rporec_recbole.rivals.stu import TransductionUnit, time_buckets
+from rporec_recbole.rivals.stu import TransductionUnit
 
 
 class HSTU(WindowRecommender):
@@ -29,10 +29,8 @@ class HSTU(WindowRecommender):
         super().__init__(config, dataset)
         width, length = int(config["hidden_size"]), int(self.max_seq_length)
         self.temperature = float(config["temperature"])
-        self.buckets = int(config["time_buckets"])
-        if self.buckets and not has_clock(dataset):
-            self.buckets = 0
-        self._said = False
+        self.times = history_times(dataset, int(config["time_buckets"]))
+        self.buckets = 0 if self.times is None else int(config["time_buckets"])
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
         self.position_embedding = nn.Embedding(length, width)
         self.dropout = nn.Dropout(float(config["dropout_prob"]))
@@ -50,12 +48,7 @@ class HSTU(WindowRecommender):
         steps = items.shape[1]
         x = self.item_embedding(items) * self.item_embedding.embedding_dim**0.5
         x = self.dropout(x + self.position_embedding.weight[:steps])
-        buckets = None
-        if self.buckets and clock is not None:
-            buckets = time_buckets(clock, self.buckets)
-        elif self.buckets and not self._said:
-            self._said = True
-            logging.getLogger().warning("These histories have no times: HSTU ranks by positions alone.")
+        buckets = None if clock is None else time_buckets(clock, self.buckets)
         for unit in self.units:
             x = cast(TransductionUnit, unit)(x, buckets)
         return x

@@ -13,9 +13,10 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from rporec_recbole.data.clock import HistoryTimes
 from rporec_recbole.data.dataset import TARGETS
 from rporec_recbole.model.losses import negatives_loss, recommendation_loss
-from rporec_recbole.rivals.dataset import WindowDataset, clock_list
+from rporec_recbole.rivals.dataset import WindowDataset
 
 _LOGITS = 2**24
 """How many logits of the loss are there at once."""
@@ -31,10 +32,14 @@ class WindowRecommender(SequentialRecommender, ABC):
     Args:
         config: RecBole's Config; `negatives` is how many items each target is told from, 0 for all of them.
         dataset: RecBole's data set of the training.
+
+    Attributes:
+        times: reads the clock of rows; None for a model that reads none.
     """
 
     input_type = InputType.POINTWISE
     dataset_class = WindowDataset
+    times: HistoryTimes | None = None
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -49,7 +54,7 @@ class WindowRecommender(SequentialRecommender, ABC):
 
         Args:
             items: `[B, T]`, oldest first, 0 behind the newest.
-            clock: `[B, T]` seconds at which they were chosen; None where nobody knows.
+            clock: `[B, T]` seconds at which they were chosen (`data.clock`); None where nobody knows, or the model reads none.
         """
 
     def users(self, states: Tensor) -> Tensor:
@@ -96,6 +101,5 @@ class WindowRecommender(SequentialRecommender, ABC):
     def _read(self, interaction: Any) -> tuple[Tensor, Tensor | None]:
         """Histories and their seconds, `[B, T]` each, T as long as the longest of them."""
         steps = max(1, int(interaction[self.ITEM_SEQ_LEN].max()))
-        name = clock_list(self)
-        clock = interaction[name][:, :steps] if name in interaction else None
-        return interaction[self.ITEM_SEQ][:, :steps], clock
+        clock = None if self.times is None else self.times.of(interaction)
+        return interaction[self.ITEM_SEQ][:, :steps], None if clock is None else clock[:, :steps]

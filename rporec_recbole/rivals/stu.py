@@ -12,24 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rporec_recbole.model.clock import time_bias
+
 _EPSILON = 1e-6
-_STEP = 0.301
-"""A bucket of time reaches exp(.301) = 1.35 times as far back as the one before it: the constant of the authors' code."""
-
-
-def time_buckets(clock: Tensor, buckets: int) -> Tensor:
-    """Which bucket the time from each position back to each other one falls into: `floor(ln(max(1, |seconds|)) / .301)`.
-
-    Args:
-        clock: `[B, T]` whole seconds.
-        buckets: how many there are; the last one holds all that lies farther back.
-
-    Returns:
-        `[B, T, T]`, position by position of the past; above the diagonal it means nothing.
-    """
-    seconds = (clock[:, :, None] - clock[:, None, :]).abs().clamp(min=1)
-    # Single precision would do but for a border between two buckets that falls on a whole number of seconds.
-    return (seconds.double().log() / _STEP).long().clamp(max=buckets - 1)
 
 
 class RelativeBias(nn.Module):
@@ -50,13 +35,13 @@ class RelativeBias(nn.Module):
 
         Args:
             steps: T.
-            buckets: `[B, T, T]` of `time_buckets`; None where nobody knows the times.
+            buckets: `[B, T, T]` of `model.clock.time_buckets`; None where nobody knows the times.
         """
         place = torch.arange(steps, device=self.by_position.device)
         bias = self.by_position[(place[:, None] - place).clamp(min=0)][None]
         if self.by_time is None or buckets is None:
             return bias
-        return bias + self.by_time[buckets]
+        return bias + time_bias(self.by_time[None], buckets)[:, 0]
 
 
 class TransductionUnit(nn.Module):

@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rporec_recbole.data.histories import times_fault
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.problem import Problem, shown
 
 Token = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """An id as the data files have it; ids that are whole numbers may stand as numbers."""
+
+Time = Annotated[float, Field(allow_inf_nan=False)]
 
 Status = Literal["used", "malformed", "queued", "not queued", "off"]
 """used: the scores used the text; malformed: there is one, but it cannot be parsed, so the trunk answered; queued: none yet,
@@ -28,6 +31,10 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     history: list[Token] | None = Field(None, description="item ids, oldest first; at least one", min_length=1)
+    times: list[Time] | None = Field(
+        None,
+        description="when each item of `history` was chosen, counted as in the data files; without them, and by a run that reads no times, the order alone is read",
+    )
     user: Token | None = Field(None, description="a user of the run, who has the history of the run's test split")
     top_k: int = Field(10, ge=1, description="how many items")
     hide_seen: bool | None = Field(None, description="leave out what was chosen before; default as in the run")
@@ -131,6 +138,12 @@ def read_question(body: bytes, limits: Limits) -> Question:
             "history_too_long",
             f"`history` has {len(asked.history):,} items; at most {limits.history:,} are allowed. Send the newest ones.",
         )
+    if asked.times is not None:
+        fault: str | None = "are those of `history`, and a user of the run has its own"
+        if asked.history is not None:
+            fault = times_fault(asked.times, len(asked.history))
+        if fault is not None:
+            raise Problem(422, "malformed", f"`times` {fault}.")
     if asked.top_k > limits.top_k:
         raise Problem(
             422, "top_k_too_large", f"`top_k` is {shown(asked.top_k)}. Ask for at most {limits.top_k:,} items."

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rporec_recbole.data.clock import seconds_of
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.runs.finished import check_rporec, hash_of_run, load_rporec
 from rporec_recbole.runs.titles import items_of
@@ -209,7 +210,7 @@ class Recommender:
         """Ids, scores and gate of each row."""
         device = self._vectors.device
         histories = _padded([row.items for row in rows]).to(device)
-        state = self._read(histories)
+        state = self._read(histories, clock=self._clock(rows))
         users, gates, reasoning = state, None, None
         if any(found):
             reasoning = as_reasoning(found, self._head.read_history(histories), device)
@@ -239,9 +240,15 @@ class Recommender:
         reasoning = as_reasoning([found], self._head.read_history(history), self._vectors.device)
         if reasoning is None:
             return 0.0
-        state = self._read(history)
+        state = self._read(history, clock=self._clock([row]))
         change = self._head.user_vectors(state, reasoning) - state
         return float(change.norm() / state.norm().clamp(min=1e-12))
+
+    def _clock(self, rows: Sequence[Row]) -> Tensor | None:
+        """The seconds of each row's items, `[B, T]`; None where no row has any."""
+        if all(row.seconds is None for row in rows):
+            return None
+        return seconds_of([row.seconds for row in rows], max(len(row.items) for row in rows)).to(self._vectors.device)
 
     def _forget(self, count: int) -> None:
         """A text head keeps the vector of every history that it meets; a service would never stop growing."""

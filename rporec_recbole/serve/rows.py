@@ -26,12 +26,14 @@ class Row:
         ratings: of each, or None.
         hidden: ids that are left out.
         top_k: how many items are wanted.
+        seconds: when each item was chosen (`data.clock`); None where nobody knows, or the run reads none.
     """
 
     items: list[int]
     ratings: list[Rating] | None
     hidden: np.ndarray
     top_k: int
+    seconds: np.ndarray | None = None
 
 
 class Rows:
@@ -48,6 +50,7 @@ class Rows:
         self._length = int(run.config["MAX_ITEM_LIST_LENGTH"])
         self._split = run.loaders["test"].dataset
         self._ids = run.dataset.field2token_id[run.dataset.iid_field]
+        self._clock = None if run.model.times is None else run.dataset.clock
         self._users = run.dataset.field2token_id[run.dataset.uid_field]
         self._profiles = Profiles(run.dataset, self._length) if run.config["fitted_from"] else None
         owners = (
@@ -74,7 +77,10 @@ class Rows:
                 "the run never met.",
             )
         hidden = np.array(ids if hide else [], dtype=np.int64)  # the whole past, longer than what the model reads
-        return Row(ids[-self._length :], None, hidden, question.top_k)
+        seconds = None
+        if self._clock is not None and question.times is not None:
+            seconds = self._clock.seconds(question.times)[-self._length :]
+        return Row(ids[-self._length :], None, hidden, question.top_k, seconds)
 
     def _of_user(self, user: str, hide: bool, top_k: int) -> Row | Problem:
         number = self._users.get(user, 0)
@@ -96,4 +102,5 @@ class Rows:
         hidden = np.zeros(0, dtype=np.int64)
         if hide:
             hidden = (past_items(split, one) if self._profiles is None else self._profiles.had(place))[1].numpy()
-        return Row(items, ratings, hidden, top_k)
+        clock = self._model.clock_of(one)
+        return Row(items, ratings, hidden, top_k, None if clock is None else clock[0, :steps].cpu().numpy())

@@ -77,7 +77,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ],
         (lambda v: v >= 1, _POSITIVE),
     ),
-    **dict.fromkeys(("dropout", "id_dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)),
+    **dict.fromkeys(
+        ("dropout", "id_dropout", "time_dropout", "cot_dropout", "ladder_rl"), (lambda v: 0 <= v < 1, _SHARE)
+    ),
     **dict.fromkeys(
         (
             "warmup_learning_rate",
@@ -101,6 +103,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "rl_validate_every",
             "cot_retries",
             "rl_epochs",
+            "time_buckets",
         ),
         (lambda v: v >= 0, "a whole number of at least 0"),
     ),
@@ -196,6 +199,10 @@ def settings_from(config: Any) -> Settings:
                 problems.append(
                     f"`{name}={value}` needs a sentence encoder, and `text_encoder` is lsa; leave it at {lsa} or name an encoder"
                 )
+        if head.rechead == "text" and head.time_buckets:
+            problems.append(
+                f"`time_buckets={head.time_buckets}` is for the trunk of `rechead=fused`, and `rechead=text` reads no times: drop one of them"
+            )
         if head.rechead == "text" and parts["text"].ids_only:
             problems.append("`rechead=text` reads item text, and `ids_only=True` says there is none: drop one of them")
         backbone = parts["backbone"]

@@ -112,6 +112,8 @@ class HeadSettings:
     initializer_range: float
     history_bias: bool
     id_dropout: float
+    time_buckets: int
+    time_dropout: float
     head_loss: str
     kept_negatives: bool
     text_base: str

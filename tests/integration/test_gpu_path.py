@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from rporec_recbole.data.clock import UNKNOWN
 from rporec_recbole.model.encoder import LSAEncoder
 from rporec_recbole.model.fusedhead import FusedHead
 from rporec_recbole.model.history_text import HistoryText
@@ -102,7 +103,7 @@ def small_head() -> FusedHead:
     torch.manual_seed(0)
     return FusedHead(
         12, torch.randn(12, 4), hidden_size=8, layers=2, heads=2, inner_size=16, dropout=0.0, initializer_range=0.3,
-        history_bias=True, id_dropout=0.2,
+        history_bias=True, id_dropout=0.2, time_buckets=8,
     )  # fmt: skip
 
 
@@ -114,7 +115,8 @@ def test_losses_and_their_gradients(loss):
             head = small_head().to(device)
             histories = torch.tensor([[1, 2, 2, 5], [7, 3, 9, 4]], device=device)
             items = head.item_vectors()
-            states = head.states(histories, items).flatten(0, 1)
+            clock = torch.tensor([[0, 3, 9, 9000], [UNKNOWN] * 4], device=device)
+            states = head.states(histories, items, clock).flatten(0, 1)
             targets = torch.tensor([2, 2, 5, 6, 3, 9, 4, 8], device=device)
             rows, steps = torch.arange(8, device=device) // 4, torch.arange(8, device=device) % 4
             budget = 24 if loss is recommendation_loss else 3

@@ -80,7 +80,7 @@ class World:
         written = [parse_completion(self.honest(self.shown(row))) for row in history_rows(model, rows)]
         histories = rows[model.ITEM_SEQ]
         reasoning = model.encode_completions(written, histories)
-        learned = fusion_rows(model.head, histories, reasoning, rows[model.ITEM_ID])
+        learned = fusion_rows(model.head, histories, model.clock_of(rows), reasoning, rows[model.ITEM_ID])
         train_fusion(model.head, learned, None, model.settings.fusion, seed=0, desc="fusion")
 
         ends = dataset.positions(ladder.RL)

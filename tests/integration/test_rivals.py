@@ -10,10 +10,10 @@ import torch
 
 from rporec_recbole import load_run
 from rporec_recbole.cli import main
+from rporec_recbole.data.clock import CLOCK
 from rporec_recbole.data.dataset import TARGETS
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.host.data import build_data
-from rporec_recbole.rivals.dataset import CLOCK
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.settings.known import RIVALS
 from tests.toy import toy_config
@@ -51,7 +51,7 @@ def test_a_rival_comes_back_with_equal_ranks(runs, model):
     pd.testing.assert_frame_equal(table.reset_index(drop=True), ranks[ranks["split"] == "test"].reset_index(drop=True))
 
 
-def test_rivals_are_compared_and_recommend(runs, tmp_path, capsys):
+def test_rivals_are_compared_and_recommend(runs, toy, tmp_path, capsys):
     assert main(["compare", *(str(runs / one) for one in RIVALS), f"--output={tmp_path / 'c'}"]) == 0
     said = capsys.readouterr().out
     assert all(one in said for one in RIVALS)
@@ -63,6 +63,11 @@ def test_rivals_are_compared_and_recommend(runs, tmp_path, capsys):
         assert len(pd.read_csv(whole)) == 30 * 3
         assert main(["recommend", str(runs / model), f"--histories={new}", "--top_k=2", f"--output={few}"]) == 0
         assert len(pd.read_csv(few)) == 2 * 2
+    run, past = load_run(runs / "HSTU"), pd.read_csv(toy / "toy/toy.inter", sep="\t").query("`user_id:token` == 'u3'")
+    items, times = past["item_id:token"].tolist(), past["timestamp:float"].tolist()
+    of_user, timed = run.recommend(users=["u3"]), run.recommend(histories={"u3": items}, times={"u3": times})
+    pd.testing.assert_frame_equal(of_user, timed)
+    assert not of_user["score"].equals(run.recommend(histories={"u3": items})["score"])
     capsys.readouterr()
     assert main(["models", "--kind=sequential"]) == 0
     said = capsys.readouterr().out

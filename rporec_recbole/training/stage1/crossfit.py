@@ -80,6 +80,7 @@ def cross_fitted_gains(
                 rows = fusion_rows(
                     head,
                     histories[model.ITEM_SEQ].to(device),
+                    model.clock_of(histories),
                     reasoning.at(slice(len(ends))),
                     histories[model.ITEM_ID].to(device),
                 )

@@ -86,13 +86,15 @@ class FusionRows:
 
 
 @torch.no_grad()
-def fusion_rows(head: RecHead, histories: Tensor, reasoning: Reasoning, targets: Tensor) -> FusionRows:
-    """Runs the trunk over histories, `[R, T]`, once."""
+def fusion_rows(
+    head: RecHead, histories: Tensor, clock: Tensor | None, reasoning: Reasoning, targets: Tensor
+) -> FusionRows:
+    """Runs the trunk over histories, `[R, T]`, and their seconds, `[R, T]` or None, once."""
     head.eval()
-    items = head.item_vectors()
-    parts = range(0, len(histories), _ROWS)
-    states = torch.cat([head.last_state(histories[i : i + _ROWS], items) for i in parts])
-    seen = torch.cat([distinct(histories[i : i + _ROWS]) for i in parts])
+    items, parts = head.item_vectors(), histories.split(_ROWS)
+    clocks = [None] * len(parts) if clock is None else clock.split(_ROWS)
+    states = torch.cat([head.last_state(part, items, times) for part, times in zip(parts, clocks, strict=True)])
+    seen = torch.cat([distinct(part) for part in parts])
     return FusionRows(states, seen, reasoning, targets)
 
 

@@ -80,7 +80,7 @@ def reasoned_rows(
     """Fusion rows with reasoning that the backbone writes blind to the target, and its texts (stages 1c and 2b)."""
     reasoning, written = model.reasoning(rows, decoding, desc)
     histories, targets = rows[model.ITEM_SEQ].to(model.device), rows[model.ITEM_ID].to(model.device)
-    found = fusion_rows(model.head, histories, reasoning, targets)
+    found = fusion_rows(model.head, histories, model.clock_of(rows), reasoning, targets)
     if model.settings.fusion.fusion_learns == "head":
         cots, answers = model.read_sections([texts[0] for texts in written])
         found = dataclasses.replace(found, texts=RowTexts(histories, cots, answers))
@@ -134,7 +134,7 @@ def row_scorer(model: RPORec, rows: Interaction, hidden: Pairs | None) -> Score:
     left_out = left_out.to(model.device)
     histories = rows[model.ITEM_SEQ].to(model.device)
     nothing = model.encode_completions([Completion("")] * len(rows), histories)
-    base = fusion_rows(model.head, histories, nothing, rows[model.ITEM_ID].to(model.device))
+    base = fusion_rows(model.head, histories, model.clock_of(rows), nothing, rows[model.ITEM_ID].to(model.device))
 
     @torch.no_grad()
     def score(numbers: Sequence[int], completions: Sequence[Completion]) -> Tensor:

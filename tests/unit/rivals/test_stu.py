@@ -1,11 +1,13 @@
-"""HSTU's unit: values by hand, the past alone, buckets of time."""
+"""HSTU's unit: values by hand, the past alone, times that are unknown."""
 
 import math
 
 import pytest
 import torch
 
-from rporec_recbole.rivals.stu import RelativeBias, TransductionUnit, attend, time_buckets
+from rporec_recbole.data.clock import UNKNOWN
+from rporec_recbole.model.clock import time_buckets
+from rporec_recbole.rivals.stu import RelativeBias, TransductionUnit, attend
 
 
 def silu(x):
@@ -31,18 +33,6 @@ def test_weights_are_no_shares():
     assert many[0, 0, -1].item() == pytest.approx(2 * few[0, 0, -1].item())
 
 
-def test_buckets_of_time():
-    clock = torch.tensor([[0, 1, 3, 63, 86_463]])
-    buckets = time_buckets(clock, 128)[0]
-    back = [math.floor(math.log(max(1, seconds)) / 0.301) for seconds in (86_463, 86_462, 86_460, 86_400, 0)]
-    assert buckets[4].tolist() == back
-    assert back == [37, 37, 37, 37, 0]
-    assert buckets[3].tolist()[:4] == [13, 13, 13, 0]
-    assert buckets[2, 1] == 2  # two seconds
-    assert buckets[1, 0] == 0  # one second is as near as none
-    assert time_buckets(clock, 20)[0].max() == 19
-
-
 def test_bias_is_the_sum_of_place_and_time():
     bias = RelativeBias(3, 4)
     buckets = time_buckets(torch.tensor([[0, 0, 2]]), 4)
@@ -50,6 +40,8 @@ def test_bias_is_the_sum_of_place_and_time():
     assert found[2, 0].item() == pytest.approx((bias.by_position[2] + bias.by_time[2]).item())
     assert found[2, 2].item() == pytest.approx((bias.by_position[0] + bias.by_time[0]).item())
     torch.testing.assert_close(bias(3, None)[0, 2], bias.by_position.detach().flip(0))
+    unknown = time_buckets(torch.full((1, 3), UNKNOWN), 4)
+    torch.testing.assert_close(bias(3, unknown), bias(3, None))  # as where no history has times
     assert RelativeBias(3, 0).by_time is None
 
 
