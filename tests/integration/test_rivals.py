@@ -19,16 +19,21 @@ from rporec_recbole.settings.known import RIVALS
 from tests.toy import toy_config
 
 TEXTS = ["--item_text_fields=[title,genre]", "--text_size=8"]
+SMALL = ["--hidden_size=16", "--n_layers=1"]
 OWN = {
-    "HSTU": ["--negatives=5"],
-    "TextSASRec": [*TEXTS, "--inner_size=16"],
-    "TIGER": [*TEXTS, "--codebook_size=4", "--codebook_levels=2", "--inner_size=16", "--n_heads=2"],
-}
+    "HSTU": [*SMALL, "--negatives=5"],
+    "R2ec": [
+        TEXTS[0], "--backbone=tiny-nano", "--prompt_items=4", "--max_new_tokens=16", "--stream_passes=1", "--warmup_examples=40",
+        "--head_positions=20", "--epoch_steps=1", "--train_batch_size=2", "--group_size=2", "--live_items=5",
+    ],
+    "TextSASRec": [*SMALL, *TEXTS, "--inner_size=16"],
+    "TIGER": [*SMALL, *TEXTS, "--codebook_size=4", "--codebook_levels=2", "--inner_size=16", "--n_heads=2"],
+}  # fmt: skip
 
 
 def settings(toy, model, folder, *more):
     place = ["--dataset=toy", f"--data_path={toy}", f"--run_dir={folder}", "--epochs=2", "--eval_step=1"]
-    small = ["--hidden_size=16", "--n_layers=1", "--MAX_ITEM_LIST_LENGTH=10", "--show_progress=False"]
+    small = ["--MAX_ITEM_LIST_LENGTH=10", "--show_progress=False"]
     given = {one.partition("=")[0] for one in more}
     usual = [one for one in (*place, *small, *OWN[model]) if one.partition("=")[0] not in given]
     return [f"--model={model}", *usual, *more]
@@ -78,7 +83,7 @@ def test_a_run_keeps_what_it_made_of_texts(runs, toy, tmp_path):
         assert load_run(folder).evaluate("test")[0] == read_results(runs / model)[0]["test"]
 
 
-@pytest.mark.parametrize("model", ["HSTU", "TextSASRec"])
+@pytest.mark.parametrize("model", ["HSTU", "R2ec", "TextSASRec"])
 def test_scores_read_the_history_alone(runs, model):
     run = load_run(runs / model)
     rows = next(iter(run.loaders["test"]))[0]
@@ -133,6 +138,17 @@ def test_without_times_positions_alone(toy, tmp_path, caplog):
         ("HSTU", ["--n_head=2"], "Did you mean `n_heads`"),
         ("HSTU", ["--train_neg_sample_args={distribution: uniform, sample_num: 1}"], "has no effect on HSTU"),
         ("HSTU", ["--benchmark_filename=[a,b,c]"], "HSTU splits whole sequences itself"),
+        ("R2ec", ["--item_text_fields=None"], "nothing says where they are"),
+        ("R2ec", ["--group_size=1"], "`group_size=1` must be a whole number of at least 2"),
+        ("R2ec", ["--taught_texts=3"], "`taught_texts=3` must be at most `group_size=2`"),
+        ("R2ec", ["--softmax_weight=1.5"], "`softmax_weight=1.5` must be a number from 0 to 1"),
+        ("R2ec", ["--backbone=tiny-huge"], "`backbone='tiny-huge'` must be one of tiny-nano"),
+        ("R2ec", ["--max_new_tokens=0"], "`max_new_tokens=0` must be a whole number of at least 1"),
+        ("R2ec", ["--prompt_style=instruct"], "set `stream_passes` to 0 or `prompt_style` to compact"),
+        ("R2ec", ["--prompt_items=11"], "`prompt_items=11` must be at most `MAX_ITEM_LIST_LENGTH=10`"),
+        ("R2ec", ["--stream_passes=0", "--head_positions=0"], "leave nothing that teaches how to rank"),
+        ("R2ec", ["--enable_amp=True"], "has no effect on R2ec"),
+        ("R2ec", ["--hidden_size=16"], "`hidden_size` is not a setting of R2ec"),
         ("TextSASRec", ["--items_from=titles"], "`items_from='titles'` must be one of text, ids, both"),
         ("TextSASRec", ["--item_text_fields=title"], "must be a list, title first"),
         ("TextSASRec", ["--item_text_fields=[plot]"], "there is none in ['plot']"),
