@@ -100,14 +100,16 @@ class R2ec(SequentialRecommender):
             self.item_states[1:] = self.reader.last_states(self.items[1:])
 
     def live_items(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
-        """`[M]` ids that a step reads anew: its targets and others that are drawn.
+        """`[M]` ids that a step reads anew: `live_items` of its targets, all where they are fewer, and as many of all items.
 
         Args:
             targets: ids, in any number.
-            rng: draws the others.
+            rng: draws them.
         """
-        drawn = torch.from_numpy(rng.integers(1, self.n_items, self._live)).to(targets)
-        return torch.unique(torch.cat([targets, drawn]))
+        own = np.unique(targets.cpu().numpy())
+        own = rng.permutation(own)[: self._live]
+        drawn = rng.integers(1, self.n_items, self._live)
+        return torch.from_numpy(np.union1d(own, drawn)).to(targets)
 
     def item_logits(self, states: Tensor, live: Tensor) -> Tensor:
         """Scores of all items, `[B, N]`, with gradients into the states and into the live items; padding has `-inf`.

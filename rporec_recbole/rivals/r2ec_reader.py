@@ -27,6 +27,10 @@ ITEM_INSTRUCTIONS = {
 """What stands before an item's text, by style of prompt."""
 
 
+_AT_ONCE = 2048
+"""Tokens of texts whose states are read together: short ones beside long ones are mostly padding."""
+
+
 class Reasoned(NamedTuple):
     """A history with what was written about it.
 
@@ -93,7 +97,7 @@ class Reader:
     def last_states(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """`[R, H]` at the last token of each, in parts of like length."""
         states, order = [], []
-        for numbers in batches_by_length([len(text) for text in texts], 0, self.backbone.batch_tokens):
+        for numbers in batches_by_length([len(text) for text in texts], 0, _AT_ONCE):
             part = [(list(texts[number]), [IGNORE] * len(texts[number])) for number in numbers]
             inputs = self._inputs(self.backbone.collate(part))
             with self._precision():

@@ -121,7 +121,7 @@ class R2ecTrainer(Trainer):
             texts = [composed_text(model.template, row, target) for row, target in zip(rows, targets, strict=True)]
             prompts = [model.template.prompt(*row) for row in rows]
             loss = self._learn("texts", [text_lessons(model.reader, prompts, texts, targets)], 1.0, rng) or loss
-        rows, targets = model.rows_at(dataset, order[::-1][: int(config["head_positions"])])
+        rows, targets = model.rows_at(dataset, order[max(0, len(order) - int(config["head_positions"])) :])
         reasoned = model.reason([model.template.prompt(*row) for row in rows]) if rows else []
         return self._learn("items", [own_lessons(reasoned, targets)], 0.5, rng) or loss
 

@@ -10,6 +10,7 @@ from rporec_recbole.backbone.examples import span_examples
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
+from rporec_recbole.backbone.warmup import token_batches
 from rporec_recbole.cot.streams import learned_spans
 from rporec_recbole.data import ladder
 from rporec_recbole.host.bridge import build_trainer
