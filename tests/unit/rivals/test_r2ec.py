@@ -136,7 +136,7 @@ def test_a_step_raises_the_target_behind_what_was_best(parts, monkeypatch):
     texts = []
     reason = model.reason
     monkeypatch.setattr(model, "reason", lambda *given: texts.extend(reason(*given)) or texts)
-    rows, (target,) = model.rows_at(dataset, end)
+    _, (target,) = model.rows_at(dataset, end)
     first = trainer._step(dataset, end, "0/0", np.random.default_rng(0))
     assert 0 < first < 1
     monkeypatch.undo()
