@@ -30,6 +30,9 @@ from rporec_recbole.rivals.text_vectors import catalogue_of, kept_folder
 from rporec_recbole.settings.reader import backbone_settings
 from rporec_recbole.text.prompts import PromptTemplate
 
+_MOST_STATES = 2**16
+"""How many histories' states are kept between evaluations; beyond that all are made anew."""
+
 
 class R2ec(SequentialRecommender):
     """Settings: properties/model/R2ec.yaml. Scores are cosines of the state behind a greedy reasoning and items, over the temperature.
@@ -85,6 +88,8 @@ class R2ec(SequentialRecommender):
         )
         self.reader = Reader(self.backbone)
         self.items = self.reader.items(catalogue.lines, style)
+        self._writer: tuple[str, bool] = ("", self.reasoning)
+        self._states: dict[str, Tensor] = {}  # behind prompts that this writer has reasoned about already
         self.register_buffer("item_states", torch.zeros(self.n_items, self.reader.width))
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
@@ -172,12 +177,16 @@ class R2ec(SequentialRecommender):
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """`[B, N]`: each history is reasoned about greedily, once, and the state behind that scores. The target is not read."""
         prompts = [self.template.prompt(*row) for row in self.history_rows(interaction)]
-        distinct = list(dict.fromkeys(prompts))
-        number = {prompt: place for place, prompt in enumerate(distinct)}
-        reasoned = self.reason(distinct)
-        with in_eval_mode(self.backbone.model):
-            states = self.reader.last_states([one.tokens for one in reasoned])
-        return self.scores_of(states[[number[prompt] for prompt in prompts]])
+        writer = (self.backbone.fingerprint, self.reasoning)
+        if writer != self._writer or len(self._states) > _MOST_STATES:
+            self._writer, self._states = writer, {}
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._states]
+        if missing:
+            reasoned = self.reason(missing)
+            with in_eval_mode(self.backbone.model):
+                states = self.reader.last_states([one.tokens for one in reasoned])
+            self._states.update(zip(missing, states, strict=True))
+        return self.scores_of(torch.stack([self._states[prompt] for prompt in prompts]))
 
     def predict(self, interaction: Any) -> Tensor:
         """`[B]` scores of the rows' own items."""

@@ -16,6 +16,7 @@ from rporec_recbole.host.data import build_data
 from rporec_recbole.rivals.dataset import CLOCK
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.settings.known import RIVALS
+from tests.backbones import folder_of, qwen, word_tokenizer
 from tests.toy import toy_config
 
 TEXTS = ["--item_text_fields=[title,genre]", "--text_size=8"]
@@ -165,6 +166,29 @@ def test_bad_settings_are_one_message(toy, tmp_path, capsys, model, more, said):
     assert said in err
     assert "Traceback" not in err
     assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_r2ec_is_the_same_for_the_same_seed_and_other_without_reasoning(runs, toy, tmp_path):
+    _, ranks = read_results(runs / "R2ec")
+    assert main(settings(toy, "R2ec", tmp_path / "again")) == 0
+    pd.testing.assert_frame_equal(read_results(tmp_path / "again")[1], ranks)
+    assert main(settings(toy, "R2ec", tmp_path / "bare", "--reasoning=False", "--hide_seen=True")) == 0
+    metrics, _ = read_results(tmp_path / "bare")
+    assert len(metrics["validations"]) == 1  # nothing is written, so nothing is rewarded
+    assert metrics["parameters"] == read_results(runs / "R2ec")[0]["parameters"] > 0
+    assert load_run(tmp_path / "bare").evaluate("test")[0] == metrics["test"]
+
+
+def test_r2ec_with_a_pretrained_model_keeps_its_adapter_alone(toy, tmp_path):
+    tokenizer = word_tokenizer()
+    base = folder_of(qwen(len(tokenizer), max_position_embeddings=1024), tmp_path / "base", tokenizer)
+    given = ["--warmup_examples=4", "--head_positions=4", "--stream_passes=0", "--chat_template=never"]
+    assert main(settings(toy, "R2ec", tmp_path / "run", f"--backbone={base}", "--hide_seen=True", *given)) == 0
+    assert (tmp_path / "run/backbone/adapter_model.safetensors").is_file()
+    assert not list((tmp_path / "run/backbone").glob("model*.safetensors"))
+    base.rename(tmp_path / "moved")
+    again, _ = load_run(tmp_path / "run", backbone=str(tmp_path / "moved")).evaluate("test")
+    assert again == read_results(tmp_path / "run")[0]["test"]
 
 
 def test_ids_alone_need_no_texts(toy, tmp_path):

@@ -123,6 +123,7 @@ def test_live_items_learn_and_others_stand_still(parts):
     assert scores.requires_grad
     with torch.no_grad():
         weight.copy_(kept)
+    model.backbone.weights_changed()
     model.read_items()
 
 
