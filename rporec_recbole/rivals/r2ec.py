@@ -44,6 +44,7 @@ class R2ec(SequentialRecommender):
         dataset: RecBole's data set of the training.
 
     Attributes:
+        catalogue: texts of items.
         backbone: the language model.
         reader: reads and writes with it.
         template: makes prompts.
@@ -65,7 +66,8 @@ class R2ec(SequentialRecommender):
         self.ratings = dataset.ratings if config["prompt_ratings"] else None
         self._new_tokens = int(config["max_new_tokens"])
         self._live = int(config["live_items"])
-        catalogue, style = catalogue_of(config, dataset), str(config["prompt_style"])
+        self.catalogue = catalogue = catalogue_of(config, dataset)
+        style = str(config["prompt_style"])
         settings, problems = backbone_settings(config.final_config_dict)
         assert settings is not None, problems
         folder, device = kept_folder(config), torch.device(config["device"])

@@ -154,8 +154,9 @@ def load_run(
         dataset, train, valid, test = build_data(config)
         check_digest(folder, dataset.digest)
         built = build_model(config, train)
-    if config["model"] == "RPORec":
+    if hasattr(built, "catalogue"):  # it reads texts each time
         check_digest(folder, digest_of_words(dataset, built.catalogue), WORDS)
+    if config["model"] == "RPORec":
         checkpoint.restore(built, folder)
     else:
         baseline.restore(built, folder)

@@ -223,7 +223,7 @@ def _train(config: Any, folder: Path, source: Path, recipe: Recipe, before: Mapp
             **{split: before[split] for split in ("valid", "test") if split in before},
         },
         digest.KEY: data.digest,
-        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if name == "RPORec" else {}),
+        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if hasattr(model, "catalogue") else {}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "stages": {
             "data": {"name": "data and model", "seconds": prepared},

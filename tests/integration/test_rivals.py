@@ -11,6 +11,7 @@ import torch
 from rporec_recbole import load_run
 from rporec_recbole.cli import main
 from rporec_recbole.data.dataset import TARGETS
+from rporec_recbole.errors import RunFolderError
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.host.data import build_data
 from rporec_recbole.rivals.dataset import CLOCK
@@ -177,6 +178,15 @@ def test_r2ec_is_the_same_for_the_same_seed_and_other_without_reasoning(runs, to
     assert len(metrics["validations"]) == 1  # nothing is written, so nothing is rewarded
     assert metrics["parameters"] == read_results(runs / "R2ec")[0]["parameters"] > 0
     assert load_run(tmp_path / "bare").evaluate("test")[0] == metrics["test"]
+
+
+def test_r2ec_refuses_other_texts(runs, toy, tmp_path):
+    """It reads them at each evaluation, so its scores would be others without a word."""
+    other = shutil.copytree(toy / "toy", tmp_path / "toy")
+    items = other / "toy.item"
+    items.write_text(items.read_text().replace("Film 7 ", "Movie 7 "))
+    with pytest.raises(RunFolderError, match="texts have changed"):
+        load_run(runs / "R2ec", data_path=str(tmp_path))
 
 
 def test_r2ec_with_a_pretrained_model_keeps_its_adapter_alone(toy, tmp_path):
