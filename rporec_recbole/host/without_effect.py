@@ -35,8 +35,8 @@ _INSTEAD: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda value: value is None, f"{_MADE}. Sampled evaluation is --eval_args with `mode: uni100`"),
     ),
 }
-_NOT_OF_OURS = {"shuffle": True, "enable_amp": False, "enable_scaler": False, "require_pow": False}
-_NOT_READ = {
+_NOT_OF_OURS: dict[str, Any] = {"shuffle": True, "enable_amp": False, "enable_scaler": False, "require_pow": False}
+_NOT_READ: dict[str, tuple[dict[str, Any], str]] = {
     "RPORec": ({"learner": "adam", **_NOT_OF_OURS}, "whose stages have an optimiser and batches of their own"),
     "R2ec": (_NOT_OF_OURS, "whose epochs have batches of their own"),
 }

@@ -40,6 +40,8 @@ class R2ecTrainer(Trainer):
     """
 
     model: R2ec
+    best_valid_score: float
+    cur_step: int
 
     def __init__(self, config: Any, model: R2ec) -> None:
         super().__init__(config, model)
