@@ -5,7 +5,7 @@ Letters in shapes: R texts, T tokens, K last tokens, H hidden size, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,8 +27,8 @@ ITEM_INSTRUCTIONS = {
 """What stands before an item's text, by style of prompt."""
 
 
-_AT_ONCE = 2048
-"""Tokens of texts whose states are read together: short ones beside long ones are mostly padding."""
+_ALIKE = 0.75
+"""How long the shortest of the texts that are read together is at least, as a share of the longest: less is mostly padding."""
 
 
 class Reasoned(NamedTuple):
@@ -97,7 +97,7 @@ class Reader:
     def last_states(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """`[R, H]` at the last token of each, in parts of like length."""
         states, order = [], []
-        for numbers in batches_by_length([len(text) for text in texts], 0, _AT_ONCE):
+        for numbers in _alike([len(text) for text in texts], self.backbone.batch_tokens):
             part = [(list(texts[number]), [IGNORE] * len(texts[number])) for number in numbers]
             inputs = self._inputs(self.backbone.collate(part))
             with self._precision():
@@ -152,3 +152,15 @@ class Reader:
         if tokens[-1] in self.backbone.end_tokens:
             tokens = tokens[:-1]
         return Reasoned(prompt, [*tokens, *self.answer], len(tokens))
+
+
+def _alike(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """`batches_by_length` whose texts are of like length."""
+    for numbers in batches_by_length(lengths, 0, budget):
+        part: list[int] = []
+        for number in numbers:
+            if part and lengths[number] < _ALIKE * lengths[part[0]]:
+                yield part
+                part = []
+            part.append(number)
+        yield part
