@@ -98,9 +98,10 @@ def _language_problems(config: Any) -> list[str]:
         found.append(
             f"`taught_texts={config['taught_texts']}` must be at most `group_size={config['group_size']}`, of which they are the best"
         )
-    if not config["stream_passes"] and not config["head_positions"]:
+    rewarded = config["reasoning"] and config["epochs"] > 1
+    if not (config["stream_passes"] or config["head_positions"] or rewarded):
         found.append(
-            "`stream_passes=0` and `head_positions=0` leave nothing that teaches how to rank. Raise one of them"
+            "`stream_passes=0` and `head_positions=0` leave nothing that teaches how to rank. Raise one of them, or `epochs` with `reasoning`"
         )
     return found
 

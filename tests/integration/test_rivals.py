@@ -148,7 +148,7 @@ def test_without_times_positions_alone(toy, tmp_path, caplog):
         ("R2ec", ["--max_new_tokens=0"], "`max_new_tokens=0` must be a whole number of at least 1"),
         ("R2ec", ["--prompt_style=instruct"], "set `stream_passes` to 0 or `prompt_style` to compact"),
         ("R2ec", ["--prompt_items=11"], "`prompt_items=11` must be at most `MAX_ITEM_LIST_LENGTH=10`"),
-        ("R2ec", ["--stream_passes=0", "--head_positions=0"], "leave nothing that teaches how to rank"),
+        ("R2ec", ["--stream_passes=0", "--head_positions=0", "--epochs=1"], "leave nothing that teaches how to rank"),
         ("R2ec", ["--enable_amp=True"], "has no effect on R2ec"),
         ("R2ec", ["--hidden_size=16"], "`hidden_size` is not a setting of R2ec"),
         ("TextSASRec", ["--items_from=titles"], "`items_from='titles'` must be one of text, ids, both"),
@@ -192,7 +192,7 @@ def test_r2ec_refuses_other_texts(runs, toy, tmp_path):
 def test_r2ec_with_a_pretrained_model_keeps_its_adapter_alone(toy, tmp_path):
     tokenizer = word_tokenizer()
     base = folder_of(qwen(len(tokenizer), max_position_embeddings=1024), tmp_path / "base", tokenizer)
-    given = ["--warmup_examples=4", "--head_positions=4", "--stream_passes=0", "--chat_template=never"]
+    given = ["--warmup_examples=0", "--head_positions=0", "--stream_passes=0", "--chat_template=never"]  # RecPO alone
     assert main(settings(toy, "R2ec", tmp_path / "run", f"--backbone={base}", "--hide_seen=True", *given)) == 0
     assert (tmp_path / "run/backbone/adapter_model.safetensors").is_file()
     assert not list((tmp_path / "run/backbone").glob("model*.safetensors"))
