@@ -116,7 +116,8 @@ class R2ecTrainer(Trainer):
             list_lessons(model.reader, model.template, histories, int(config["stream_window"]), rng)
             for _ in range(int(config["stream_passes"]))
         ]
-        if not lists:  # which fill the vectors of items within their first steps
+        # Lists fill the vectors of items within their first steps.
+        if not lists:
             model.read_items()
         loss = self._learn("lists", lists, 1.0, rng)
         order = training_order(dataset, self.seed)
