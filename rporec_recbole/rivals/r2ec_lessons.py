@@ -90,6 +90,8 @@ def text_lessons(reader: Reader, prompts: Sequence[str], texts: Sequence[str], t
 
     Their own end finds none: they were composed by somebody who knew it.
     """
+    if not prompts:
+        return []
     written = reader.backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return [
         Lesson([*prompt, *text], [IGNORE] * len(prompt) + text, [len(prompt) - 1], [target])
