@@ -33,6 +33,14 @@ NEEDS: dict[str, dict[str, Any]] = {
     "NCL": {"num_clusters": 5},
     **{model: {"reranker_CAN_NUM": 10} for model in ("GRU4RecCPR", "SASRecCPR")},
     "RPORec": {"stages": ["1a"], "ids_only": True},
+    "R2ec": {
+        "item_text_fields": ["words"],
+        "backbone": "tiny-nano",
+        "warmup_examples": 40,
+        "head_positions": 20,
+        "max_new_tokens": 16,
+        "epoch_steps": 1,
+    },
     "TextSASRec": {"item_text_fields": ["words"]},
     "TIGER": {"item_text_fields": ["words"], "codebook_size": 8},
 }

@@ -56,7 +56,7 @@ A search (--sweep) is shared by any number of processes started with the very sa
     "-m",
     metavar="MODEL",
     type=Completed("MODEL", model_names),
-    help="RPORec, a rival (HSTU, TextSASRec, TIGER), or any RecBole model (`rporec models`), or a class of yours as package.module:Class; several, separated by commas, are compared.",
+    help="RPORec, a rival (HSTU, R2ec, TextSASRec, TIGER), or any RecBole model (`rporec models`), or a class of yours as package.module:Class; several, separated by commas, are compared.",
 )
 @click.option(
     "--dataset",

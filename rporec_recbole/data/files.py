@@ -20,6 +20,8 @@ from rporec_recbole.tables.replacing import replacing_folder as replacing_folder
 
 MODEL_WEIGHTS = "model.safetensors"
 """In the folder of a finished run of any model but RPORec."""
+BACKBONE = "backbone"
+"""The folder of its language model in that of a finished run."""
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """RecBole's own models on disk without pickle: `model.safetensors`, and JSON for what is no tensor.
 
 A few of RecBole's models keep state outside their parameters (`other_parameter`): tensors, NumPy arrays and SciPy
-matrices are stored as tensors, plain numbers and texts as JSON.
+matrices are stored as tensors, plain numbers and texts as JSON. A language model has a folder of its own, `backbone/`; its model loads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from rporec_recbole.data.files import MODEL_WEIGHTS, read_tensors, unwritable, write_json, write_tensors
+from rporec_recbole.backbone.model import Backbone
+from rporec_recbole.data.files import BACKBONE, MODEL_WEIGHTS, read_tensors, unwritable, write_json, write_tensors
 from rporec_recbole.errors import RunFolderError, first_line
 
 WEIGHTS, EXTRA = MODEL_WEIGHTS, "model.json"
@@ -36,6 +37,8 @@ def save(model: Any, folder: Path) -> None:
             continue  # a part of the model (SASRecF's feature layer): its weights are in the state already
         extra[name] = _pack(name, value, tensors)
     with unwritable(f"The model cannot be written to {folder}"):
+        if isinstance(getattr(model, "backbone", None), Backbone):
+            model.backbone.save(folder / BACKBONE)
         write_tensors(folder / WEIGHTS, tensors)
         write_json(folder / EXTRA, extra)
 

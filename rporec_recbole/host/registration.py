@@ -42,6 +42,8 @@ def register() -> None:
     from rporec_recbole.data.dataset import RPORecDataset
     from rporec_recbole.model import rporec
     from rporec_recbole.rivals.hstu import HSTU
+    from rporec_recbole.rivals.r2ec import R2ec
+    from rporec_recbole.rivals.r2ec_trainer import R2ecTrainer
     from rporec_recbole.rivals.textsasrec import TextSASRec
     from rporec_recbole.rivals.tiger import TIGER
     from rporec_recbole.training.trainer import RPORecTrainer
@@ -50,8 +52,9 @@ def register() -> None:
     sequential.rporec = rporec
     sequential.RPORec = rporec.RPORec
     recbole.trainer.RPORecTrainer = RPORecTrainer
+    recbole.trainer.R2ecTrainer = R2ecTrainer
     recbole.data.dataset.RPORecDataset = RPORecDataset
-    for model in (HSTU, TextSASRec, TIGER):
+    for model in (HSTU, R2ec, TextSASRec, TIGER):
         name = model.__name__
         sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] = sys.modules[model.__module__]
         setattr(sequential, name, model)
@@ -86,8 +89,11 @@ def _stand_on_our_defaults() -> None:
             raise ConfigError(
                 f'`item_text_fields={texts!r}` must be a list, title first: --item_text_fields="[title,...]"'
             )
-        if base in RIVALS and "text_encoder" in ours:
-            pass  # it reads texts from the file, and no column is loaded for them
+        if base in RIVALS and ("text_encoder" in ours or "backbone" in ours):
+            # It reads texts from the file, and no column is loaded for them.
+            if "backbone" in ours:
+                pretrained = backbone_defaults(given.get("backbone", ours["backbone"]))
+                ours |= {key: value for key, value in pretrained.items() if key in ours}
         elif model != "RPORec":
             ours.pop("item_text_fields", None)
         else:

@@ -35,14 +35,12 @@ _INSTEAD: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda value: value is None, f"{_MADE}. Sampled evaluation is --eval_args with `mode: uni100`"),
     ),
 }
-_NOT_OF_RPOREC = {
-    "learner": "adam",
-    "shuffle": True,
-    "enable_amp": False,
-    "enable_scaler": False,
-    "require_pow": False,
+_NOT_OF_OURS: dict[str, Any] = {"shuffle": True, "enable_amp": False, "enable_scaler": False, "require_pow": False}
+_NOT_READ: dict[str, tuple[dict[str, Any], str]] = {
+    "RPORec": ({"learner": "adam", **_NOT_OF_OURS}, "whose stages have an optimiser and batches of their own"),
+    "R2ec": (_NOT_OF_OURS, "whose epochs have batches of their own"),
 }
-"""What RecBole's trainer reads and RPORec's stages do not, with RecBole's own values."""
+"""What RecBole's trainer reads and a trainer of ours does not, with RecBole's own values, and why."""
 
 
 def effect_problems(model: str, given: Mapping[str, Any]) -> list[str]:
@@ -81,13 +79,12 @@ def unread_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
     Returns:
         a sentence for each.
     """
-    found = []
-    if config["model"] == "RPORec":
-        found = [
-            f"`{key}={given[key]!r}` has no effect on RPORec, whose stages have an optimiser and batches of their own. Leave it out"
-            for key, value in _NOT_OF_RPOREC.items()
-            if given.get(key, value) != value
-        ]
+    unread, why = _NOT_READ.get(config["model"], ({}, ""))
+    found = [
+        f"`{key}={given[key]!r}` has no effect on {config['model']}, {why}. Leave it out"
+        for key, value in unread.items()
+        if given.get(key, value) != value
+    ]
     bigger = config["valid_metric_bigger"]
     if given.get("valid_metric_bigger", bigger) != bigger:
         better = "more" if bigger else "less"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rporec_recbole.settings.known import RIVALS
+from rporec_recbole.settings.reader import backbone_settings
 
 ITEMS_FROM = ("text", "ids", "both")
 
@@ -24,14 +25,22 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(
         (
             "hidden_size", "n_layers", "n_heads", "inner_size", "adapter_size", "text_size", "title_characters", "codebook_levels",
-            "MAX_ITEM_LIST_LENGTH",
+            "MAX_ITEM_LIST_LENGTH", "prompt_items", "live_items", "epoch_steps", "rl_updates", "reward_k",
+            "taught_texts", "stream_batch_tokens",
         ),
         _whole(1),
     ),
-    **dict.fromkeys(("negatives", "time_buckets", "beams"), _whole(0)),
-    "codebook_size": _whole(2),
-    "dropout_prob": (lambda value: _number(value) and 0 <= value < 1, "a number from 0 up to, but not, 1"),
-    "temperature": (lambda value: _number(value) and 0 < value < float("inf"), "a number above 0"),
+    **dict.fromkeys(("negatives", "time_buckets", "beams", "stream_passes", "warmup_examples", "head_positions"), _whole(0)),
+    **dict.fromkeys(("codebook_size", "group_size"), _whole(2)),
+    "stream_window": _whole(10),
+    **dict.fromkeys(("dropout_prob", "clip_low"), (lambda value: _number(value) and 0 <= value < 1, "a number from 0 up to, but not, 1")),
+    "softmax_weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    **dict.fromkeys(("clip_high", "cot_weight"), (lambda value: _number(value) and 0 <= value < float("inf"), "a number of at least 0")),
+    **dict.fromkeys(
+        ("temperature", "warmup_learning_rate", "rl_temperature"),
+        (lambda value: _number(value) and 0 < value < float("inf"), "a number above 0"),
+    ),
+    **dict.fromkeys(("reasoning", "prompt_ratings"), (lambda value: isinstance(value, bool), "True or False")),
     "items_from": (lambda value: value in ITEMS_FROM, f"one of {', '.join(ITEMS_FROM)}"),
     "text_encoder": (
         lambda value: isinstance(value, str) and value.strip() != "",
@@ -55,7 +64,7 @@ def rival_problems(config: Any) -> list[str]:
     found = [
         f"`{key}={own[key]!r}` must be {allowed}" for key, (holds, allowed) in _RULES.items() if key in own and not holds(own[key])
     ]  # fmt: skip
-    if not found and own["hidden_size"] % own["n_heads"]:
+    if not found and "n_heads" in own and own["hidden_size"] % own["n_heads"]:
         found.append(
             f"`hidden_size={own['hidden_size']}` must be a multiple of `n_heads={own['n_heads']}`: each head has its share of the width"
         )
@@ -68,6 +77,32 @@ def rival_problems(config: Any) -> list[str]:
     if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
         instead = " Items that a target is told from are `negatives`" if "negatives" in own else ""
         found.append(f"`train_neg_sample_args` has no effect on {config['model']}. Leave it out.{instead}")
+    if not found and "backbone" in config:
+        found += _language_problems(config)
+    return found
+
+
+def _language_problems(config: Any) -> list[str]:
+    """What is wrong with the settings of a rival that is a language model."""
+    found = backbone_settings(config.final_config_dict)[1]
+    if config["stream_passes"] and config["prompt_style"] != "compact":
+        found.append(
+            f"`stream_passes={config['stream_passes']}` reads lists as prompts of `prompt_style=compact` show them (here {config['prompt_style']}); "
+            "set `stream_passes` to 0 or `prompt_style` to compact"
+        )
+    if config["prompt_items"] > config["MAX_ITEM_LIST_LENGTH"]:
+        found.append(
+            f"`prompt_items={config['prompt_items']}` must be at most `MAX_ITEM_LIST_LENGTH={config['MAX_ITEM_LIST_LENGTH']}`: no more are handed over"
+        )
+    if config["taught_texts"] > config["group_size"]:
+        found.append(
+            f"`taught_texts={config['taught_texts']}` must be at most `group_size={config['group_size']}`, of which they are the best"
+        )
+    rewarded = config["reasoning"] and config["epochs"] > 1
+    if not (config["stream_passes"] or config["head_positions"] or rewarded):
+        found.append(
+            "`stream_passes=0` and `head_positions=0` leave nothing that teaches how to rank. Raise one of them, or `epochs` with `reasoning`"
+        )
     return found
 
 
@@ -78,4 +113,4 @@ def is_rival(config: Any) -> bool:
 
 def reads_texts(config: Any) -> bool:
     """Whether its model is a rival that reads item texts."""
-    return is_rival(config) and "text_encoder" in config and config["items_from"] != "ids"
+    return is_rival(config) and ("text_encoder" in config or "backbone" in config) and config["items_from"] != "ids"

@@ -17,7 +17,7 @@ from rporec_recbole.data.item_texts import item_file, item_texts
 from rporec_recbole.errors import DatasetError
 from rporec_recbole.model.encoder import make_encoder
 from rporec_recbole.rivals.checks import reads_texts
-from rporec_recbole.text.catalogue import build_catalogue
+from rporec_recbole.text.catalogue import Catalogue, build_catalogue
 
 _RESTORED_FROM = "restored_from"
 
@@ -59,14 +59,28 @@ def text_vectors(config: Any, dataset: Any) -> Tensor:
     Raises:
         ConfigError: the encoder cannot be loaded.
     """
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    fields = list(config["item_text_fields"])
-    catalogue = build_catalogue(item_texts(config, fields, tokens), tokens, fields, config["title_characters"])
-    texts = catalogue.lines[1:]
+    tokens, texts = dataset.field2id_token[dataset.iid_field], catalogue_of(config, dataset).lines[1:]
     encoder = make_encoder(config["text_encoder"], texts, config["text_size"], config["seed"], str(config["device"]))
     vectors = torch.zeros(len(tokens), encoder.size)
     vectors[1:] = torch.from_numpy(encoder.encode(texts))
     return vectors
+
+
+def catalogue_of(config: Any, dataset: Any) -> Catalogue:
+    """The texts of all items, by a rival's settings.
+
+    Args:
+        config: RecBole's Config.
+        dataset: RecBole's data set.
+    """
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    fields = list(config["item_text_fields"])
+    return build_catalogue(item_texts(config, fields, tokens), tokens, fields, config["title_characters"])
+
+
+def kept_folder(config: Any) -> Path | None:
+    """The folder of the finished run that is being brought back; None for a new run."""
+    return getattr(config, _RESTORED_FROM, None)
 
 
 def kept(config: Any, name: str) -> Tensor | None:
@@ -79,7 +93,7 @@ def kept(config: Any, name: str) -> Tensor | None:
     Raises:
         RunFolderError: the weights are damaged.
     """
-    folder: Path | None = getattr(config, _RESTORED_FROM, None)
+    folder = kept_folder(config)
     if folder is None:
         return None
     return read_tensors(folder / MODEL_WEIGHTS, "Run the training again.")[0].get(f"state.{name}")

@@ -16,6 +16,7 @@ import torch
 
 from rporec_recbole.cot.reasoner import SHARED
 from rporec_recbole.data.digest import WORDS, check_digest, digest_of_words
+from rporec_recbole.data.files import BACKBONE
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.evaluation.lists import TopLists
 from rporec_recbole.evaluation.ranks import together
@@ -31,7 +32,7 @@ from rporec_recbole.runs.located import located
 from rporec_recbole.training.stage1.answers import answer_measure, answers_of
 from rporec_recbole.training.state import checkpoint
 
-_MAY_LACK = (checkpoint.ENCODER, checkpoint.BACKBONE)
+_MAY_LACK = (checkpoint.ENCODER, BACKBONE)
 _MAKES_SCORES = (CONFIG, checkpoint.STATE, checkpoint.HEAD, *_MAY_LACK)
 
 
@@ -153,8 +154,9 @@ def load_run(
         dataset, train, valid, test = build_data(config)
         check_digest(folder, dataset.digest)
         built = build_model(config, train)
-    if config["model"] == "RPORec":
+    if hasattr(built, "catalogue"):  # it reads texts each time
         check_digest(folder, digest_of_words(dataset, built.catalogue), WORDS)
+    if config["model"] == "RPORec":
         checkpoint.restore(built, folder)
     else:
         baseline.restore(built, folder)

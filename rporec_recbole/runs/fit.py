@@ -24,7 +24,7 @@ import torch
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import digest
-from rporec_recbole.data.files import read_tensors
+from rporec_recbole.data.files import BACKBONE, read_tensors
 from rporec_recbole.errors import ConfigError, RunFolderError
 from rporec_recbole.evaluation.ranks import rank_table
 from rporec_recbole.host import baseline
@@ -223,7 +223,7 @@ def _train(config: Any, folder: Path, source: Path, recipe: Recipe, before: Mapp
             **{split: before[split] for split in ("valid", "test") if split in before},
         },
         digest.KEY: data.digest,
-        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if name == "RPORec" else {}),
+        **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if hasattr(model, "catalogue") else {}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "stages": {
             "data": {"name": "data and model", "seconds": prepared},
@@ -245,6 +245,6 @@ def _take_over(model: Any, source: Path, folder: Path) -> None:
     for name, buffer in model.head.named_buffers():
         if name in ("strength", "expert.strength"):
             buffer.copy_(weights[f"head.{name}"])
-    backbone = load_backbone(source / checkpoint.BACKBONE, model.settings.backbone, torch.device(model.device))
+    backbone = load_backbone(source / BACKBONE, model.settings.backbone, torch.device(model.device))
     model.connect(backbone, CoTStore(folder / checkpoint.STORE))
     model.reasoning_on = True

@@ -9,12 +9,12 @@ from typing import Any
 
 from rporec_recbole.backbone.sources import ADAPTER, check_weights, find_source
 from rporec_recbole.data.digest import check_digest
+from rporec_recbole.data.files import BACKBONE
 from rporec_recbole.errors import ConfigError, DatasetError, RunFolderError
 from rporec_recbole.host.data import build_data
 from rporec_recbole.runs.folder import logging_to, read_config
 from rporec_recbole.settings.places import is_gone, settled
 from rporec_recbole.settings.types import is_embedded
-from rporec_recbole.training.state.checkpoint import BACKBONE
 
 
 def has_data_of(folder: Path, config: Any) -> bool:
@@ -53,7 +53,7 @@ def located(folder: Path, given: Mapping[str, str | None]) -> dict[str, Any]:
     dataset = str(written["dataset"])
     values = settled({**written, **stand_ins}, dataset)
     _find_data(folder, written, values, dataset)
-    if written["model"] == "RPORec":
+    if "backbone" in written:
         _find_models(folder, values, stand_ins)
     return values
 
@@ -84,7 +84,7 @@ def _refuse_superfluous(folder: Path, written: Mapping[str, Any], key: str, plac
         raise ConfigError(f"`--{key}=` names nothing. Name where it is now, or leave the option out.")
     if key == "data_path":
         return
-    own = written.get(key) if written["model"] == "RPORec" else None
+    own = written.get(key) if "backbone" in written else None
     if own is None or own == "lsa" or (key == "backbone" and is_embedded(own)):
         kind = "language model" if key == "backbone" else "sentence encoder"
         raise ConfigError(

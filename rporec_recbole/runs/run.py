@@ -242,7 +242,7 @@ def _run(
             **({"samples": data.samples} if data.samples else {}),
             **({"time_split": by_time} if by_time else {}),
             digest.KEY: data.digest,
-            **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if config["model"] == "RPORec" else {}),
+            **({digest.WORDS: digest.digest_of_words(data, model.catalogue)} if hasattr(model, "catalogue") else {}),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             **results,
             **({"beyond": {"test": beyond}} if beyond else {}),

@@ -24,7 +24,7 @@ KINDS = {
     "trees": "exlib_recommender",
 }
 """Kind of model -> its folder in RecBole."""
-RIVALS = ("HSTU", "TIGER", "TextSASRec")
+RIVALS = ("HSTU", "R2ec", "TIGER", "TextSASRec")
 """Models of other people's papers that are built here; all are sequential (docs/rivals.md)."""
 OURS = ("RPORec", *RIVALS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from rporec_recbole.errors import ConfigError, did_you_mean
@@ -20,6 +20,7 @@ from rporec_recbole.settings.types import (
     STAGES,
     TINY,
     WORDS,
+    BackboneSettings,
     Settings,
     is_embedded,
 )
@@ -164,6 +165,21 @@ def backbone_defaults(backbone: Any) -> dict[str, Any]:
 def reward_defaults(reward: Any) -> dict[str, Any]:
     """The settings that have another default under this `reward`: weights and gates of its mixture."""
     return read_yaml(properties_dir() / f"reward/{reward}.yaml") if reward in REWARDS[1:] else {}
+
+
+def backbone_settings(given: Mapping[str, Any]) -> tuple[BackboneSettings | None, list[str]]:
+    """The backbone of a model that has some of RPORec's settings of it, by their names; the others are at RPORec's defaults.
+
+    Args:
+        given: settings; those that are not the backbone's are not read.
+
+    Returns:
+        None where something is wrong, and a sentence for each problem.
+    """
+    problems: list[str] = []
+    values = read_yaml(properties_dir() / "model/RPORec.yaml")
+    values |= backbone_defaults(given["backbone"]) | dict(given)
+    return _part(BackboneSettings, values, problems), problems
 
 
 def settings_from(config: Any) -> Settings:

@@ -12,23 +12,30 @@ from rporec_recbole import load_run
 from rporec_recbole.cli import main
 from rporec_recbole.data.clock import CLOCK
 from rporec_recbole.data.dataset import TARGETS
+from rporec_recbole.errors import RunFolderError
 from rporec_recbole.host.bridge import build_model
 from rporec_recbole.host.data import build_data
 from rporec_recbole.runs.folder import read_results
 from rporec_recbole.settings.known import RIVALS
+from tests.backbones import folder_of, qwen, word_tokenizer
 from tests.toy import toy_config
 
 TEXTS = ["--item_text_fields=[title,genre]", "--text_size=8"]
+SMALL = ["--hidden_size=16", "--n_layers=1"]
 OWN = {
-    "HSTU": ["--negatives=5"],
-    "TextSASRec": [*TEXTS, "--inner_size=16"],
-    "TIGER": [*TEXTS, "--codebook_size=4", "--codebook_levels=2", "--inner_size=16", "--n_heads=2"],
-}
+    "HSTU": [*SMALL, "--negatives=5"],
+    "R2ec": [
+        TEXTS[0], "--backbone=tiny-nano", "--prompt_items=4", "--max_new_tokens=16", "--stream_passes=1", "--warmup_examples=40",
+        "--head_positions=20", "--epoch_steps=1", "--train_batch_size=2", "--group_size=2", "--live_items=5",
+    ],
+    "TextSASRec": [*SMALL, *TEXTS, "--inner_size=16"],
+    "TIGER": [*SMALL, *TEXTS, "--codebook_size=4", "--codebook_levels=2", "--inner_size=16", "--n_heads=2"],
+}  # fmt: skip
 
 
 def settings(toy, model, folder, *more):
     place = ["--dataset=toy", f"--data_path={toy}", f"--run_dir={folder}", "--epochs=2", "--eval_step=1"]
-    small = ["--hidden_size=16", "--n_layers=1", "--MAX_ITEM_LIST_LENGTH=10", "--show_progress=False"]
+    small = ["--MAX_ITEM_LIST_LENGTH=10", "--show_progress=False"]
     given = {one.partition("=")[0] for one in more}
     usual = [one for one in (*place, *small, *OWN[model]) if one.partition("=")[0] not in given]
     return [f"--model={model}", *usual, *more]
@@ -83,7 +90,7 @@ def test_a_run_keeps_what_it_made_of_texts(runs, toy, tmp_path):
         assert load_run(folder).evaluate("test")[0] == read_results(runs / model)[0]["test"]
 
 
-@pytest.mark.parametrize("model", ["HSTU", "TextSASRec"])
+@pytest.mark.parametrize("model", ["HSTU", "R2ec", "TextSASRec"])
 def test_scores_read_the_history_alone(runs, model):
     run = load_run(runs / model)
     rows = next(iter(run.loaders["test"]))[0]
@@ -138,6 +145,17 @@ def test_without_times_positions_alone(toy, tmp_path, caplog):
         ("HSTU", ["--n_head=2"], "Did you mean `n_heads`"),
         ("HSTU", ["--train_neg_sample_args={distribution: uniform, sample_num: 1}"], "has no effect on HSTU"),
         ("HSTU", ["--benchmark_filename=[a,b,c]"], "HSTU splits whole sequences itself"),
+        ("R2ec", ["--item_text_fields=None"], "nothing says where they are"),
+        ("R2ec", ["--group_size=1"], "`group_size=1` must be a whole number of at least 2"),
+        ("R2ec", ["--taught_texts=3"], "`taught_texts=3` must be at most `group_size=2`"),
+        ("R2ec", ["--softmax_weight=1.5"], "`softmax_weight=1.5` must be a number from 0 to 1"),
+        ("R2ec", ["--backbone=tiny-huge"], "`backbone='tiny-huge'` must be one of tiny-nano"),
+        ("R2ec", ["--max_new_tokens=0"], "`max_new_tokens=0` must be a whole number of at least 1"),
+        ("R2ec", ["--prompt_style=instruct"], "set `stream_passes` to 0 or `prompt_style` to compact"),
+        ("R2ec", ["--prompt_items=11"], "`prompt_items=11` must be at most `MAX_ITEM_LIST_LENGTH=10`"),
+        ("R2ec", ["--stream_passes=0", "--head_positions=0", "--epochs=1"], "leave nothing that teaches how to rank"),
+        ("R2ec", ["--enable_amp=True"], "has no effect on R2ec"),
+        ("R2ec", ["--hidden_size=16"], "`hidden_size` is not a setting of R2ec"),
         ("TextSASRec", ["--items_from=titles"], "`items_from='titles'` must be one of text, ids, both"),
         ("TextSASRec", ["--item_text_fields=title"], "must be a list, title first"),
         ("TextSASRec", ["--item_text_fields=[plot]"], "there is none in ['plot']"),
@@ -154,6 +172,38 @@ def test_bad_settings_are_one_message(toy, tmp_path, capsys, model, more, said):
     assert said in err
     assert "Traceback" not in err
     assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_r2ec_is_the_same_for_the_same_seed_and_other_without_reasoning(runs, toy, tmp_path):
+    _, ranks = read_results(runs / "R2ec")
+    assert main(settings(toy, "R2ec", tmp_path / "again")) == 0
+    pd.testing.assert_frame_equal(read_results(tmp_path / "again")[1], ranks)
+    assert main(settings(toy, "R2ec", tmp_path / "bare", "--reasoning=False", "--hide_seen=True")) == 0
+    metrics, _ = read_results(tmp_path / "bare")
+    assert len(metrics["validations"]) == 1  # nothing is written, so nothing is rewarded
+    assert metrics["parameters"] == read_results(runs / "R2ec")[0]["parameters"] > 0
+    assert load_run(tmp_path / "bare").evaluate("test")[0] == metrics["test"]
+
+
+def test_r2ec_refuses_other_texts(runs, toy, tmp_path):
+    """It reads them at each evaluation, so its scores would be others without a word."""
+    other = shutil.copytree(toy / "toy", tmp_path / "toy")
+    items = other / "toy.item"
+    items.write_text(items.read_text().replace("Film 7 ", "Movie 7 "))
+    with pytest.raises(RunFolderError, match="texts have changed"):
+        load_run(runs / "R2ec", data_path=str(tmp_path))
+
+
+def test_r2ec_with_a_pretrained_model_keeps_its_adapter_alone(toy, tmp_path):
+    tokenizer = word_tokenizer()
+    base = folder_of(qwen(len(tokenizer), max_position_embeddings=1024), tmp_path / "base", tokenizer)
+    given = ["--warmup_examples=0", "--head_positions=0", "--stream_passes=0", "--chat_template=never"]  # RecPO alone
+    assert main(settings(toy, "R2ec", tmp_path / "run", f"--backbone={base}", "--hide_seen=True", *given)) == 0
+    assert (tmp_path / "run/backbone/adapter_model.safetensors").is_file()
+    assert not list((tmp_path / "run/backbone").glob("model*.safetensors"))
+    base.rename(tmp_path / "moved")
+    again, _ = load_run(tmp_path / "run", backbone=str(tmp_path / "moved")).evaluate("test")
+    assert again == read_results(tmp_path / "run")[0]["test"]
 
 
 def test_ids_alone_need_no_texts(toy, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from rporec_recbole.backbone.load import make_backbone
+from rporec_recbole.backbone.warmup import Example, bucketed_batches, token_batches, warm_up
 from rporec_recbole.backbone.writer import keep_writer, kept_writer
 from rporec_recbole.cot.store import CoTStore
 from rporec_recbole.data import ladder
@@ -23,8 +24,7 @@ from rporec_recbole.training.stage1.rows import (
     composed_lessons,
     early_order,
 )
-from rporec_recbole.training.stage1.streams import ListLoss, Lists, lesson_examples, token_batches
-from rporec_recbole.training.stage1.warmup import Example, bucketed_batches, warm_up
+from rporec_recbole.training.stage1.streams import ListLoss, Lists, lesson_examples
 from rporec_recbole.training.state import checkpoint
 
 Loss = Callable[[dict[str, Tensor]], Tensor]
@@ -216,10 +216,11 @@ class BackboneStages:
         trainer = self.trainer
         if not batches:
             return
+        backbone = trainer.model.backbone
         warm_up(
-            trainer.model.backbone,
+            backbone,
             batches,
-            loss_of,
+            lambda batch: loss_of(backbone.collate(batch)),
             learning_rate=trainer.settings.backbone.warmup_learning_rate * factor,
             desc=f"1b {name}",
             on_step=lambda step, loss: trainer.recorder.add(f"1b {name}/loss", step + 1, loss),

@@ -9,7 +9,7 @@ Letters in shapes: R rows, T tokens, H hidden size, V vocabulary, M learned toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,12 +20,12 @@ from rporec_recbole.backbone.examples import span_examples
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.running import trains_in_bfloat16
+from rporec_recbole.backbone.warmup import Example
 from rporec_recbole.cot.streams import learned_spans, streams_of
 from rporec_recbole.settings.types import is_embedded
 from rporec_recbole.text.completions import ANSWER, THINK
 from rporec_recbole.text.prompts import PromptTemplate, Rating
 from rporec_recbole.training.stage1.rows import Lessons
-from rporec_recbole.training.stage1.warmup import Example
 
 _ANSWER_WEIGHT = 4.0  # of a token behind `<answer>`: there are thirty times as many others
 _ECHO_WEIGHT = 8.0  # of an answer that learns from the list
@@ -89,25 +89,6 @@ def lesson_examples(backbone: Backbone, lessons: Lessons, rng: np.random.Generat
         return []
     spans = [learned_spans(prompt, 1, rng) for prompt in lessons.prompts]
     return span_examples(backbone.tokenizer, lessons.prompts, spans, lessons.completions)
-
-
-def token_batches(examples: Sequence[Example], tokens: int, rng: np.random.Generator) -> Iterator[list[Example]]:
-    """Batches of examples of similar length, in random order.
-
-    Args:
-        examples: (tokens, labels).
-        tokens: of a batch with its padding; one example may have more.
-        rng: decides ties of length and the order of batches.
-    """
-    order = rng.permutation(len(examples))
-    order = order[np.argsort([-len(examples[i][0]) for i in order], kind="stable")]
-    batches, start = [], 0
-    while start < len(order):
-        count = max(1, tokens // len(examples[order[start]][0]))
-        batches.append(order[start : start + count])
-        start += count
-    for index in rng.permutation(len(batches)):
-        yield [examples[i] for i in batches[index]]
 
 
 class ListLoss:

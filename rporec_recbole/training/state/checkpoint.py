@@ -20,11 +20,11 @@ from torch import Tensor
 
 from rporec_recbole.backbone.load import load_backbone
 from rporec_recbole.cot.store import CoTStore
-from rporec_recbole.data.files import read_tensors, unwritable, write_json, write_tensors
+from rporec_recbole.data.files import BACKBONE, read_tensors, unwritable, write_json, write_tensors
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.model.encoder import load_encoder
 
-HEAD, STATE, ENCODER, BACKBONE, STORE = "head.safetensors", "rporec.json", "encoder", "backbone", "reasoning.sqlite"
+HEAD, STATE, ENCODER, STORE = "head.safetensors", "rporec.json", "encoder", "reasoning.sqlite"
 CONTROLS = "controls"
 BEFORE_RL = f"{CONTROLS}/backbone-before-rl"
 HEAD_BEFORE_REFRESH = f"{CONTROLS}/head-before-refresh.safetensors"

@@ -10,12 +10,13 @@ from rporec_recbole.backbone.examples import span_examples
 from rporec_recbole.backbone.losses import IGNORE
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.tiny import build_tiny, train_tokenizer
+from rporec_recbole.backbone.warmup import token_batches
 from rporec_recbole.cot.streams import learned_spans
 from rporec_recbole.data import ladder
 from rporec_recbole.host.bridge import build_trainer
 from rporec_recbole.text.completions import render_completion
 from rporec_recbole.training.stage1.rows import Lessons
-from rporec_recbole.training.stage1.streams import ListLoss, lesson_examples, token_batches
+from rporec_recbole.training.stage1.streams import ListLoss, lesson_examples
 from tests.toy import toy_config, toy_model, write_toy
 
 LINES = [f"Film {n} | {'Drama' if n % 2 else 'Crime'} | {1980 + n} | rated {1 + n % 5}\n" for n in range(9)]

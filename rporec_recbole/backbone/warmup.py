@@ -1,9 +1,10 @@
-"""Stage 1b: the backbone learns to write, on early positions only."""
+"""How a backbone learns from batches of texts: one pass, whatever their loss is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from rporec_recbole.settings.bars import progress_bar
 
 _RELEASE_EVERY = 10  # steps
 Example = tuple[list[int], list[int]]
+"""Tokens and labels."""
+Batch = TypeVar("Batch")
+Taught = TypeVar("Taught", bound=tuple[Any, ...])
 
 
 def bucketed_batches(examples: Sequence[Example], batch_size: int, rng: np.random.Generator) -> Iterator[list[Example]]:
@@ -33,10 +37,29 @@ def bucketed_batches(examples: Sequence[Example], batch_size: int, rng: np.rando
         yield [examples[i] for i in batches[index]]
 
 
+def token_batches(examples: Sequence[Taught], tokens: int, rng: np.random.Generator) -> Iterator[list[Taught]]:
+    """Batches of examples of similar length, in random order.
+
+    Args:
+        examples: tuples that begin with their tokens.
+        tokens: of a batch with its padding; one example may have more.
+        rng: decides ties of length and the order of batches.
+    """
+    order = rng.permutation(len(examples))
+    order = order[np.argsort([-len(examples[i][0]) for i in order], kind="stable")]
+    batches, start = [], 0
+    while start < len(order):
+        count = max(1, tokens // len(examples[order[start]][0]))
+        batches.append(order[start : start + count])
+        start += count
+    for index in rng.permutation(len(batches)):
+        yield [examples[i] for i in batches[index]]
+
+
 def warm_up(
     backbone: Backbone,
-    batches: Sequence[Sequence[Example]],
-    loss_of: Callable[[dict[str, Tensor]], Tensor],
+    batches: Sequence[Batch],
+    loss_of: Callable[[Batch], Tensor],
     *,
     learning_rate: float,
     desc: str,
@@ -46,8 +69,8 @@ def warm_up(
 
     Args:
         backbone: its trainable weights change.
-        batches: of (tokens, labels), one a step.
-        loss_of: the loss of a collated batch.
+        batches: one a step.
+        loss_of: the loss of a batch.
         learning_rate: highest learning rate.
         desc: label of the progress bar.
         on_step: gets (step, loss).
@@ -62,9 +85,9 @@ def warm_up(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     with progress_bar(total=steps, desc=desc, unit="step") as bar:
         for step, batch in enumerate(batches):
-            loss = loss_of(backbone.collate(batch))
+            loss = loss_of(batch)
             if not torch.isfinite(loss):
-                raise TrainingError(f"The CoT loss became {loss.item()} at step {step}; lower warmup_learning_rate.")
+                raise TrainingError(f"The loss became {loss.item()} at step {step}; lower warmup_learning_rate.")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
