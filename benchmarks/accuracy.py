@@ -39,6 +39,8 @@ TIME = "ml-100k: minutes a trunk, hours the whole grid; seconds where the ranks 
 RESULTS = {
     "benchmarks/results/*/*.parquet": "python benchmarks/accuracy.py --dataset=DATASET",
     "benchmarks/results/*/accuracy.json": "python benchmarks/accuracy.py --dataset=DATASET",
+    "benchmarks/results/trunk_clock/*/*": "python benchmarks/accuracy.py --dataset=DATASET --grid=benchmarks/trunk_clock.yaml "
+    '--results=benchmarks/results/trunk_clock --seeds=2020,2021,2022 --models="with a clock,without"',
 }
 PROTOCOLS = {"seen items ranked": False, "seen items hidden": True}
 CHOSEN_BY, METRICS = "ndcg@10", ("ndcg@10", "hit@10")
