@@ -80,6 +80,12 @@ class PromptTemplate:
         """How one item of a history stands in a prompt."""
         return self.catalogue.lines[item] + ("\n" if rating is None else f"{_RATED}{written(rating)}\n")
 
+    def tokens(self, prompt: str) -> int:
+        """How many tokens a prompt has, counted line by line as where it is decided what fits."""
+        start = self._instruction
+        lines = prompt.removeprefix(start).split("\n")
+        return sum(self._tokens(f"{line}\n") for line in lines[:-1]) + (self._tokens(start) if start else 0)
+
     @property
     def _instruction(self) -> str:
         return INSTRUCTIONS[self.style]
