@@ -91,9 +91,9 @@ def read_guesses(completions: Sequence[Completion], matcher: AnswerMatcher, n_it
         if not one.guesses:
             rows.append([(matcher([one.answer])[0], [0.0, 0.0, 0.0, 1.0, 1.0])])
             continue
-        logprobs = torch.tensor([guess.logprob for guess in one.guesses]).double()
-        unguessed = (1 - logprobs.exp().sum()).clamp(min=1e-6) / max(1, n_items - 1 - len(logprobs))
-        ahead = (logprobs - unguessed.log()).tolist()
+        logprobs = np.array([guess.logprob for guess in one.guesses], dtype=np.float32).astype(np.float64)
+        unguessed = max(1 - np.exp(logprobs).sum(), 1e-6) / max(1, n_items - 1 - len(logprobs))
+        ahead = (logprobs - np.log(unguessed)).tolist()
         matches = matcher([guess.answer for guess in one.guesses])
         rows.append(
             [

@@ -43,13 +43,15 @@ def sequence_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str | N
 
 
 def _lists(column: pa.Array, path: Path, name: str) -> list[list[str | None] | None]:
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+    kind = column.type
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if listed and not pa.types.is_nested(kind.value_type):
         tokens = as_texts(column.flatten()).to_pylist()
         ends = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).cumsum().tolist()
         return [tokens[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     texts = as_texts(column)
-    if column.type != texts.type:
+    if listed or kind != texts.type:
         raise DatasetError(
-            f"The column `{name}` of {path} is of the type {column.type}. It must hold lists of item ids, or texts with spaces between the ids."
+            f"The column `{name}` of {path} is of the type {kind}. It must hold lists of item ids, or texts with spaces between the ids."
         )
     return [None if text is None else [token for token in text.split(" ") if token] for text in texts.to_pylist()]
