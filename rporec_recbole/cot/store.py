@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from rporec_recbole.cot.opening import alone, can_be_written, read_only
@@ -64,9 +65,15 @@ class Decoding:
 
 
 def completion_key(prompt: str, generator: str, decoding: Decoding) -> str:
-    """SHA-256 over the prompt, the generator's fingerprint and the decoding."""
-    identity = json.dumps([generator, decoding.identity, prompt], ensure_ascii=False, sort_keys=True)
+    """SHA-256 over the prompt, the generator's fingerprint and the decoding, as a list in JSON."""
+    identity = f"{_start_of_key(generator, decoding)}, {json.dumps(prompt, ensure_ascii=False)}]"
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _start_of_key(generator: str, decoding: Decoding) -> str:
+    """What all prompts have in common."""
+    return json.dumps([generator, decoding.identity], ensure_ascii=False, sort_keys=True)[:-1]
 
 
 @dataclass(frozen=True)

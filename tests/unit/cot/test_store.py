@@ -4,6 +4,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -44,6 +45,8 @@ def test_key_depends_on_all_that_determines_the_text():
     ]
     assert len({base, *others}) == 5
     assert completion_key("p", "g", Decoding(seed=3)) == base  # greedy ignores the seed
+    whole = '["g", {"max_new_tokens": 96, "temperature": 0.0}, "ü\\n\\""]'  # stores of before are found by it
+    assert completion_key('ü\n"', "g", Decoding()) == sha256(whole.encode()).hexdigest()
 
 
 def test_a_sound_store_is_left_alone(tmp_path):
