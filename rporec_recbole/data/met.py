@@ -28,6 +28,8 @@ class Met:
         Returns:
             `[B]` bool: whether a name came in an earlier call.
         """
+        if not names:
+            return np.zeros(0, dtype=bool)
         joined = b"".join(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest() for name in names)
         digests = np.frombuffer(joined, dtype=f"S{_BYTES}")
         before = np.zeros(len(digests), dtype=bool)

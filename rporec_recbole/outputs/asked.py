@@ -30,7 +30,7 @@ from rporec_recbole.runs.scoring import Scorer
 ALL = "all"
 _PROFILE = "a whole profile"
 _NAMED = 5  # unknown users in a message
-FORGET_AFTER = 100_000  # new histories
+_FORGET_AFTER = 100_000  # new histories
 
 Part = tuple[np.ndarray, Tensor]
 """Names of B users, and the scores of all items for them, `[B, N]`."""
@@ -211,22 +211,26 @@ def _rows_of_histories(run: LoadedRun) -> int:
 
 
 def _of_histories(run: LoadedRun, scorer: Scorer, pieces: Iterable[Sequence[History]]) -> Iterator[Part]:
-    model, met = run.model, 0
-    for part in pieces:
-        rows = interaction_of(part, int(run.config["MAX_ITEM_LIST_LENGTH"]), model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+    for part, rows in history_rows(run, pieces):
         numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
         had = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
         yield np.array([one.user for one in part], dtype=object), _scores(run, scorer, rows, had, "a new history")
+
+
+def history_rows(run: LoadedRun, pieces: Iterable[Sequence[History]]) -> Iterator[tuple[Sequence[History], Any]]:
+    """New histories with the rows that a model reads of them, piece by piece.
+
+    Args:
+        run: the finished run.
+        pieces: histories, B at a time.
+    """
+    model, met = run.model, 0
+    for part in pieces:
+        yield part, interaction_of(part, int(run.config["MAX_ITEM_LIST_LENGTH"]), model.ITEM_SEQ, model.ITEM_SEQ_LEN)
         met += len(part)
-        if met >= FORGET_AFTER:
-            forget_histories(model)
+        if met >= _FORGET_AFTER and getattr(model, "encoder", None) is not None:
+            model.use_encoder(model.encoder)  # a text head keeps the vector of every history that it meets
             met = 0
-
-
-def forget_histories(model: Any) -> None:
-    """A text head keeps the vector of every history that it meets, which users without an end would fill the memory with."""
-    if getattr(model, "encoder", None) is not None:
-        model.use_encoder(model.encoder)
 
 
 def _scores(run: LoadedRun, scorer: Scorer, rows: Any, had: Pairs, what: str) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rporec_recbole.data.histories import Histories, interaction_of
+from rporec_recbole.data.histories import Histories
 from rporec_recbole.data.profiles import Profiles
-from rporec_recbole.outputs.asked import FORGET_AFTER, forget_histories
+from rporec_recbole.outputs.asked import history_rows
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.scoring import Scorer
 
@@ -36,14 +36,8 @@ def of_split(run: LoadedRun, split: str) -> tuple[int, Batches]:
 
 def of_histories(run: LoadedRun, read: Histories) -> Batches:
     """Batches of new users, in the order of their files."""
-    model, met = run.model, 0
-    for part in read.pieces(ROWS):
-        rows = interaction_of(part, int(run.config["MAX_ITEM_LIST_LENGTH"]), model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+    for part, rows in history_rows(run, read.pieces(ROWS)):
         yield np.array([one.user for one in part], dtype=object), np.arange(len(part)), rows
-        met += len(part)
-        if met >= FORGET_AFTER:
-            forget_histories(model)
-            met = 0
 
 
 def _profiles(run: LoadedRun) -> tuple[int, Iterator[tuple[np.ndarray, Any]]]:

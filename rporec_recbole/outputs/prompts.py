@@ -11,9 +11,11 @@ import numpy as np
 
 from rporec_recbole.cot.draws import Draws, Wanted
 from rporec_recbole.data.files import unwritable
-from rporec_recbole.data.histories import Histories, interaction_of, read_histories
+from rporec_recbole.data.histories import Histories, read_histories
+from rporec_recbole.data.history_files import files_named
 from rporec_recbole.data.met import Met
 from rporec_recbole.errors import ConfigError
+from rporec_recbole.outputs.asked import history_rows
 from rporec_recbole.outputs.shards import (
     MANIFEST,
     PROMPT_COLUMNS,
@@ -85,7 +87,13 @@ def write_prompts(
         )
     with run_that_writes(path, **places) as (run, draws):
         read = read_histories(histories, item_ids(run), skip_unknown, encoding, run.config["encoding"] or "utf-8")
-        return prompts_of(run, draws, read, folder, shard_rows, {"name": str(histories)})
+        return prompts_of(run, draws, read, folder, shard_rows, told_of(histories))
+
+
+def told_of(histories: str | Path) -> dict[str, Any]:
+    """What a job remembers of its histories, by which it knows them again."""
+    files = [one for one in files_named(histories) if one.exists()]
+    return {"name": str(histories), "files": [[one.name, one.stat().st_size] for one in files]}
 
 
 def item_ids(run: LoadedRun) -> Mapping[str, int]:
@@ -107,7 +115,7 @@ def prompts_of(
         facts: of the histories, for the manifest.
     """
     model, store = run.model, run.model.reasoner.store
-    length, met, count = int(run.config["MAX_ITEM_LIST_LENGTH"]), Met(), 0
+    met, count = Met(), 0
 
     def look(keys: Sequence[str]) -> dict[str, bool]:
         return {key: model.reasoner.parse(text).well_formed for key, text in store.get(keys).items()}
@@ -119,8 +127,7 @@ def prompts_of(
         parts_writer(folder / PROMPTS, PROMPT_COLUMNS, shard_rows) as append,
         progress_bar(total=read.count, desc="prompts", unit="user") as bar,
     ):
-        for piece in read.pieces(_AT_ONCE):
-            rows = interaction_of(piece, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN)
+        for piece, rows in history_rows(run, read.pieces(_AT_ONCE)):
             prompts = model.reasoner.prompts(rows[model.ITEM_SEQ].tolist(), model.ratings_of(rows))
             wanted = draws.missing(prompts, look)
             if wanted:

@@ -19,9 +19,8 @@ import numpy as np
 from rporec_recbole.cot.draws import Draws, Wanted, looking_in
 from rporec_recbole.cot.reasoner import TextGenerator
 from rporec_recbole.data.histories import read_histories
-from rporec_recbole.data.history_files import files_named
 from rporec_recbole.errors import BackboneError, ConfigError, DatasetError, first_line
-from rporec_recbole.outputs.prompts import SHARD_ROWS, item_ids, prompts_of
+from rporec_recbole.outputs.prompts import SHARD_ROWS, item_ids, prompts_of, told_of
 from rporec_recbole.outputs.shards import (
     PROMPTS,
     TEXT_COLUMNS,
@@ -147,19 +146,16 @@ def write_texts(
     folder = Path(output)
     check_folder(folder)
     with run_that_writes(path, gpu=gpu, **places) as (run, draws):
-        facts = {
-            "name": str(histories),
-            "files": [[one.name, one.stat().st_size] for one in files_named(histories) if one.exists()],
-        }
+        facts = told_of(histories)
         known = read_manifest(folder, draws)
         if known is None:
             if files_in(folder / TEXTS):
                 raise ConfigError(f"`--output={folder}` holds texts and no manifest.json. Name a new folder.")
             read = read_histories(histories, item_ids(run), skip_unknown, encoding, run.config["encoding"] or "utf-8")
             prompts_of(run, draws, read, folder, shard_rows, facts)
-        elif known.get("histories", {}).get("files") != facts["files"]:
+        elif known["histories"]["files"] != facts["files"]:
             raise ConfigError(
-                f"`--output={folder}` holds prompts of other histories: {known.get('histories', {}).get('name')}. Name those, or a new folder."
+                f"`--output={folder}` holds prompts of other histories: {known['histories']['name']}. Name those, or a new folder."
             )
         reasoner = run.model.reasoner
         writer = TextWriter(reasoner.generator, draws, reasoner.parse)

@@ -127,3 +127,4 @@ def test_names_are_met_once():
         known |= set(names)
     assert len(met) == len(known)
     assert met.again(["\udcff", "new"]).tolist() == [False, False]
+    assert met.again([]).tolist() == []
