@@ -156,10 +156,10 @@ def _show(what: str, run_dir: str, count: int, seed: int, to: str) -> None:
             print(report.samples(report.by_writer(store), count, seed))
 
 
-def _write_prompts(run_dir: str, options: dict[str, Any], places: Mapping[str, str | None]) -> None:
+def _write_prompts(run_dir: str, options: Mapping[str, Any], places: Mapping[str, str | None]) -> None:
     from rporec_recbole.outputs.prompts import write_prompts
 
-    done = write_prompts(run_dir, **options, **places)
+    done = write_prompts(run_dir, **{**options, **places})
     if done.skipped_items:
         print(
             f"rporec: left out {done.skipped_items:,} unknown items and {done.skipped_users:,} users without a known one.",
@@ -171,10 +171,10 @@ def _write_prompts(run_dir: str, options: dict[str, Any], places: Mapping[str, s
     )
 
 
-def _write_texts(run_dir: str, options: dict[str, Any], places: Mapping[str, str | None]) -> None:
+def _write_texts(run_dir: str, options: Mapping[str, Any], places: Mapping[str, str | None]) -> None:
     from rporec_recbole.outputs.writing import write_texts
 
-    done = write_texts(run_dir, **options, gpu=gpu_of_this_process(), **places)
+    done = write_texts(run_dir, **{**options, **places}, gpu=gpu_of_this_process())
     if done.failed:
         print(
             f"rporec: {done.failed:,} prompts are set aside with a reason; the first: {done.reason}. --retry=True tries them again.",
@@ -189,8 +189,8 @@ def _write_texts(run_dir: str, options: dict[str, Any], places: Mapping[str, str
 def _import(run_dir: str, folder: str, options: Mapping[str, Any], places: Mapping[str, str | None]) -> None:
     from rporec_recbole.outputs.importing import import_texts
 
-    named = {} if options["writer"] is None else {"writer": options["writer"]}
-    done = import_texts(run_dir, folder, max_characters=options["max_characters"], **named, **places)
+    told = {name: options[name] for name in ("writer", "max_characters") if options[name] is not None}
+    done = import_texts(run_dir, folder, **{**told, **places})
     print(
         f"{done.texts:,} texts of {done.files:,} files: {done.new:,} are new to the run, {done.texts - done.new:,} it had"
     )

@@ -124,25 +124,26 @@ class _Check:
             done.failed += 1
             return None
         writer = writer or self._writer
+        draw = None if key is None or prompt is None else self._draws.of_key(key, prompt)
+        problem = self._problem(text, draw, writer)
+        if problem is not None or key is None or prompt is None or text is None or draw is None:
+            self._note(problem or "", f"{here}, key {key}")
+            return None
+        done.texts += 1
+        done.malformed += not self._parse(text).well_formed
+        return StoredText(key, prompt, text, writer, self._decodings[draw])
+
+    def _problem(self, text: str | None, draw: int | None, writer: str) -> str | None:
         own = (
             writer == self._draws.writer
         )  # a backbone of the run's own may write nothing, which is malformed and no mistake
         if text is None or (not own and not text.strip()):
-            return self._note("rows have an empty text, and no reason for it", here)
+            return "rows have an empty text, and no reason for it"
         if not own and len(text) > self._longest:
-            return self._note(
-                f"texts are longer than {self._longest:,} characters, the longest that this run writes (--max_characters=N allows more)",
-                here,
-            )
-        draw = None if key is None or prompt is None else self._draws.of_key(key, prompt)
-        if key is None or prompt is None or draw is None:
-            return self._note(
-                "keys are not those of their prompts in this run: they are another run's, or prompts were changed on their way",
-                f"{here}, key {key}",
-            )
-        done.texts += 1
-        done.malformed += not self._parse(text).well_formed
-        return StoredText(key, prompt, text, writer, self._decodings[draw])
+            return f"texts are longer than {self._longest:,} characters, the longest that this run writes (--max_characters=N allows more)"
+        if draw is None:
+            return "keys are not those of their prompts in this run: they are another run's, or prompts were changed on their way"
+        return None
 
     def _note(self, kind: str, here: str) -> None:
         count, first = self._wrong.get(kind, (0, here))
