@@ -1,12 +1,12 @@
 """What a night of a million histories takes: prompts, texts, import, recommendations and vectors, each in a process of its own.
 
     python benchmarks/night.py [--rows=1000000] [--steps=histories,prompts,write,import,recommend,export] [--top_k=10]
-                               [--dir=saved/night] [--output=benchmarks/results/night.json]
+                               [--asked=ROWS] [--dir=saved/night] [--output=benchmarks/results/night.json]
 
 The run is RPORec on ml-100k with the embedded backbone, trained for a moment: what it recommends means nothing, what it costs is real. Histories are
 drawn: 5 to 20 items of ml-100k each, popular ones more often. The writer answers at once, with a text of the form and length of a grounded answer and
 its guesses, so that what is measured is all but the language model. One thread. Each step is the command of that name (`write`: its
-loop over shards, with this writer in the backbone's place); seconds are split into those until the run is loaded and the rest. A step
+loop over shards, with this writer in the backbone's place); the last two take --asked of the histories, if not all. Seconds are split into those until the run is loaded and the rest. A step
 whose figures stand in the output for the same number of rows is not measured again.
 """
 
@@ -92,7 +92,17 @@ def write_histories(folder: Path, rows: int) -> None:
         pq.write_table(pa.table({"user": users, "items": lists}), folder / f"part-{number:05d}.parquet")
 
 
-def step(name: str, place: Path, run: Path, top_k: int) -> dict[str, Any]:
+def some_of(folder: Path, rows: int) -> Path:
+    """The first files of a folder of histories, as a folder."""
+    some = folder.with_name(f"{folder.name}-{rows}")
+    if not some.is_dir():
+        some.mkdir()
+        for file in sorted(folder.iterdir())[: -(-rows // ROWS_A_FILE)]:
+            (some / file.name).symlink_to(file.resolve())
+    return some
+
+
+def step(name: str, place: Path, run: Path, histories: Path, top_k: int) -> dict[str, Any]:
     """One step in this process, from the import of the package to its end."""
     begun, loaded = time.perf_counter(), [0.0]
     import torch
@@ -110,7 +120,7 @@ def step(name: str, place: Path, run: Path, top_k: int) -> dict[str, Any]:
         return found
 
     finished.load_run = timed
-    histories, texts = f"--histories={place / 'histories'}", place / "texts"
+    given, texts = f"--histories={histories}", place / "texts"
     if name == "write":
         with shards.run_that_writes(run) as (one, draws):
             model = one.model
@@ -120,10 +130,10 @@ def step(name: str, place: Path, run: Path, top_k: int) -> dict[str, Any]:
             print_facts = {"texts": done.texts}
     else:
         words = {
-            "prompts": ["cots", "prompts", str(run), histories, f"--output={texts}"],
+            "prompts": ["cots", "prompts", str(run), given, f"--output={texts}"],
             "import": ["cots", "import", str(run), str(texts)],
-            "recommend": ["recommend", str(run), histories, f"--output={place / 'recs'}", f"--top_k={top_k}", "--missing_texts=trunk"],
-            "export": ["export", str(run), histories, f"--output={place / 'vectors'}", "--what=users", "--missing_texts=trunk"],
+            "recommend": ["recommend", str(run), given, f"--output={place / 'recs'}", f"--top_k={top_k}", "--missing_texts=trunk"],
+            "export": ["export", str(run), given, f"--output={place / 'vectors'}", "--what=users", "--missing_texts=trunk"],
         }[name]  # fmt: skip
         assert rporec(words) == 0
         print_facts = {}
@@ -147,19 +157,22 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--asked", type=int, help="histories that recommend and export take; default all")
     parser.add_argument("--top_k", type=int, default=10)
     parser.add_argument("--dir", type=Path, default=Path("saved/night"))
     parser.add_argument("--output", type=Path, default=RESULTS_DIR / "night.json")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    place = given.dir / str(given.rows)
+    place, asked = given.dir / str(given.rows), given.asked or given.rows
     if given.step:
         with contextlib.redirect_stdout(sys.stderr):
             if given.step == "run":
                 run_once(given.dir / "run", "RPORec", "ml-100k", SETTINGS)
                 found = {}
             else:
-                found = step(given.step, place, place / "run", given.top_k)
+                all_of_them = place / "histories"
+                histories = some_of(all_of_them, asked) if asked < given.rows else all_of_them
+                found = step(given.step, place, place / "run", histories, given.top_k)
         print(json.dumps(found))
         return
     place.mkdir(parents=True, exist_ok=True)
@@ -173,28 +186,29 @@ def main() -> None:
         "histories": "histories", "prompts": "texts/prompts", "write": "texts/texts", "import": "run/reasoning.sqlite", "recommend": "recs",
         "export": "vectors",
     }  # fmt: skip
-    print(table_head("step", "seconds", "until loaded", "processor s", "rows/s", "peak MB", "MB on disk"))
+    print(table_head("step", "rows", "seconds", "until loaded", "processor s", "rows/s", "peak MB", "MB on disk"))
     for name in given.steps.split(","):
         if name == "histories":
             if not (place / name).is_dir():
                 write_histories(place / name, given.rows)
             continue
-        if name not in own:
-            own[name] = own_process(
-                __file__,
+        rows = asked if name in ("recommend", "export") else given.rows
+        if own.get(name, {}).get("rows") != rows:
+            words = [
                 f"--step={name}",
                 f"--rows={given.rows}",
+                f"--asked={rows}",
                 f"--dir={given.dir}",
                 f"--top_k={given.top_k}",
-                env=one_thread(),
-            )
-            own[name]["rows_per_second"] = given.rows / (own[name]["seconds"] - own[name]["until_loaded"])
-            own[name]["disk_mb"] = size_of(place / left[name])
+            ]
+            one = {"rows": rows, **own_process(__file__, *words, env=one_thread())}
+            one["rows_per_second"] = rows / (one["seconds"] - one["until_loaded"])
+            own[name] = {**one, "disk_mb": size_of(place / left[name])}
             write_json(given.output, results)
         one = own[name]
         print(
             table_row(
-                name, f"{one['seconds']:,.0f}", f"{one['until_loaded']:,.0f}", f"{one['processor_seconds']:,.0f}",
+                name, f"{one['rows']:,}", f"{one['seconds']:,.0f}", f"{one['until_loaded']:,.0f}", f"{one['processor_seconds']:,.0f}",
                 f"{one['rows_per_second']:,.0f}", f"{one['peak_mb']:,.0f}", f"{one['disk_mb']:,.0f}",
             ),
             flush=True,
