@@ -89,6 +89,7 @@ def prepare(place: Path) -> Path:
     (place / "RUN").symlink_to("saved/RUN")
     assert execute(IMPORTED, place) == 0
     assert execute("rporec index RUN --output=FOLDER", place) == 0
+    assert execute("rporec cots write RUN --histories=FILE --output=TEXTS", place) == 0
     _leave_earlier_seeds(place)
     return place
 

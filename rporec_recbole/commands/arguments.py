@@ -7,7 +7,7 @@ be light: help and refusals come at once, and torch takes seconds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -296,8 +296,3 @@ def places_options(function: Decorated) -> Decorated:
     for key, (metavar, text) in reversed(told.items()):
         with_places = click.option(f"--{key}", metavar=metavar, help=text)(with_places)
     return with_places  # type: ignore[return-value]
-
-
-def told_places(places: Mapping[str, str | None]) -> list[str]:
-    """Those of the places that were given."""
-    return [key for key, value in places.items() if value is not None]

@@ -14,7 +14,8 @@ from rporec_recbole.errors import ConfigError
 
 HELP = """\
 What to show users next: the best items, one row each: user_id, rank (1 is best), item_id, score, title. The form goes by the suffix of
---output: .parquet, .csv or .jsonl. The file appears when it is complete; an older one is replaced.
+--output: .parquet, .csv or .jsonl; a name without a suffix is a folder of Parquet files. They appear when they are complete; older ones
+are replaced. Memory does not grow with the number of users.
 
 Users whom a filter left out of the training (user_inter_num_interval) are ranked from what they have, if the model reads histories.
 
@@ -22,7 +23,7 @@ Works for RPORec and for RecBole's models; one that reads no histories (BPR, Lig
 The last words are coverage, Gini and novelty of the best 10 (docs/beyond_accuracy.md).
 
 --histories needs a model that reads histories and nothing else (RPORec, SASRec, GRU4Rec, ...). Where the run uses reasoning, what is
-missing is written first.
+missing is written first, or the trunk ranks without it (--missing_texts=trunk).
 """
 
 
@@ -33,7 +34,7 @@ missing is written first.
     short_help="Write the best items of all users, of some, or of new histories.",
     usages=(
         "rporec recommend RUN [--users=ID,ID,...|FILE] [--split=all|test|valid] [--top_k=100] [--output=recs.parquet]",
-        "rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet]",
+        "rporec recommend RUN --histories=FILE [--top_k=100] [--output=recs.parquet|recs] [--missing_texts=write|trunk]",
     ),
 )
 @run_argument
@@ -44,8 +45,8 @@ missing is written first.
 )
 @click.option(
     "--histories",
-    metavar="FILE",
-    help='New users. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line, with "times": [..., ...] for a run that reads when items were chosen (time_buckets), counted as in the data files; any other file: user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read. Without times such a run ranks by the order.',
+    metavar="FILES",
+    help='New users: a file, a folder or a pattern. FILE.jsonl: {"user": "...", "items": ["...", "..."]} on each line; FILE.parquet: a list `items`; FILE.csv: `items` with spaces between ids; any other file: user<TAB>item item item. Oldest item first; the newest MAX_ITEM_LIST_LENGTH of the run are read. `times` beside `items`, counted as in the data files, says when each was chosen, for a run that reads it (time_buckets); without them such a run ranks by the order.',
 )
 @click.option(
     "--split",
@@ -57,7 +58,13 @@ missing is written first.
 @click.option(
     "--top_k", "--topk", "--k", "top_k", type=Whole(1), default=100, show_default=True, help="Items per user."
 )
-@click.option("--output", default="recs.parquet", metavar="FILE", show_default=True, help=".parquet, .csv or .jsonl.")
+@click.option(
+    "--output",
+    default="recs.parquet",
+    metavar="FILE",
+    show_default=True,
+    help=".parquet, .csv or .jsonl; without a suffix a folder.",
+)
 @click.option(
     "--hide_seen",
     type=Truth(),
@@ -69,6 +76,13 @@ missing is written first.
     default="none",
     show_default=True,
     help="popular: users for whom nothing can be ranked get the most popular items of the training part, without a score. none: they are refused by name where they were asked for, and otherwise counted.",
+)
+@click.option(
+    "--missing_texts",
+    type=OneOf("write", "trunk"),
+    default="write",
+    show_default=True,
+    help="Where the run uses reasoning and its store lacks a text. write: it is written first. trunk: the trunk ranks without it.",
 )
 @click.option(
     "--skip_unknown", type=Truth(), default=False, help="Leave out unknown users and items, and say how many."
@@ -87,7 +101,7 @@ missing is written first.
 @click.pass_context
 def command(
     ctx: click.Context, run_dir: str, users: str | None, histories: str | None, split: str, top_k: int, output: str,
-    hide_seen: bool | None, fallback: str, skip_unknown: bool, encoding: str | None, model: str | None,
+    hide_seen: bool | None, fallback: str, missing_texts: str, skip_unknown: bool, encoding: str | None, model: str | None,
     places: Mapping[str, str | None],
 ) -> None:  # fmt: skip
     """Writes the best items and says for whom."""
@@ -102,7 +116,7 @@ def command(
     named = None if users is None else users_of(users, encoding or config.get("encoding") or "utf-8")
     write_and_say(
         run_dir, output, users=named, histories=histories, split=split, top_k=top_k, hide_seen=hide_seen,
-        skip_unknown=skip_unknown, fallback=fallback, encoding=encoding, model=model, **places,
+        skip_unknown=skip_unknown, fallback=fallback, missing_texts=missing_texts, encoding=encoding, model=model, **places,
     )  # fmt: skip
 
 
@@ -139,6 +153,8 @@ def _said(written: Any, config: Mapping[str, Any], asked: bool) -> list[str]:
             f"{written.popular:,} of these users have no item that the run knows, or the model learned nothing of them; they get the "
             "most popular items, without a score."
         )
+    if written.lacking:
+        said.append(f"{written.lacking:,} texts are not in the run's store: the trunk ranked without them.")
     if written.skipped_items or (written.skipped_users and asked):
         said.append(
             f"left out {written.skipped_items:,} unknown items and {written.skipped_users:,} users who are unknown or have "
@@ -164,7 +180,7 @@ def users_of(text: str, encoding: str = "utf-8") -> list[str]:
         ConfigError: there is none.
         DatasetError: the file cannot be read.
     """
-    from rporec_recbole.data.histories import list_lines
+    from rporec_recbole.data.history_files import list_lines
 
     path = Path(text)
     lines = [line for _, line in list_lines(path, encoding)] if path.is_file() else text.split(",")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
@@ -14,7 +15,12 @@ Kept = Callable[[list[int], list[str]], None]
 AskHelpers = Callable[[list[str], Decoding], bool]
 """Tells other processes on the same store which prompts to complete, and how; whether they heard."""
 _AT_ONCE, _PAUSE = 1024, 0.2  # texts; seconds between two looks at what others write
+_KEPT = 1 << 16  # completions that a reasoner remembers
 SHARED = 128  # texts that one of several processes claims at once: some batches, yet little to wait for at the end
+
+
+NOTHING = Completion("")
+"""Stands where nothing was written and nothing is to be: malformed, so the trunk ranks alone."""
 
 
 class TextGenerator(Protocol):
@@ -45,6 +51,8 @@ class Reasoner:
     Attributes:
         at_once: texts that this process claims at once; other processes on the same store write others meanwhile.
         written: texts that this process has written.
+        writes: off: what the store lacks is not written, `NOTHING` stands for it.
+        lacked: how often it did.
     """
 
     def __init__(
@@ -60,7 +68,8 @@ class Reasoner:
         self.store = store
         self.at_once = _AT_ONCE
         self._ask_helpers, self.parse = ask_helpers, parse
-        self.written = 0
+        self.writes = True
+        self.written = self.lacked = 0
         self._parsed: dict[str, Completion] = {}
 
     def reason(
@@ -78,9 +87,12 @@ class Reasoner:
             decoding: how to draw; equal prompts get equal texts.
             desc: label of the progress bar.
         """
+        return self.complete(self.prompts(histories, ratings), decoding, desc)
+
+    def prompts(self, histories: Sequence[Sequence[int]], ratings: Sequence[Sequence[Rating]] | None) -> list[str]:
+        """The prompts of histories, in order; arguments as for `reason`."""
         rated = ratings if ratings is not None else [None] * len(histories)
-        prompts = [self.template.prompt(history, rating) for history, rating in zip(histories, rated, strict=True)]
-        return self.complete(prompts, decoding, desc)
+        return [self.template.prompt(history, rating) for history, rating in zip(histories, rated, strict=True)]
 
     def complete(self, prompts: Sequence[str], decoding: Decoding, desc: str = "Reasoning") -> list[Completion]:
         """Completions for prompts, in order; see `reason`. Malformed ones are drawn again, as `decoding.instead` says."""
@@ -96,9 +108,14 @@ class Reasoner:
     def _complete(self, prompts: Sequence[str], decoding: Decoding, desc: str) -> list[Completion]:
         writer = self.generator.fingerprint
         keys = [completion_key(prompt, writer, decoding) for prompt in prompts]
-        unknown = [key for key in keys if key not in self._parsed]
-        self._parsed.update({key: self.parse(text) for key, text in self.store.get(unknown).items()})
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._parsed}
+        found = {key: self._parsed[key] for key in keys if key in self._parsed}
+        found |= self._read([key for key in keys if key not in found])
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
+        if missing and not self.writes:
+            self.lacked += sum(key in missing for key in keys)
+            self._remember(found)
+            found |= dict.fromkeys(missing, NOTHING)
+            return [found[key] for key in keys]
         # Longest first, as the generator would have it: then parts of the work are as quick as the whole.
         missing = dict(sorted(missing.items(), key=lambda entry: -len(entry[1])))
         at_once = self.at_once
@@ -108,24 +125,35 @@ class Reasoner:
             while missing:
                 claimed = self.store.claim(list(missing), at_once)
                 if claimed:
-                    self._write({key: missing[key] for key in claimed}, writer, decoding, desc)
+                    found |= self._write({key: missing[key] for key in claimed}, writer, decoding, desc)
                 else:  # other processes are writing all of them
                     time.sleep(_PAUSE)
-                    found = self.store.get(missing)
-                    self._parsed.update({key: self.parse(text) for key, text in found.items()})
-                missing = {key: prompt for key, prompt in missing.items() if key not in self._parsed}
+                    found |= self._read(missing)
+                missing = {key: prompt for key, prompt in missing.items() if key not in found}
         except BaseException:
             self.store.release()
             raise
-        return [self._parsed[key] for key in keys]
+        self._remember(found)
+        return [found[key] for key in keys]
 
-    def _write(self, prompts: dict[str, str], writer: str, decoding: Decoding, desc: str) -> None:
+    def _read(self, keys: Iterable[str]) -> dict[str, Completion]:
+        return {key: self.parse(text) for key, text in self.store.get(keys).items()}
+
+    def _remember(self, found: Mapping[str, Completion]) -> None:
+        """For the next time, the latest ones: histories without an end must not fill the memory."""
+        self._parsed |= found
+        for key in list(itertools.islice(self._parsed, max(0, len(self._parsed) - _KEPT))):
+            del self._parsed[key]
+
+    def _write(self, prompts: dict[str, str], writer: str, decoding: Decoding, desc: str) -> dict[str, Completion]:
         order, texts = list(prompts), list(prompts.values())
+        found: dict[str, Completion] = {}
 
         def keep(indices: list[int], written: list[str]) -> None:
             batch = {order[i]: (texts[i], text) for i, text in zip(indices, written, strict=True)}
             self.store.put(batch, writer, decoding)
             self.written += len(batch)
-            self._parsed.update({key: self.parse(text) for key, (_, text) in batch.items()})
+            found.update({key: self.parse(text) for key, (_, text) in batch.items()})
 
         self.generator.generate(texts, decoding, keep, desc)
+        return found

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]
-
+from rporec_recbole.cot.opening import alone, can_be_written, read_only
 from rporec_recbole.cot.owners import is_dead, is_here, new_owner
 from rporec_recbole.cot.salvage import FORMAT, ROWS, UNREADABLE, checked, row_digest, set_aside_if_damaged
 from rporec_recbole.errors import StoreError
@@ -30,6 +27,7 @@ from rporec_recbole.errors import StoreError
 # Seconds without a sign of life after which a claim of another host is void. A store belongs to one machine, but containers
 # on it have names of their own, and after a crash one comes back under another name.
 _LEASE = 600.0
+_TAKEN_AT_ONCE = 1 << 13  # texts
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,15 @@ class Decoding:
 
 
 def completion_key(prompt: str, generator: str, decoding: Decoding) -> str:
-    """SHA-256 over the prompt, the generator's fingerprint and the decoding."""
-    identity = json.dumps([generator, decoding.identity, prompt], ensure_ascii=False, sort_keys=True)
+    """SHA-256 over the prompt, the generator's fingerprint and the decoding, as a list in JSON."""
+    identity = f"{_start_of_key(generator, decoding)}, {json.dumps(prompt, ensure_ascii=False)}]"
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _start_of_key(generator: str, decoding: Decoding) -> str:
+    """What all prompts have in common."""
+    return json.dumps([generator, decoding.identity], ensure_ascii=False, sort_keys=True)[:-1]
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,9 @@ class CoTStore:
     def __init__(self, path: str | Path | None = None) -> None:
         self._owner = new_owner()
         try:
-            copied = None if path is None or _can_be_written(Path(path)) else _read_only(Path(path))
+            copied = None if path is None or can_be_written(Path(path)) else read_only(Path(path))
             self.path = None if path is None or copied else Path(path)
-            with _alone(self.path):
+            with alone(self.path):
                 rows = [] if self.path is None or not self.path.exists() else set_aside_if_damaged(self.path)
                 self._db = copied or sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
                 self._db.text_factory = bytes  # see `checked`
@@ -208,6 +212,42 @@ class CoTStore:
         with self._writing():
             self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", other._all())
 
+    def take(self, rows: Iterable[StoredText]) -> int:
+        """Keeps texts that something else wrote, all of them or none, however many: one transaction, in the memory of a few thousand.
+
+        Args:
+            rows: a key may come again with the same text; what they raise undoes all.
+
+        Returns:
+            how many were new.
+
+        Raises:
+            StoreError: a key has another text already, in the store or further up; or the file cannot be written.
+        """
+        new, waiting = 0, iter(rows)
+        clashes: list[str] = []
+        self._db.execute("PRAGMA cache_size=-262144")  # KiB: keys come in no order, so all pages of their index change
+        with self._writing():
+            while piece := list(itertools.islice(waiting, _TAKEN_AT_ONCE)):
+                there, fresh = self.get([row.key for row in piece]), list[tuple[str, ...]]()
+                for row in piece:
+                    if row.key not in there:
+                        there[row.key] = row.text
+                        whole = (row.key, row.prompt, row.text, row.generator, row.decoding)
+                        fresh.append((*whole, row_digest(whole)))
+                    elif there[row.key] != row.text:
+                        clashes.append(row.key)
+                fresh.sort()
+                self._db.executemany("INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?, ?, ?)", fresh)
+                self._db.executemany("DELETE FROM claims WHERE key = ?", [row[:1] for row in fresh])
+                new += len(fresh)
+            if clashes:
+                raise StoreError(
+                    f"{len(clashes):,} keys have two different texts; the first: {clashes[0]}. A key has one text, and what is stored stays: "
+                    "leave those rows out. Nothing was kept."
+                )
+        return new
+
     def release(self) -> None:
         """Gives back all claims of this process, so that others need not wait for it."""
         with self._writing():
@@ -249,19 +289,6 @@ class CoTStore:
         return transaction(self._db, f"The store of reasoning texts at {self.path}")
 
 
-def _can_be_written(path: Path) -> bool:
-    """Whether SQLite can: it writes beside the file, too."""
-    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    """What a file holds, in memory."""
-    copy = sqlite3.connect(":memory:")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
-        file.backup(copy)
-    return copy
-
-
 def _parts(keys: Iterable[str]) -> Iterator[list[str]]:
     """Each key once, in lists that one query may name."""
     distinct = list(dict.fromkeys(keys))
@@ -293,17 +320,3 @@ def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
         if type(error) is sqlite3.DatabaseError:  # not a lock or a full disk, which have classes of their own
             advice = "Start again: a damaged file is set aside when it is opened."
         raise StoreError(f"{what} cannot be written ({error}). {advice}") from error
-
-
-@contextlib.contextmanager
-def _alone(path: Path | None) -> Iterator[None]:
-    """Nobody else opens a store in the same folder meanwhile: one process repairs, the others find it repaired."""
-    if path is None or fcntl is None:
-        yield
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)

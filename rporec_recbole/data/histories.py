@@ -1,19 +1,10 @@
-"""Histories that the data set does not have: read from a file, checked, and made into rows that a sequential model reads.
-
-JSON lines   a file named .jsonl, .ndjson or .json: {"user": "...", "items": ["...", "..."]} on each line, and with "times": [..., ...]
-             also when each item was chosen
-plain text   any other file: `user<TAB>item item item` on each line; ids with spaces or tabs need the other form
-
-Items stand oldest first, by their ids in the data files, and times are counted as there. Empty lines are skipped.
-"""
+"""Histories that the data set does not have: checked before anything is made of them, read piece by piece, and made into rows that a
+sequential model reads. Their files: `data/history_files.py`."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +13,15 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from rporec_recbole.data.atomic import text_lines
 from rporec_recbole.data.clock import Clock, seconds_of
+from rporec_recbole.data.history_files import HistoryFiles, Row, files_named, is_id, plain
+from rporec_recbole.data.met import Met
 from rporec_recbole.errors import DatasetError
 
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _NAMED = 5  # problems in a message
 _LATEST = 1e20  # no time of any unit is as far away, and neither infinity nor what is no number is below it
+_NAMES_AT_ONCE = 1 << 16  # users among whom a second one of the same name is told where the first one stands
+_PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -46,39 +39,147 @@ class History:
     times: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
 class Histories:
-    """The content of a file.
+    """Histories that are sound, read as often as they are asked for; no more than a piece of them is in memory.
+
+    What grows with their number is sixteen bytes a user, while they are checked.
+
+    Args:
+        rows: gives all of them, from the first.
+        source: what to call them.
+        ids: item token -> RecBole's id; 0 is padding and no item.
+        skip_unknown: leave unknown items out, and users who have no other.
+        option: how a user says that.
 
     Attributes:
-        found: in the order of the file.
-        skipped_items: how many entries name an unknown item and were left out.
+        count: how many users have a known item.
+        skipped_items: how many entries name an unknown item and are left out.
         without: users who have no known item, by name; where unknown items are left out.
+
+    Raises:
+        DatasetError: names the first few that are malformed, repeat a user, have no items or unknown ones.
     """
 
-    found: list[History]
-    skipped_items: int
-    without: list[str]
+    def __init__(
+        self, rows: Callable[[], Iterable[Row]], source: str, ids: Mapping[str, int], skip_unknown: bool, option: str
+    ) -> None:
+        self._rows, self._source, self._ids, self._skip_unknown = rows, source, ids, skip_unknown
+        self._option = option
+        self.count = self.skipped_items = 0
+        self.without: list[str] = []
+        self._check()
+
+    @property
+    def found(self) -> list[History]:
+        """All of them at once, in their order."""
+        return [one for piece in self.pieces(_PIECE) for one in piece]
+
+    def pieces(self, size: int) -> Iterator[list[History]]:
+        """Them in their order, `size` at a time.
+
+        Raises:
+            DatasetError: they have changed since they were checked, and are not sound any more.
+        """
+        piece: list[History] = []
+        for here, user, tokens, times in self._rows():
+            known, problem = self._known(user, tokens, times)
+            if problem is not None:
+                raise DatasetError(f"{self._source} has changed while it was read. {here}: {problem}. Start again.")
+            if known:
+                piece.append(self._history(user, known, tokens, times))
+            if len(piece) == size:
+                yield piece
+                piece = []
+        if piece:
+            yield piece
+
+    def _history(self, user: str, known: list[int], tokens: list[str] | str, times: Any) -> History:
+        if times is not None:
+            times = np.array(times, dtype=np.float64)[[self._ids.get(token, 0) != 0 for token in tokens]]
+        return History(user, np.array(known, dtype=np.int64), times)
+
+    def _known(self, user: str, tokens: list[str] | str, times: Any) -> tuple[list[int], str | None]:
+        """Ids of a row's items that are known, and what is wrong with it."""
+        if isinstance(tokens, str):
+            return [], tokens
+        if not tokens:
+            return [], f"the user {user!r} has no items"
+        if times is not None and (fault := times_fault(times, len(tokens))):
+            return [], f"the times of the user {user!r} {fault}"
+        known = [number for token in tokens if (number := self._ids.get(token, 0))]
+        if len(known) < len(tokens) and not self._skip_unknown:
+            strange = [token for token in tokens if not self._ids.get(token, 0)]
+            shown = ", ".join(repr(token) for token in strange[:_NAMED])
+            return known, f"the user {user!r} has {len(strange)} unknown item(s): {shown}"
+        return known, None
+
+    def _check(self) -> None:
+        problems: list[str] = []
+        wrong = unknown = 0
+        met, places = Met(), dict[str, str]()
+        for here, user, tokens, times in self._rows():
+            known, problem = self._known(user, tokens, times)
+            if user in places and not isinstance(tokens, str):
+                problem = f"the user {user!r} stands on {places[user]} already"
+            elif problem is None and known:
+                self.count += 1
+            elif problem is None:
+                self.without.append(user)
+            unknown += 0 if isinstance(tokens, str) else len(tokens) - len(known)
+            if problem is not None:
+                wrong += 1
+                problems += [f"{here}: {problem}"] if len(problems) < _NAMED else []
+            places.setdefault(user, here)
+            if len(places) == _NAMES_AT_ONCE:
+                wrong += _add_again(met, places, problems)
+                places = {}
+        wrong += _add_again(met, places, problems)
+        if wrong:
+            more = f"\n  and {wrong - len(problems)} more" if wrong > len(problems) else ""
+            advice = f" {self._option} leaves unknown items out." if unknown and not self._skip_unknown else ""
+            raise DatasetError(
+                f"{self._source} has lines that cannot be used; correct or remove them. Item ids are those of the data files; items that the "
+                f"run never met are unknown to it.{advice}\n  " + "\n  ".join(problems) + more
+            )
+        if not self.count and not self.without:
+            raise DatasetError(
+                f"{self._source} holds no history with known items. Write one user a line; see `rporec recommend --help`."
+            )
+        self.skipped_items = unknown if self._skip_unknown else 0
+
+
+def _add_again(met: Met, places: Mapping[str, str], problems: list[str]) -> int:
+    """Users who came before these; how many."""
+    names = [name for name in places if name]
+    again = np.flatnonzero(met.again(names)) if names else ()
+    for number in again[: _NAMED - len(problems)]:
+        problems.append(f"{places[names[number]]}: the user {names[number]!r} stands further up already")
+    return len(again)
 
 
 def read_histories(
-    path: str | Path, ids: Mapping[str, int], skip_unknown: bool = False, encoding: str = "utf-8"
+    given: str | Path,
+    ids: Mapping[str, int],
+    skip_unknown: bool = False,
+    encoding: str | None = None,
+    usual: str = "utf-8",
 ) -> Histories:
-    """Reads and checks a whole file, before anything is made of it.
+    """Reads and checks files from their start to their end, before anything is made of them.
 
     Args:
-        path: see above for the forms.
-        ids: item token -> RecBole's id; 0 is padding and no item.
-        skip_unknown: leave unknown items out, and users who have no other.
-        encoding: of the file.
+        given: a file, a folder of files or a pattern; their forms: `data.history_files`.
+        ids, skip_unknown: see `Histories`.
+        encoding, usual: see `HistoryFiles`.
 
     Raises:
-        DatasetError: the file cannot be read in this encoding; names the first few lines that are malformed, repeat a user, have no items or
-            unknown ones.
+        DatasetError: there is no such file, it cannot be read in this encoding, or as `Histories`.
     """
-    path = Path(path)
-    lines = ((f"line {number}", user, tokens, times) for number, user, tokens, times in _lines(path, encoding))
-    return _checked(lines, str(path), ids, skip_unknown, "--skip_unknown=True")
+    files = HistoryFiles(str(given), tuple(files_named(given)), encoding, usual)
+    rows = files.rows
+    if not files.lasting:
+        kept = list(files.rows())
+        rows = lambda: iter(kept)  # noqa: E731
+    return Histories(rows, str(given), ids, skip_unknown, "--skip_unknown=True")
 
 
 def histories_of(
@@ -97,82 +198,20 @@ def histories_of(
     Raises:
         DatasetError: as `read_histories`, and for times of somebody without a history.
     """
-    times = times or {}
-    if strangers := [repr(user) for user in times if user not in given]:
+    when = times or {}
+    if strangers := [repr(user) for user in when if user not in given]:
         raise DatasetError(
             f"`times` names users who have no history: {', '.join(strangers[:_NAMED])}. Give times of users in `histories` alone."
         )
     wrong = "its items must be a list of ids, texts or whole numbers"
-    rows = (
-        (
-            f"{user!r}",
-            str(user),
-            [str(item) for item in items]
-            if not isinstance(items, str) and all(_is_id(_plain(item)) for item in items)
-            else wrong,
-            None if times.get(user) is None else [_plain(time) for time in times[user]],
-        )
-        for user, items in given.items()
-    )
-    return _checked(rows, "`histories`", ids, skip_unknown, "skip_unknown=True")
 
+    def rows() -> Iterator[Row]:
+        for user, items in given.items():
+            sound = not isinstance(items, str) and all(is_id(item) for item in items)
+            own = None if when.get(user) is None else [plain(time) for time in when[user]]
+            yield f"{user!r}", str(user), [str(item) for item in items] if sound else wrong, own
 
-def _plain(item: Any) -> Any:
-    """NumPy's own numbers as Python's."""
-    return item.item() if isinstance(item, np.generic) else item
-
-
-def _checked(
-    rows: Iterable[tuple[str, str, list[str] | str, Any]],
-    source: str,
-    ids: Mapping[str, int],
-    skip_unknown: bool,
-    option: str,
-) -> Histories:
-    found: list[History] = []
-    problems: list[str] = []
-    places: dict[str, str] = {}
-    wrong = unknown = 0
-    without: list[str] = []
-    for here, user, tokens, times in rows:
-        if isinstance(tokens, str):
-            problem: str | None = f"{here}: {tokens}"
-        elif user in places:
-            problem = f"{here}: the user {user!r} stands on {places[user]} already"
-        elif not tokens:
-            problem = f"{here}: the user {user!r} has no items"
-        elif times is not None and (fault := times_fault(times, len(tokens))):
-            problem = f"{here}: the times of the user {user!r} {fault}"
-        else:
-            problem = None
-            known = [place for place, token in enumerate(tokens) if ids.get(token, 0)]
-            strange = [token for token in tokens if not ids.get(token, 0)]
-            unknown += len(strange)
-            if strange and not skip_unknown:
-                shown = ", ".join(repr(token) for token in strange[:_NAMED])
-                problem = f"{here}: the user {user!r} has {len(strange)} unknown item(s): {shown}"
-            elif known:
-                items = np.array([ids[tokens[place]] for place in known], dtype=np.int64)
-                own = None if times is None else np.array([times[place] for place in known], dtype=np.float64)
-                found.append(History(user, items, own))
-            else:
-                without.append(user)
-        places.setdefault(user, here)
-        if problem is not None:
-            wrong += 1
-            problems += [problem] if len(problems) < _NAMED else []
-    if wrong:
-        more = f"\n  and {wrong - len(problems)} more" if wrong > len(problems) else ""
-        advice = f" {option} leaves unknown items out." if unknown and not skip_unknown else ""
-        raise DatasetError(
-            f"{source} has lines that cannot be used; correct or remove them. Item ids are those of the data files; items that the "
-            f"run never met are unknown to it.{advice}\n  " + "\n  ".join(problems) + more
-        )
-    if not found and not without:
-        raise DatasetError(
-            f"{source} holds no history with known items. Write one user a line; see `rporec recommend --help`."
-        )
-    return Histories(found, unknown if skip_unknown else 0, without)
+    return Histories(rows, "`histories`", ids, skip_unknown, "skip_unknown=True")
 
 
 def times_fault(times: Any, items: int) -> str | None:
@@ -191,54 +230,6 @@ def times_fault(times: Any, items: int) -> str | None:
     return None
 
 
-def list_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines of a file that a person or another program wrote, empty ones left out.
-
-    Args:
-        path: the file.
-        encoding: of the file; UTF-8 may start with a byte order mark.
-    """
-    with contextlib.suppress(LookupError):  # the reader says it
-        encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-    return ((number, line) for number, line in text_lines(path, encoding) if line.strip())
-
-
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str, list[str] | str, Any]]:
-    """Line number, user, item tokens and times (or None) of each line; in place of the tokens a sentence that says what is wrong."""
-    parse = _from_json if path.suffix.lower() in JSON_SUFFIXES else _from_text
-    for number, line in list_lines(path, encoding):
-        yield number, *parse(line)
-
-
-def _from_json(line: str) -> tuple[str, list[str] | str, Any]:
-    form = 'must read {"user": "...", "items": ["...", "..."]}'
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return "", f"is no JSON; it {form}", None
-    if not isinstance(row, dict) or not _is_id(row.get("user")) or not isinstance(row.get("items"), list):
-        return "", form, None
-    if not all(_is_id(item) for item in row["items"]):
-        return str(row["user"]), f"an item is neither text nor a whole number; it {form}", None
-    return str(row["user"]), [str(item) for item in row["items"]], row.get("times")
-
-
-def _is_id(value: Any) -> bool:
-    return (isinstance(value, str) and value != "") or type(value) is int
-
-
-def _from_text(line: str) -> tuple[str, list[str] | str, None]:
-    user, tab, items = line.partition("\t")
-    if not tab or not user:
-        hint = " (JSON lines need a file named .jsonl)" if line.startswith("{") else ""
-        return user, f"must read `user<TAB>item item item`{hint}", None
-    return (
-        user,
-        [item for item in items.replace("\t", " ").split(" ") if item],
-        None,
-    )  # an id may hold any other white space
-
-
 def interaction_of(
     histories: Sequence[History], length: int, item_list: str, length_field: str, times: tuple[str, Clock] | None = None
 ) -> Interaction:
@@ -254,16 +245,13 @@ def interaction_of(
     Returns:
         `item_list` `[B, length]`, padded on the right with 0, and `length_field` `[B]`; the seconds `[B, length]`, if any history has times.
     """
-    items = torch.zeros(len(histories), length, dtype=torch.int64)
-    lengths = torch.zeros(len(histories), dtype=torch.int64)
-    for row, history in enumerate(histories):
-        newest = torch.from_numpy(history.items[-length:])
-        items[row, : len(newest)] = newest
-        lengths[row] = len(newest)
-    columns = {item_list: items, length_field: lengths}
+    newest = [history.items[-length:] for history in histories]
+    lengths = np.array([len(one) for one in newest], dtype=np.int64)
+    items = np.zeros((len(newest), length), dtype=np.int64)
+    items[np.arange(length) < lengths[:, None]] = np.concatenate(newest) if newest else ()
+    columns = {item_list: torch.from_numpy(items), length_field: torch.from_numpy(lengths)}
     if times is not None and any(one.times is not None for one in histories):
         name, clock = times
-        columns[name] = seconds_of(
-            [None if one.times is None else clock.seconds(one.times) for one in histories], length
-        )
+        seconds = [None if one.times is None else clock.seconds(one.times) for one in histories]
+        columns[name] = seconds_of(seconds, length)
     return Interaction(columns)

@@ -25,11 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rporec_recbole.model.answer_match import AnswerMatcher, Match
-from rporec_recbole.text.completions import Completion
+from rporec_recbole.model.answer_match import AnswerMatcher
+from rporec_recbole.text.completions import Completion, Guess
 
 BEST = 32  # the trunk's best scores that its certainty is read from
 _OF_GUESS = 5  # numbers of a guess that come with it
+_ALWAYS = np.array([True, False, False, True, True])  # those of them that need no log-probability
 _FEATURES = 12
 _FLOOR = -2.0  # what c starts from: a guess that is surely wrong takes at most softplus(c) away
 _LOWEST = -20.0  # log-probabilities below are all the same
@@ -83,38 +84,40 @@ def read_guesses(completions: Sequence[Completion], matcher: AnswerMatcher, n_it
         matcher: of the catalogue.
         n_items: N.
     """
-    rows: list[list[tuple[Match, list[float]]]] = []
-    for one in completions:
-        if not one.well_formed:
-            rows.append([])
-            continue
-        if not one.guesses:
-            rows.append([(matcher([one.answer])[0], [0.0, 0.0, 0.0, 1.0, 1.0])])
-            continue
-        logprobs = torch.tensor([guess.logprob for guess in one.guesses]).double()
-        unguessed = (1 - logprobs.exp().sum()).clamp(min=1e-6) / max(1, n_items - 1 - len(logprobs))
-        ahead = (logprobs - unguessed.log()).tolist()
-        matches = matcher([guess.answer for guess in one.guesses])
-        rows.append(
-            [
-                (match, [1.0, max(_LOWEST, guess.logprob), lead, 1.0, float(place == 0)])
-                for place, (match, guess, lead) in enumerate(zip(matches, one.guesses, ahead, strict=True))
-            ]
-        )
-    return _stacked(rows)
+    heard = [_heard(one) for one in completions]
+    counts = np.array([len(row) for row in heard], dtype=np.int64)
+    flat = [guess for row in heard for guess in row]
+    rows, places = _places(counts)
+    logprobs = np.array([guess.logprob for guess in flat], dtype=np.float32).astype(np.float64)
+    known = ~np.isnan(logprobs)
+    guessed = np.bincount(rows, np.exp(logprobs, where=known, out=np.zeros(len(flat))), minlength=len(heard))
+    unguessed = np.maximum(1 - guessed, 1e-6) / np.maximum(1, n_items - 1 - counts)
+    facts = np.zeros((len(heard), counts.max(initial=1), _OF_GUESS), dtype=np.float32)
+    lead = logprobs - np.log(unguessed)[rows]
+    numbers = (known, np.maximum(_LOWEST, logprobs), lead, np.ones(len(flat)), places == 0)
+    facts[rows, places] = np.where(known[:, None] | _ALWAYS, np.stack(numbers, axis=1), 0.0)
 
-
-def _stacked(rows: list[list[tuple[Match, list[float]]]]) -> Guesses:
-    most = max((len(row) for row in rows), default=0) or 1
-    wide = max((len(match.items) for row in rows for match, _ in row), default=0) or 1
-    items = np.zeros((len(rows), most, wide), dtype=np.int64)
-    likeness = np.zeros((len(rows), most, wide, 3), dtype=np.float32)
-    facts = np.zeros((len(rows), most, _OF_GUESS), dtype=np.float32)
-    for b, row in enumerate(rows):
-        for g, (match, known) in enumerate(row):
-            count = len(match.items)
-            items[b, g, :count], likeness[b, g, :count], facts[b, g] = match.items, match.likeness, known
+    matches = matcher([guess.answer for guess in flat])
+    of, number = _places(np.array([len(match.items) for match in matches], dtype=np.int64))
+    shape = (*facts.shape[:2], int(number.max(initial=0)) + 1)
+    items, likeness = np.zeros(shape, dtype=np.int64), np.zeros((*shape, 3), dtype=np.float32)
+    if matches:
+        items[rows[of], places[of], number] = np.concatenate([match.items for match in matches])
+        likeness[rows[of], places[of], number] = np.concatenate([match.likeness for match in matches])
     return Guesses(torch.from_numpy(items), torch.from_numpy(likeness), torch.from_numpy(facts))
+
+
+def _heard(completion: Completion) -> tuple[Guess, ...]:
+    """What a completion guesses; an answer without guesses is the only one, of unknown probability."""
+    if not completion.well_formed:
+        return ()
+    return completion.guesses or (Guess(completion.answer, np.nan),)
+
+
+def _places(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of things that stand row after row: the row of each, and its place in that row."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return rows, np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
 
 
 def join_guesses(samples: Sequence[Guesses]) -> Guesses:

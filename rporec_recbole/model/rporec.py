@@ -18,7 +18,7 @@ from rporec_recbole.backbone.int8_writer import Int8Writer
 from rporec_recbole.backbone.losses import cot_loss
 from rporec_recbole.backbone.model import Backbone
 from rporec_recbole.backbone.vllm_engine import VLLMEngine
-from rporec_recbole.cot.reasoner import AskHelpers, Reasoner, TextGenerator
+from rporec_recbole.cot.reasoner import NOTHING, AskHelpers, Reasoner, TextGenerator
 from rporec_recbole.cot.store import CoTStore, Decoding
 from rporec_recbole.data import ladder
 from rporec_recbole.data.clock import hidden_times, history_times
@@ -213,10 +213,11 @@ class RPORec(SequentialRecommender):
         cots, answers = self.read_sections(completions)
         with torch.no_grad():
             own = self.head.read_texts(cots, answers)
-        if own is not None:
-            return own
-        cot, answer = self.encoder.encode(cots), self.encoder.encode(answers)
-        return torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
+        if own is None:
+            cot, answer = self.encoder.encode(cots), self.encoder.encode(answers)
+            own = torch.from_numpy(np.concatenate([cot, answer], axis=1)).to(self.device)
+        silent = [row for row, one in enumerate(completions) if one is NOTHING]
+        return own.index_fill(0, torch.tensor(silent, device=own.device), 0.0) if silent else own
 
     def read_sections(self, completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
         """What is read as cot and as answer of B completions; of a malformed one nothing, or with `malformed_texts: read` its text as cot."""

@@ -9,7 +9,7 @@ training are ranked from what they have (`host.filtered`). Scores need the memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from rporec_recbole.runs.scoring import Scorer
 ALL = "all"
 _PROFILE = "a whole profile"
 _NAMED = 5  # unknown users in a message
+_FORGET_AFTER = 100_000  # new histories
 
 Part = tuple[np.ndarray, Tensor]
 """Names of B users, and the scores of all items for them, `[B, N]`."""
@@ -127,7 +128,9 @@ def users_of_data(run: LoadedRun, users: Sequence[str] | None, unknown_too: bool
         _refuse(run, without, [], ALL)
     parts = _of_profiles(run, scorer, profiles, np.array(sorted(inside), dtype=np.int64))
     if light:
-        parts = _one_after_the_other(parts, _of_histories(run, scorer, light))
+        size = _rows_of_histories(run)
+        pieces = (light[first : first + size] for first in range(0, len(light), size))
+        parts = _one_after_the_other(parts, _of_histories(run, scorer, pieces))
     return Asked(parts, len(inside) + len(light), len(light), without)
 
 
@@ -140,7 +143,7 @@ def _ranks_strangers(run: LoadedRun, scorer: Scorer, one: History) -> bool:
     """Whether a model ranks for a user who took no part in its training."""
     try:
         check_reads_histories(run)
-        next(_of_histories(run, scorer, [one]))
+        next(_of_histories(run, scorer, iter([[one]])))
     except ConfigError:
         return False
     return True
@@ -186,8 +189,8 @@ def users_with_histories(run: LoadedRun, read: Histories) -> Asked:
         ConfigError: the model reads more than histories.
     """
     check_reads_histories(run)
-    parts = _of_histories(run, Scorer(run), read.found)
-    return Asked(parts, len(read.found), without=read.without, unknown_items=read.skipped_items)
+    parts = _of_histories(run, Scorer(run), read.pieces(_rows_of_histories(run)))
+    return Asked(parts, read.count, without=read.without, unknown_items=read.skipped_items)
 
 
 def check_reads_histories(run: LoadedRun) -> None:
@@ -203,17 +206,33 @@ def check_reads_histories(run: LoadedRun) -> None:
         )
 
 
-def _of_histories(run: LoadedRun, scorer: Scorer, found: Sequence[History]) -> Iterator[Part]:
-    model = run.model
-    length = int(run.config["MAX_ITEM_LIST_LENGTH"])
-    size = rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
-    times = (model.times.column, run.dataset.clock) if getattr(model, "times", None) is not None else None
-    for first in range(0, len(found), size):
-        part = found[first : first + size]
-        rows = interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN, times)
+def _rows_of_histories(run: LoadedRun) -> int:
+    return rows_at_once(int(run.config["eval_batch_size"]), run.dataset.item_num)
+
+
+def _of_histories(run: LoadedRun, scorer: Scorer, pieces: Iterable[Sequence[History]]) -> Iterator[Part]:
+    for part, rows in history_rows(run, pieces):
         numbers = np.repeat(np.arange(len(part)), [len(one.items) for one in part])
         had = torch.from_numpy(numbers), torch.from_numpy(np.concatenate([one.items for one in part]))
         yield np.array([one.user for one in part], dtype=object), _scores(run, scorer, rows, had, "a new history")
+
+
+def history_rows(run: LoadedRun, pieces: Iterable[Sequence[History]]) -> Iterator[tuple[Sequence[History], Any]]:
+    """New histories with the rows that a model reads of them, piece by piece.
+
+    Args:
+        run: the finished run.
+        pieces: histories, B at a time.
+    """
+    model, met = run.model, 0
+    length = int(run.config["MAX_ITEM_LIST_LENGTH"])
+    times = (model.times.column, run.dataset.clock) if getattr(model, "times", None) is not None else None
+    for part in pieces:
+        yield part, interaction_of(part, length, model.ITEM_SEQ, model.ITEM_SEQ_LEN, times)
+        met += len(part)
+        if met >= _FORGET_AFTER and getattr(model, "encoder", None) is not None:
+            model.use_encoder(model.encoder)  # a text head keeps the vector of every history that it meets
+            met = 0
 
 
 def _scores(run: LoadedRun, scorer: Scorer, rows: Any, had: Pairs, what: str) -> Tensor:

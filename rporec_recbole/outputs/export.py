@@ -6,7 +6,8 @@ answers.parquet    user_id, item_id, added: what is added to the score of an ite
 reasoning.parquet  user_id, cot_vector, answer_vector (what the head reads), cot, answer, well_formed, gate
 schema.json        what each column holds, how a score is made of them, where they came from
 
-A user has the history of the user's last row of a split; of a run on everything (`rporec fit`), the whole profile. Vectors are made batch by batch as the run's evaluation makes them, and
+A user has the history of the user's last row of a split; of a run on everything (`rporec fit`), the whole profile; or it is a new one with a
+history of a file. Vectors are made batch by batch as the run's evaluation makes them, and
 memory does not grow with the number of users.
 
 Letters in shapes: B users, N items, H hidden size, D size of a text vector.
@@ -25,11 +26,11 @@ import torch
 from torch import Tensor
 
 from rporec_recbole.data.files import replacing_folder, unwritable, write_text
-from rporec_recbole.data.profiles import Profiles
+from rporec_recbole.data.histories import Histories, read_histories
 from rporec_recbole.errors import ConfigError, RunFolderError, did_you_mean
+from rporec_recbole.outputs.exported import ROWS, of_histories, of_split
 from rporec_recbole.outputs.table_file import table_writer
 from rporec_recbole.runs.finished import LoadedRun, hash_of_run, load_rporec
-from rporec_recbole.runs.scoring import Scorer
 from rporec_recbole.settings.bars import progress_bar
 from rporec_recbole.text.completions import first_well_formed
 from rporec_recbole.version import versions
@@ -38,7 +39,6 @@ PARTS, DTYPES = ("items", "users", "reasoning", "answers"), ("float32", "float16
 SCHEMA = "schema.json"
 _FORMAT = 1
 _AT_ONCE = 1 << 16  # items
-_ROWS = 1024  # users, as in `RPORec.full_sort_predict`
 
 _MEANING = {
     "item_id": "as in the data files; the padding item of training is left out",
@@ -68,6 +68,10 @@ def export(
     *,
     dtype: str = "float32",
     split: str = "test",
+    histories: str | Path | None = None,
+    missing_texts: str = "write",
+    skip_unknown: bool = False,
+    encoding: str | None = None,
     **places: str | None,
 ) -> dict[str, int]:
     """Writes vectors of a run into a folder; an older export there is replaced when the new one is complete.
@@ -78,6 +82,8 @@ def export(
         what: some of `PARTS`; None means all that the run has.
         dtype: of vectors, one of `DTYPES`; other numbers are always float32.
         split: `valid` or `test`: whose rows give the histories of the users.
+        histories: new users in place of a split's, as for `outputs.recommend.recommend`.
+        missing_texts, skip_unknown, encoding: likewise.
         places: what moved since, as for `load_run`.
 
     Returns:
@@ -85,6 +91,7 @@ def export(
 
     Raises:
         ConfigError: an argument is wrong, the run is none of RPORec, or it has no reasoning to export.
+        DatasetError: the histories cannot be used.
         RunFolderError: there is no finished run, its vectors are no finite numbers, or the folder cannot be written.
     """
     output = Path(output)
@@ -98,6 +105,12 @@ def export(
             raise ConfigError(
                 f"The scores of {path} use no reasoning, so there is none to export. Leave it out: --what=items,users."
             )
+        if run.model.reasoner is not None:
+            run.model.reasoner.writes = missing_texts == "write"
+        read = None
+        if histories is not None:
+            names = run.dataset.field2token_id[run.dataset.iid_field]
+            read = read_histories(histories, names, skip_unknown, encoding, run.config["encoding"] or "utf-8")
         with torch.no_grad():
             items = run.model.head.item_vectors()
         sizes = items.shape[1], 0 if run.model.encoder is None else run.model.encoder.size
@@ -109,10 +122,10 @@ def export(
                     part: stack.enter_context(table_writer(folder / f"{part}.parquet", columns))
                     for part, columns in schemas.items()
                 }
-                for part, columns in _parts(run, items, split, set(schemas)):
+                for part, columns in _parts(run, items, split, read, set(schemas)):
                     append[part]({name: _stored(values, dtype, run) for name, values in columns.items()})
                     rows[part] += len(next(iter(columns.values())))
-            about = _about(run, split, dtype, sizes, schemas, rows)
+            about = _about(run, split if read is None else "histories", dtype, sizes, schemas, rows)
             write_text(folder / SCHEMA, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     finally:
         if run.model.reasoner is not None:
@@ -188,7 +201,7 @@ def _stored(values: Any, dtype: str, run: LoadedRun) -> np.ndarray:
 
 
 def _parts(
-    run: LoadedRun, items: Tensor, split: str, wanted: set[str]
+    run: LoadedRun, items: Tensor, split: str, read: Histories | None, wanted: set[str]
 ) -> Iterator[tuple[str, Mapping[str, np.ndarray | Tensor]]]:
     """Pieces of the tables, items first."""
     if "items" in wanted:
@@ -198,16 +211,9 @@ def _parts(
             yield "items", {"item_id": tokens[piece], "vector": items[piece]}
     if wanted == {"items"}:
         return
-    scorer, field = Scorer(run), run.dataset.uid_field
-    if run.config["fitted_from"]:
-        count, batches = _profiles(run)
-    else:
-        last = np.array(sorted(scorer.last_rows(split).values()), dtype=np.int64)
-        count = len(last)
-        batches = ((places, batch) for places, (batch, _, _, _) in scorer.batches(split, last))
+    count, batches = of_split(run, split) if read is None else (read.count, of_histories(run, read))
     with progress_bar(total=count, desc="export", unit="user") as bar:
-        for places, batch in batches:
-            users = np.array(run.dataset.id2token(field, batch[field].numpy()[places]), dtype=object)
+        for users, places, batch in batches:
             columns = {"user_id": users, **_of_batch(run.model, batch, items, torch.from_numpy(places))}
             for part in ("users", "reasoning"):
                 if part in wanted:
@@ -215,14 +221,6 @@ def _parts(
             if "answers" in wanted:
                 yield "answers", _answers(run, batch, torch.from_numpy(places), users)
             bar.update(len(places))
-
-
-def _profiles(run: LoadedRun) -> tuple[int, Iterator[tuple[np.ndarray, Any]]]:
-    """How many users a run on everything has, and batches of their whole profiles with the places of those that are wanted, all."""
-    profiles = Profiles(run.dataset, int(run.config["MAX_ITEM_LIST_LENGTH"]))
-    starts = range(0, len(profiles.users), _ROWS)
-    parts = (np.arange(first, min(first + _ROWS, len(profiles.users))) for first in starts)
-    return len(profiles.users), ((np.arange(len(part)), profiles.rows(part)) for part in parts)
 
 
 @torch.no_grad()
@@ -246,8 +244,8 @@ def _of_batch(model: Any, batch: Any, items: Tensor, places: Tensor) -> dict[str
     head, histories, clock = model.head, batch[model.ITEM_SEQ].to(items.device), model.clock_of(batch)
     reasoning, texts = model.reasoning(batch, model.evaluation_decoding) if model.reads_reasoning else (None, None)
     pieces: dict[str, list[Tensor]] = {}
-    for first in range(0, len(histories), _ROWS):
-        rows = slice(first, first + _ROWS)
+    for first in range(0, len(histories), ROWS):
+        rows = slice(first, first + ROWS)
         part = None if reasoning is None else reasoning.at(rows)
         state = head.last_state(histories[rows], items, None if clock is None else clock[rows])
         nothing = state.new_zeros(len(state))

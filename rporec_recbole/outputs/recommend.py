@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from rporec_recbole.data.histories import JSON_SUFFIXES, Histories, histories_of, read_histories
+from rporec_recbole.data.histories import Histories, histories_of, read_histories
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.evaluation.beyond import Tally
 from rporec_recbole.evaluation.ranking import top_of
@@ -28,7 +28,7 @@ from rporec_recbole.outputs.asked import (
     users_of_split,
     users_with_histories,
 )
-from rporec_recbole.outputs.table_file import check_output, table_writer
+from rporec_recbole.outputs.table_file import check_output, parts_writer, table_writer
 from rporec_recbole.runs.finished import LoadedRun
 from rporec_recbole.runs.finished import load_run as restored
 from rporec_recbole.runs.known import known_of
@@ -52,6 +52,7 @@ class Recommended:
         skipped_users: users for whom nothing could be ranked, and who were left out.
         filtered: users whom a filter had left out of the training, and who were ranked from what they have.
         popular: users for whom nothing could be ranked, and who got the most popular items.
+        lacking: texts that were not there, where they are not to be written; the trunk alone ranked for them.
         measures: of the lists' best items (`evaluation.beyond`): how much of the catalogue they show, how evenly, how new it is.
     """
 
@@ -61,6 +62,7 @@ class Recommended:
     skipped_users: int
     filtered: int = 0
     popular: int = 0
+    lacking: int = 0
     measures: dict[str, float] = field(default_factory=dict)
 
 
@@ -75,19 +77,21 @@ def recommend(
     hide_seen: bool | None = None,
     skip_unknown: bool = False,
     fallback: str = "none",
+    missing_texts: str = "write",
     encoding: str | None = None,
     model: str | type | None = None,
     **places: str | None,
 ) -> Recommended:
-    """Writes the best items into a file.
+    """Writes the best items into a file, or a folder of files; memory does not grow with the number of users.
 
     A user has fewer than `top_k` rows where fewer items are left to rank.
 
     Args:
         path: the run folder.
-        output: .parquet, .csv or .jsonl; an older file is replaced when the new one is complete.
+        output: .parquet, .csv or .jsonl; without a suffix a folder of Parquet files of a million rows each. What is there is replaced
+            when the new one is complete.
         users: user ids as in the data files; None means all of them.
-        histories: a file of histories (`data.histories`), in place of users of the run. The newest `MAX_ITEM_LIST_LENGTH`
+        histories: a file, a folder or a pattern of histories (`data.history_files`), in place of users of the run. The newest `MAX_ITEM_LIST_LENGTH`
             items of each are read; ratings are not known, and times where the file has them. Needs a sequential model that reads nothing but histories.
         split: `all`: everything that users have chosen. `valid` or `test`: the histories of the rows that the evaluation ranked.
         top_k: items per user.
@@ -95,6 +99,7 @@ def recommend(
             in the evaluation, a target of theirs that repeats an older item stays.
         skip_unknown: leave out unknown users and items instead of refusing.
         fallback: `popular` gives users for whom nothing can be ranked the most popular items of the training part.
+        missing_texts: `write` has texts that the run's store lacks written first, `trunk` ranks without them.
         encoding: of the file of histories; None means as the run's data files have it, and UTF-8 for JSON.
         model: for a run of a model of somebody's own, as for `load_run`.
         places: what moved since, likewise.
@@ -105,7 +110,7 @@ def recommend(
         DatasetError: the file of histories cannot be used.
     """
     output = Path(output)
-    check_output(output)
+    check_output(output, or_folder=True)
     if users is not None and histories is not None:
         raise ConfigError(
             "Users of the run and a file of histories are asked for at once. Give one of `users` and `histories`."
@@ -113,11 +118,12 @@ def recommend(
     run = restored(path, model=model, **places)
     lenient = skip_unknown or fallback == "popular"
     try:
-        read = None
+        read, reasoner = None, getattr(run.model, "reasoner", None)
+        if reasoner is not None:
+            reasoner.writes = missing_texts == "write"
         if histories is not None:
             check_reads_histories(run)
-            usual = "utf-8" if Path(histories).suffix.lower() in JSON_SUFFIXES else run.config["encoding"]
-            read = read_histories(histories, _items(run), lenient, encoding or usual or "utf-8")
+            read = read_histories(histories, _items(run), lenient, encoding, run.config["encoding"] or "utf-8")
         with hiding(run, split, hide_seen, read is not None):
             asked = _asked(run, users, read, split, lenient)
             popular = asked.without if fallback == "popular" else []
@@ -128,7 +134,7 @@ def recommend(
             )
             count = 0
             with (
-                table_writer(output, SCHEMA) as append,
+                (table_writer if output.suffix else parts_writer)(output, SCHEMA) as append,
                 progress_bar(total=asked.count, desc="recommend", unit="user") as bar,
             ):
                 for columns, named in _tables(run, asked, popular, top_k, tally):
@@ -145,6 +151,7 @@ def recommend(
         0 if popular else len(asked.without),
         asked.filtered,
         len(popular),
+        0 if reasoner is None else reasoner.lacked,
         tally.values(),
     )
 

@@ -1,4 +1,5 @@
-"""Tables that are written piece by piece, so that memory stays flat; smaller ones go through `data/files.py` in one piece."""
+"""Tables that are written piece by piece, into a file or a folder of files, so that memory stays flat; smaller ones go through
+`data/files.py` in one piece."""
 
 from __future__ import annotations
 
@@ -15,34 +16,46 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rporec_recbole.data.files import replacing, unwritable
+from rporec_recbole.data.files import replacing, replacing_folder, unwritable
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.runs.folder import refuse_own_file
 
 Columns = Mapping[str, np.ndarray]
 SUFFIXES = (".parquet", ".csv", ".jsonl")
+PART_ROWS = 1 << 20
+"""Of each file of a folder."""
+_PART = re.compile(r"part-\d{5,}\.parquet")
 _ROW_GROUP, _ROW_GROUP_BYTES = 1 << 18, 1 << 26  # rows, or bytes before compression: rows of vectors are long
 
 
-def check_output(path: Path, option: str = "--output") -> None:
+def check_output(path: Path, option: str = "--output", or_folder: bool = False) -> None:
     """Refuses a file that could not be written, before any work is done.
 
     Args:
         path: of the file.
         option: what names it, for the message.
+        or_folder: a name without a suffix is that of a folder of files (`parts_writer`).
 
     Raises:
         ConfigError: the suffix is none of `SUFFIXES`, the folder is missing or may not be written to, or the path is a folder itself or a
-            file of a run.
+            file of a run; or a folder holds what is none of its files.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    parts = or_folder and not path.suffix
+    if not parts and path.suffix.lower() not in SUFFIXES:
+        folder = ", or have no suffix for a folder of Parquet files" if or_folder else ""
         raise ConfigError(
-            f"`{option}={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form."
+            f"`{option}={path}` must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses the form{folder}."
         )
     if not path.parent.is_dir():
         raise ConfigError(f"`{option}={path}`: the folder {path.parent} does not exist. Make it, or name another.")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"`{option}={path}`: you may not write to the folder {path.parent.absolute()}. Name another.")
+    if parts:
+        others = sorted(one.name for one in path.iterdir() if not _PART.fullmatch(one.name)) if path.is_dir() else []
+        if others or path.is_file():
+            held = f"holds other files than parts of a table, such as `{others[0]}`" if others else "is a file"
+            raise ConfigError(f"`{option}={path}` {held}, and would be replaced. Name a new folder.")
+        return
     if path.is_dir():
         raise ConfigError(f"`{option}={path}` is a folder. Name a file.")
     refuse_own_file(path)
@@ -66,6 +79,43 @@ def table_writer(path: Path, schema: Mapping[str, str]) -> Iterator[Callable[[Co
     with unwritable(f"{path} cannot be written", "--output", pa.ArrowException):
         with replacing(path) as growing, opened(growing, schema) as append:
             yield append
+
+
+def part_name(number: int) -> str:
+    """The name of a file of a folder, in their order."""
+    return f"part-{number:05d}.parquet"
+
+
+@contextlib.contextmanager
+def parts_writer(folder: Path, schema: Mapping[str, str], rows: int = PART_ROWS) -> Iterator[Callable[[Columns], None]]:
+    """As `table_writer`, into a folder of Parquet files; an older folder is replaced when the new one is complete.
+
+    Args:
+        folder: see `check_output`.
+        schema: as for `table_writer`.
+        rows: of each file; the last one has what is left, and there is one where there is nothing.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    with unwritable(f"{folder} cannot be written", "--output", pa.ArrowException), replacing_folder(folder) as growing:
+        with contextlib.ExitStack() as stack:
+            number, room = 0, rows
+            append = stack.enter_context(_parquet(growing / part_name(0), schema))
+
+            def split(columns: Columns) -> None:
+                nonlocal number, room, append
+                start, count = 0, len(columns[next(iter(schema))])
+                while start < count:
+                    if not room:
+                        stack.close()
+                        number, room = number + 1, rows
+                        append = stack.enter_context(_parquet(growing / part_name(number), schema))
+                    taken = min(room, count - start)
+                    append({name: columns[name][start : start + taken] for name in schema})
+                    start, room = start + taken, room - taken
+
+            yield split
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rporec_recbole.cot.draws import decodings_of
 from rporec_recbole.data.clock import seconds_of
 from rporec_recbole.errors import RunFolderError
 from rporec_recbole.runs.finished import check_rporec, hash_of_run, load_rporec
@@ -26,7 +27,7 @@ from rporec_recbole.serve.problem import Problem
 from rporec_recbole.serve.question import Question, Status
 from rporec_recbole.serve.retriever import Heard, Retriever
 from rporec_recbole.serve.rows import Row, Rows
-from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning, decodings_of
+from rporec_recbole.serve.stored import Found, StoredReasoning, as_reasoning
 from rporec_recbole.training.state.checkpoint import HEAD, STATE, STORE
 
 _KEPT = 20_000  # encoded texts that are remembered: 10 MB with D = 64

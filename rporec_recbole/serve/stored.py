@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -39,11 +38,6 @@ class Found(NamedTuple):
     well_formed: bool
     completion: Completion
     guesses: Guesses | None = None
-
-
-def decodings_of(decoding: Decoding, samples: int) -> list[Decoding]:
-    """How each of the texts of a history is drawn, as the evaluation draws them."""
-    return [dataclasses.replace(decoding, sample=number) for number in range(samples)]
 
 
 class StoredReasoning:

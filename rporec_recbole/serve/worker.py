@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rporec_recbole.cot.draws import decodings_of
 from rporec_recbole.cot.reasoner import Reasoner
 from rporec_recbole.cot.store import Decoding
 from rporec_recbole.errors import ConfigError, StoreError
 from rporec_recbole.runs.finished import load_rporec
 from rporec_recbole.serve.limits import Limits
 from rporec_recbole.serve.pending import PENDING, Pending
-from rporec_recbole.serve.stored import decodings_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,23 +21,27 @@ class Parquet:
 
     Args:
         place: where it lies.
+        may_be_empty: whether it may have no rows.
+        rows: of a batch.
 
     Attributes:
         name, columns, torn: see `table.Table`; nothing is torn here.
+        count: how many rows it has.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.name, self.torn = place, str(place), Torn()
+    def __init__(self, place: Place, may_be_empty: bool = False, rows: int = _ROWS) -> None:
+        self.place, self.name, self.torn, self._rows = place, str(place), Torn(), rows
         with self._said():
             self._file = pq.ParquetFile(place.path if not place.member else pa.py_buffer(place.open().read()))
         self.columns = tuple(self._file.schema_arrow.names)
-        if not self._file.metadata.num_rows:
+        self.count = int(self._file.metadata.num_rows)
+        if not self.count and not may_be_empty:
             raise DatasetError(f"{place} has the columns {', '.join(self.columns)} and no rows.")
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """See `table.Table`."""
         with self._said():
-            for batch in self._file.iter_batches(batch_size=_ROWS, columns=list(columns)):
+            for batch in self._file.iter_batches(batch_size=self._rows, columns=list(columns)):
                 yield {name: batch.column(name) for name in columns}
 
     def _said(self) -> Any:

@@ -62,6 +62,7 @@ class PromptTemplate:
     count_tokens: Callable[[str], int] = len
     show_ratings: bool = True
     _line_tokens: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _lines: dict[tuple[int, Rating], tuple[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def prompt(self, history: Sequence[int], ratings: Sequence[Rating] | None = None) -> str:
         """Renders one history.
@@ -80,6 +81,12 @@ class PromptTemplate:
         """How one item of a history stands in a prompt."""
         return self.catalogue.lines[item] + ("\n" if rating is None else f"{_RATED}{written(rating)}\n")
 
+    def tokens(self, prompt: str) -> int:
+        """How many tokens a prompt has, counted line by line as where it is decided what fits."""
+        start = self._instruction
+        lines = prompt.removeprefix(start).split("\n")
+        return sum(self._tokens(f"{line}\n") for line in lines[:-1]) + (self._tokens(start) if start else 0)
+
     @property
     def _instruction(self) -> str:
         return INSTRUCTIONS[self.style]
@@ -91,12 +98,18 @@ class PromptTemplate:
         room = self.max_tokens - (self._tokens(self._instruction) if self._instruction else 0)
         kept: list[tuple[int, str]] = []
         for item, rating in reversed(newest):
-            line = self.line(item, rating)
-            room -= self._tokens(line)
+            line, tokens = self._lines.get((item, rating)) or self._measured(item, rating)
+            room -= tokens
             if room < 0 and kept:
                 break
             kept.append((item, line))
         return kept[::-1]
+
+    def _measured(self, item: int, rating: Rating) -> tuple[str, int]:
+        """A line and its tokens; the catalogue has few of them, histories many."""
+        line = self.line(item, rating)
+        self._lines[item, rating] = line, self._tokens(line)
+        return self._lines[item, rating]
 
     def _tokens(self, line: str) -> int:
         if line not in self._line_tokens:

@@ -76,7 +76,7 @@ def test_export(run_dir, capsys, tmp_path):
     ("arguments", "message"),
     [
         (["stats", "nowhere"], "nowhere holds no run"),
-        (["stat", "RUN"], "must be stats, show, export or write. Did you mean `stats`"),
+        (["stat", "RUN"], "must be stats, show, export, write, prompts or import. Did you mean `stats`"),
         (["show"], "Write `rporec cots stats RUN`"),
         (["show", "RUN", "--cuont=3"], "Did you mean `count`"),
         (["show", "RUN", "--count=many"], "whole number"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rporec_recbole.cot.reasoner import Reasoner
+from rporec_recbole.cot import reasoner as reasoner_module
+from rporec_recbole.cot.reasoner import NOTHING, Reasoner
 from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
 from rporec_recbole.errors import ConfigError
 from rporec_recbole.serve.stored import StoredReasoning
@@ -84,3 +85,23 @@ def test_settings():
     assert default_settings().backbone.cot_retries == 3
     with pytest.raises(ConfigError, match="cot_retries=-1"):
         default_settings(cot_retries=-1)
+
+
+def test_what_is_not_to_be_written_is_malformed_and_counted():
+    store, writer = CoTStore(), Writer()
+    Reasoner(writer, None, store).complete(["a0"], THREE)
+    reasoner = Reasoner(Writer(), None, store)
+    reasoner.writes = False
+    found = reasoner.complete(["a0", "b1", "b1"], THREE)
+    assert [one.text for one in found] == [GOOD.format(0), "", ""]
+    assert (found[1] is NOTHING, reasoner.lacked > 0, reasoner.generator.asked) == (True, True, [])
+    reasoner.writes = True
+    assert reasoner.complete(["b1"], THREE)[0].text == GOOD.format(1)
+
+
+def test_no_more_is_remembered_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(reasoner_module, "_KEPT", 3)
+    reasoner = Reasoner(Writer(), None, CoTStore())
+    for prompts in (["a0", "b0", "c0", "d0", "e0"], ["a0", "f0"]):
+        assert [one.text for one in reasoner.complete(prompts, Decoding())] == [GOOD.format(0)] * len(prompts)
+        assert len(reasoner._parsed) <= 3

@@ -4,6 +4,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rporec_recbole.cot import store as store_module
-from rporec_recbole.cot.store import CoTStore, Decoding, completion_key
+from rporec_recbole.cot.store import CoTStore, Decoding, StoredText, completion_key
 from rporec_recbole.errors import StoreError
 
 
@@ -44,6 +45,8 @@ def test_key_depends_on_all_that_determines_the_text():
     ]
     assert len({base, *others}) == 5
     assert completion_key("p", "g", Decoding(seed=3)) == base  # greedy ignores the seed
+    whole = '["g", {"max_new_tokens": 96, "temperature": 0.0}, "ü\\n\\""]'  # stores of before are found by it
+    assert completion_key('ü\n"', "g", Decoding()) == sha256(whole.encode()).hexdigest()
 
 
 def test_a_sound_store_is_left_alone(tmp_path):
@@ -282,3 +285,28 @@ def test_opening_a_store_twice_leaves_the_locks_of_the_first(tmp_path):
     assert (tmp_path / "s.sqlite-wal").exists()
     assert CoTStore(path).get(texts) == second.get(texts) == texts
     assert not list(tmp_path.glob("*.damaged*"))
+
+
+def rows(*texts):
+    return [StoredText(key, f"prompt of {key}", text, "somebody", "{}") for key, text in texts]
+
+
+def test_texts_from_outside_are_taken_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_TAKEN_AT_ONCE", 2)
+    store = CoTStore(tmp_path / "s.sqlite")
+    store.put({"k": ("prompt of k", "text")}, "writer", Decoding())
+    assert store.take(rows(("a", "A"), ("k", "text"), ("b", "B"), ("a", "A"))) == 2
+    assert store.take(rows(("a", "A"), ("b", "B"))) == 0
+    assert store.get(["a", "b", "k"]) == {"a": "A", "b": "B", "k": "text"}
+    for texts in ((("c", "C"), ("d", "D"), ("k", "other")), (("c", "C"), ("d", "D"), ("e", "E"), ("c", "other"))):
+        with pytest.raises(StoreError, match=f"1 keys have two different texts; the first: {texts[-1][0]}"):
+            store.take(rows(*texts))
+    with pytest.raises(ZeroDivisionError):
+        store.take(row if row.key == "c" else 1 / 0 for row in rows(("c", "C"), ("d", "D"), ("e", "E")))
+    assert len(store) == 3
+    store.close()
+    assert {row.key: row.generator for row in CoTStore(tmp_path / "s.sqlite")} == {
+        "k": "writer",
+        "a": "somebody",
+        "b": "somebody",
+    }
