@@ -128,3 +128,47 @@ def test_names_are_met_once():
     assert len(met) == len(known)
     assert met.again(["\udcff", "new"]).tolist() == [False, False]
     assert met.again([]).tolist() == []
+
+
+TIMES = {user: [100.5 * (step + 1) for step in range(len(items))] for user, items in USERS.items()}
+
+
+def write_timed(folder, name, users, times):
+    columns = {"user": list(users), "items": list(users.values()), "times": [times[user] for user in users]}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table(columns), folder / name)
+    elif name.endswith(".csv"):
+        joined = {
+            key: columns[key] if key == "user" else [" ".join(map(str, row)) for row in columns[key]] for key in columns
+        }
+        pd.DataFrame(joined).to_csv(folder / name, index=False)
+    else:
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        (folder / name).write_text("\n".join(map(json.dumps, rows)))
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["h.parquet", "h.csv", "h.jsonl"])
+def test_times_stand_beside_items_in_every_form_that_has_names(tmp_path, name):
+    given = {**USERS, "u1": ["strange", *USERS["u1"][1:]]}
+    found = read_histories(write_timed(tmp_path, name, given, TIMES), IDS, skip_unknown=True).found
+    assert {one.user: one.times.tolist() for one in found} == {
+        **TIMES,
+        "u1": TIMES["u1"][1:],
+    }  # an unknown item takes its time with it
+    assert {one.user: one.items.tolist() for one in found} == {**EXPECTED, "u1": EXPECTED["u1"][1:]}
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "fault"),
+    [
+        ("h.parquet", [3.0], "are 1, and there are 2 items"),
+        ("h.parquet", [9, 3], "go back somewhere"),
+        ("h.csv", ["1", "noon"], "must be a list of numbers"),
+        ("h.csv", ["1", "nan"], "must be a list of numbers"),
+    ],
+)
+def test_times_that_cannot_be_are_named(tmp_path, name, times, fault):
+    path = write_timed(tmp_path, name, {"a": ["i1", "i2"]}, {"a": times})
+    with pytest.raises(DatasetError, match=f"row 1: the times of the user 'a' {fault}"):
+        read_histories(path, IDS)
