@@ -259,5 +259,9 @@ def _first_of(grid: dict) -> dict:
     own = next(name for name in grid if name != "all")
     entry = {key: value for key, value in (grid[own] or {}).items() if key != "stages"}
     if all(isinstance(model, dict) and "candidates" in model for model in entry.values()) and entry:
-        entry = {name: {**entry[name], "candidates": entry[name]["candidates"][:1]} for name in ("trunk", "Pop")}
+        entry = {
+            name: {**entry[name], "candidates": entry[name]["candidates"][:1]}
+            for name in ("trunk", "Pop")
+            if name in entry
+        }
     return {"all": {key: value for key, value in grid.get("all", {}).items() if key != "stages"}, own: entry}
