@@ -178,7 +178,7 @@ def test_what_is_no_place(project, command, capsys, tmp_path):
     assert command("recommend", project / "saved/trunk", f"--backbone={project}/models/base") == 2
     assert "needs none but what is in it" in capsys.readouterr().err
     assert main(["cots", "stats", str(run), f"--data_path={data}"]) == 2
-    assert "--data_path means nothing" in capsys.readouterr().err
+    assert "`--data_path` means nothing to `cots stats`" in capsys.readouterr().err
 
 
 def retouched(base, path):

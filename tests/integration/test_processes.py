@@ -56,7 +56,7 @@ folder, written, write = Path(sys.argv[1]), [], reasoner.Reasoner._write
 
 def counted(self, prompts, writer, decoding, desc):
     written.append((writer, len(prompts)))
-    write(self, prompts, writer, decoding, desc)
+    return write(self, prompts, writer, decoding, desc)
 
 reasoner.Reasoner._write = counted
 code = main(sys.argv[2:])
