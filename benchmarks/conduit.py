@@ -21,6 +21,7 @@ from harness import RESULTS_DIR, names, new_parser, read_json, table_head, table
 TIME = "10 minutes a run and draw"
 RESULTS = {
     "benchmarks/results/conduit.json": "python benchmarks/conduit.py RUN RUN RUN --shares=0.05,0.1",
+    "benchmarks/results/conduit-whole.json": "python benchmarks/conduit.py RUN",
     "docs/figures/conduit.png": "python benchmarks/conduit.py RUN RUN RUN --marked --plot=docs/figures/conduit.png",
     "benchmarks/results/conduit-marked.json": "python benchmarks/conduit.py RUN RUN RUN --marked",
 }
