@@ -265,7 +265,7 @@ def sound(finished, tmp_path_factory):
     return place, table
 
 
-def refused(place, capsys, *messages):
+def assert_refused(place, capsys, *messages):
     before = stored(place)
     assert rporec(place, "cots", "import", "@run", "@job") == 2
     error = capsys.readouterr().err
@@ -280,7 +280,7 @@ def test_rows_that_cannot_be_used_are_counted_and_nothing_is_kept(sound, capsys,
     place, table = sound
     change, message = BAD[kind]
     change(table).to_parquet(place / "job" / "texts" / "outside.parquet")
-    refused(place, capsys, message.replace("KEY", table["key"][0]))
+    assert_refused(place, capsys, message.replace("KEY", table["key"][0]))
 
 
 def test_files_that_cannot_be_used(sound, capsys):
@@ -290,17 +290,17 @@ def test_files_that_cannot_be_used(sound, capsys):
     whole = (texts / "outside.parquet").read_bytes()
     (texts / "torn.parquet").write_bytes(whole[: len(whole) // 2])
     (texts / "words.parquet").write_text("no table at all")
-    refused(place, capsys, "2 files cannot be read; the first:", "torn.parquet cannot be read as Parquet")
+    assert_refused(place, capsys, "2 files cannot be read; the first:", "torn.parquet cannot be read as Parquet")
     for name in ("torn", "words"):
         (texts / f"{name}.parquet").unlink()
     several = table.assign(text=["", *table["text"][1:]], key=[*table["key"][:-1], "0"])
     several.to_parquet(texts / "outside.parquet")
-    refused(
+    assert_refused(
         place, capsys, "1 rows have an empty text, and no reason for it; the first: outside.parquet, row 1", "1 keys"
     )
     binary = pa.table({"key": ["k"], "prompt": ["p"], "text": pa.array([b"\xff"], pa.binary()).view(pa.string())})
     pq.write_table(binary, texts / "outside.parquet")
-    refused(place, capsys, "no UTF-8")
+    assert_refused(place, capsys, "no UTF-8")
     manifest = place / "job" / "manifest.json"
     own = manifest.read_text()
     for text, message in (
@@ -309,15 +309,15 @@ def test_files_that_cannot_be_used(sound, capsys):
         ("{", "cannot be read"),
     ):
         manifest.write_text(text)
-        refused(place, capsys, message)
+        assert_refused(place, capsys, message)
     manifest.write_text(own)
     (texts / "outside.parquet").unlink()
-    refused(place, capsys, "holds no file named .parquet")
+    assert_refused(place, capsys, "holds no file named .parquet")
     table.to_parquet(texts / "outside.parquet")
     assert rporec(place, "cots", "import", "@run", "@job/texts/*.parquet") == 0  # the rows alone say whose they are
     assert len(stored(place)) == len(table)
     table.assign(text="<think>a</think><answer>b</answer>").to_parquet(texts / "outside.parquet")
-    refused(place, capsys, f"{len(table)} keys have two different texts")
+    assert_refused(place, capsys, f"{len(table)} keys have two different texts")
 
 
 @pytest.mark.parametrize(
